@@ -1,0 +1,175 @@
+//! A request head: a table of offsets over bytes that somebody else owns.
+//!
+//! Codecs fill a [`HeadIndex`] (reused for every request of a worker), the core reads a [`Head`]. Nothing is
+//! copied and nothing is decoded that no route reads: [`Wants`], compiled from the routes, tells the codec which
+//! parts anyone asks for. Offsets are 32 bits because a frame is never longer than `frame_max`.
+
+/// A run of bytes inside a frame. The absent span is [`Span::NONE`]; an empty value has `len == 0` and is present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Offset of the first byte from the start of the frame.
+    pub at: u32,
+    /// Number of bytes; `u32::MAX` marks an absent span.
+    pub len: u32,
+}
+
+impl Span {
+    /// No value at all, as opposed to an empty one.
+    pub const NONE: Self = Self { at: 0, len: u32::MAX };
+
+    /// The span of `len` bytes at offset `at`.
+    pub const fn new(at: usize, len: usize) -> Self {
+        Self { at: at as u32, len: len as u32 }
+    }
+
+    /// Whether there is a value, be it empty.
+    pub const fn is_some(self) -> bool {
+        self.len != u32::MAX
+    }
+
+    /// The bytes, or `None` when the span is absent or does not lie inside `bytes`.
+    pub fn of(self, bytes: &[u8]) -> Option<&[u8]> {
+        if !self.is_some() {
+            return None;
+        }
+        let from = self.at as usize;
+        bytes.get(from..from.checked_add(self.len as usize)?)
+    }
+}
+
+/// The parts of a head that have a meaning of their own in every protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Slot {
+    /// The service without its version: a Bolt interface, a Dubbo path.
+    Service,
+    /// The service as the protocol spells it when that differs from [`Slot::Service`]: Bolt's
+    /// `interface:version[:uniqueId]`. A route's `service` may name either form.
+    ServiceKey,
+    /// The method; for Dubbo's `$invoke` the method it names.
+    Method,
+    /// The service version.
+    Version,
+    /// The service group (Dubbo).
+    Group,
+    /// The authority (HTTP).
+    Authority,
+    /// The path (HTTP).
+    Path,
+}
+
+/// How many [`Slot`]s there are.
+pub const SLOTS: usize = 7;
+
+/// A header: Bolt's header map entry, Dubbo's attachment, HTTP's field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Where the name is.
+    pub name: Span,
+    /// Where the value is.
+    pub value: Span,
+}
+
+/// Headers one head may carry into the table; a codec refuses a head with more.
+pub const FIELDS_MAX: usize = 1024;
+
+/// Offsets of one request's head. Scratch of a worker: cleared, never freed, between requests.
+#[derive(Debug)]
+pub struct HeadIndex {
+    slots: [Span; SLOTS],
+    /// The headers in wire order, only those that [`Wants`] asked for.
+    pub fields: Vec<Field>,
+    /// The caller's own timeout in milliseconds; `None` when it set none (0 and negative mean none).
+    pub timeout_ms: Option<u32>,
+}
+
+impl Default for HeadIndex {
+    fn default() -> Self {
+        Self { slots: [Span::NONE; SLOTS], fields: Vec::with_capacity(32), timeout_ms: None }
+    }
+}
+
+impl HeadIndex {
+    /// Forgets the last request; keeps the memory.
+    pub fn clear(&mut self) {
+        self.slots = [Span::NONE; SLOTS];
+        self.fields.clear();
+        self.timeout_ms = None;
+    }
+
+    /// Sets a slot.
+    pub fn set(&mut self, slot: Slot, span: Span) {
+        if let Some(place) = self.slots.get_mut(slot as usize) {
+            *place = span;
+        }
+    }
+
+    /// A slot's span, absent when it was not set.
+    pub fn slot(&self, slot: Slot) -> Span {
+        self.slots.get(slot as usize).copied().unwrap_or(Span::NONE)
+    }
+}
+
+/// What the core reads of a request: offsets and the bytes they point into.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// The bytes that the spans of `index` point into: usually the whole frame.
+    pub bytes: &'a [u8],
+    /// The offsets.
+    pub index: &'a HeadIndex,
+}
+
+impl<'a> Head<'a> {
+    /// A slot's bytes, or `None` when the head has none.
+    pub fn slot(&self, slot: Slot) -> Option<&'a [u8]> {
+        self.index.slot(slot).of(self.bytes)
+    }
+
+    /// The value of the first header called `name` (bytes compared exactly), or `None`.
+    pub fn field(&self, name: &[u8]) -> Option<&'a [u8]> {
+        self.index
+            .fields
+            .iter()
+            .find(|field| field.name.of(self.bytes) == Some(name))
+            .and_then(|field| field.value.of(self.bytes))
+    }
+}
+
+/// Which parts of a head anyone reads, as a set compiled from the routes of a listener.
+///
+/// A codec may always give more than was wanted. What stands for nothing in the set it may leave absent, and it
+/// must not refuse a request because a part that nobody wants cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Wants(u16);
+
+impl Wants {
+    /// Nothing.
+    pub const NONE: Self = Self(0);
+    /// [`Slot::Service`] and [`Slot::ServiceKey`].
+    pub const SERVICE: Self = Self(1);
+    /// [`Slot::Method`].
+    pub const METHOD: Self = Self(1 << 1);
+    /// [`Slot::Version`].
+    pub const VERSION: Self = Self(1 << 2);
+    /// [`Slot::Group`].
+    pub const GROUP: Self = Self(1 << 3);
+    /// [`Slot::Authority`] and [`Slot::Path`].
+    pub const TARGET: Self = Self(1 << 4);
+    /// [`HeadIndex::fields`].
+    pub const FIELDS: Self = Self(1 << 5);
+    /// [`HeadIndex::timeout_ms`]. Wanted, but never worth a refusal: a timeout that cannot be read is none.
+    pub const TIMEOUT: Self = Self(1 << 6);
+    /// Everything.
+    pub const ALL: Self = Self(0x7f);
+
+    /// Both sets together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether any part of `other` is wanted.
+    pub const fn any(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
