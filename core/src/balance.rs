@@ -1,0 +1,272 @@
+//! Picking one endpoint of a cluster.
+//!
+//! * `round_robin`: in turn; by weight in the smooth order nginx made known.
+//! * `random`: by weight.
+//! * `least_request`: fewest calls in flight for its weight; all endpoints are looked at when there are at most
+//!   eight, otherwise two drawn by weight.
+//! * `p2c_ewma`: of two drawn by weight the one with the smaller peak-EWMA latency × (in flight + 1), as Finagle.
+//!
+//! Endpoints that just failed are passed over while others are left; when none is left all are tried, because
+//! an answer of "no endpoint" helps nobody.
+
+use crate::{Cluster, Local, Tick, local::EndpointSlot};
+
+/// How an endpoint is picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Balance {
+    /// In turn.
+    RoundRobin,
+    /// At random.
+    Random,
+    /// Fewest calls in flight.
+    LeastRequest,
+    /// The better of two by latency and load.
+    #[default]
+    P2cEwma,
+}
+
+/// Up to so many endpoints `least_request` looks at all of them.
+const SCAN_MAX: usize = 8;
+/// Longest table of weighted turns; weights are scaled down to fit.
+const TURNS_MAX: u64 = 4096;
+
+/// Picks an endpoint of `cluster` (index `at` in the snapshot), passing over `but` where there is another.
+pub(crate) fn pick(
+    local: &mut Local,
+    cluster: &Cluster,
+    at: u32,
+    but: Option<EndpointSlot>,
+    now: Tick,
+) -> Option<EndpointSlot> {
+    let n = cluster.endpoints.len();
+    if n <= 1 {
+        return local.slot_of(at, 0);
+    }
+    let first = match cluster.balance {
+        Balance::RoundRobin => turn(local, cluster, at),
+        Balance::Random => draw(local, cluster),
+        Balance::LeastRequest if n <= SCAN_MAX => return least(local, cluster, at, but, now),
+        Balance::LeastRequest => better(local, cluster, at, |local, slot, weight| local.load(slot, weight)),
+        Balance::P2cEwma => better(local, cluster, at, |local, slot, weight| local.cost(slot, weight, now)),
+    };
+    let usable = |local: &Local, position: usize| {
+        local.slot_of(at, position).filter(|slot| Some(*slot) != but && !local.avoided(*slot, now))
+    };
+    // From the one picked onwards: the first that may be used; otherwise any other than `but`; otherwise itself.
+    let around = |from: usize| (0..n).map(move |step| from.wrapping_add(step).checked_rem(n).unwrap_or(0));
+    let weighty = |position: &usize| {
+        cluster.endpoints.get(*position).is_some_and(|e| e.weight > 0 || cluster.turns.is_empty())
+    };
+    around(first)
+        .filter(weighty)
+        .find_map(|position| usable(local, position))
+        .or_else(|| {
+            around(first).find_map(|position| local.slot_of(at, position).filter(|slot| Some(*slot) != but))
+        })
+        .or_else(|| local.slot_of(at, first))
+}
+
+/// The next position in turn.
+fn turn(local: &mut Local, cluster: &Cluster, at: u32) -> usize {
+    let turns = if cluster.turns.is_empty() { cluster.endpoints.len() } else { cluster.turns.len() };
+    let next = local.next_turn(at).checked_rem(turns).unwrap_or(0);
+    cluster.turns.get(next).map_or(next, |position| *position as usize)
+}
+
+/// A position at random, by weight.
+fn draw(local: &mut Local, cluster: &Cluster) -> usize {
+    match cluster.cumulative.last() {
+        Some(total) => {
+            let ball = local.random(*total);
+            cluster.cumulative.partition_point(|end| *end <= ball)
+        }
+        None => local.random(cluster.endpoints.len() as u64) as usize,
+    }
+}
+
+/// The cheaper of two positions drawn at random.
+fn better(
+    local: &mut Local,
+    cluster: &Cluster,
+    at: u32,
+    cost: impl Fn(&Local, EndpointSlot, u32) -> f64,
+) -> usize {
+    let one = draw(local, cluster);
+    let mut two = draw(local, cluster);
+    if one == two {
+        // The neighbour keeps the choice a real one without a third draw.
+        let next = two.wrapping_add(1).checked_rem(cluster.endpoints.len()).unwrap_or(0);
+        if cluster.endpoints.get(next).is_some_and(|endpoint| endpoint.weight > 0 || cluster.turns.is_empty())
+        {
+            two = next;
+        }
+    }
+    let price = |position: usize| {
+        let weight = cluster.endpoints.get(position).map_or(1, |endpoint| endpoint.weight.max(1));
+        local.slot_of(at, position).map_or(f64::INFINITY, |slot| cost(local, slot, weight))
+    };
+    if price(two) < price(one) { two } else { one }
+}
+
+/// The usable endpoint with the fewest calls in flight for its weight, looked for from a random place.
+fn least(
+    local: &mut Local,
+    cluster: &Cluster,
+    at: u32,
+    but: Option<EndpointSlot>,
+    now: Tick,
+) -> Option<EndpointSlot> {
+    let n = cluster.endpoints.len();
+    let from = local.random(n as u64) as usize;
+    let mut best: Option<(u8, f64, EndpointSlot)> = None;
+    for step in 0..n {
+        let position = from.wrapping_add(step).checked_rem(n)?;
+        let (Some(endpoint), Some(slot)) = (cluster.endpoints.get(position), local.slot_of(at, position))
+        else {
+            continue;
+        };
+        // The one that just failed this call is the last resort; others that failed come before it.
+        let weightless = endpoint.weight == 0 && !cluster.turns.is_empty();
+        let shunned = if Some(slot) == but { 2 } else { u8::from(local.avoided(slot, now) || weightless) };
+        let load = local.load(slot, endpoint.weight.max(1));
+        if best.is_none_or(|(was_shunned, least, _)| (shunned, load) < (was_shunned, least)) {
+            best = Some((shunned, load, slot));
+        }
+    }
+    best.map(|(_, _, slot)| slot)
+}
+
+/// Fills the tables of a cluster whose weights differ.
+pub(crate) fn weigh(cluster: &mut Cluster) {
+    let weights: Vec<u64> = cluster.endpoints.iter().map(|endpoint| u64::from(endpoint.weight)).collect();
+    let total: u64 = weights.iter().fold(0, |sum, weight| sum.saturating_add(*weight));
+    if total == 0 || weights.windows(2).all(|pair| pair.first() == pair.last()) {
+        return;
+    }
+    let mut sum = 0u64;
+    cluster.cumulative = weights
+        .iter()
+        .map(|weight| {
+            sum = sum.saturating_add(*weight);
+            sum
+        })
+        .collect();
+    cluster.turns = turns(&weights, total);
+}
+
+/// One round of smooth weighted round-robin: at each step every endpoint gains its weight, and the one that has
+/// most is taken and pays the total.
+fn turns(weights: &[u64], total: u64) -> Box<[u32]> {
+    let divisor = weights.iter().fold(0, |d, weight| gcd(d, *weight)).max(1);
+    let scale = total.checked_div(divisor).unwrap_or(0).div_ceil(TURNS_MAX).max(1).saturating_mul(divisor);
+    // A small weight scaled down must not vanish.
+    let scaled: Vec<i64> = weights
+        .iter()
+        .map(|w| if *w == 0 { 0 } else { w.checked_div(scale).unwrap_or(0).max(1) as i64 })
+        .collect();
+    let total: i64 = scaled.iter().fold(0, |sum, weight| sum.saturating_add(*weight));
+    let mut credit = vec![0i64; scaled.len()];
+    let mut order = Vec::with_capacity(total as usize);
+    for _ in 0..total {
+        for (have, gain) in credit.iter_mut().zip(&scaled) {
+            *have = have.saturating_add(*gain);
+        }
+        let mut most = 0;
+        for (at, have) in credit.iter().enumerate() {
+            if credit.get(most).is_none_or(|best| have > best) {
+                most = at;
+            }
+        }
+        if let Some(have) = credit.get_mut(most) {
+            *have = have.saturating_sub(total);
+        }
+        order.push(most as u32);
+    }
+    order.into()
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    let (mut a, mut b) = (a, b);
+    while b != 0 {
+        (a, b) = (b, a.checked_rem(b).unwrap_or(0));
+    }
+    a
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)] // tests fail by panicking
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{ClusterSettings, Endpoint, Snapshot};
+
+    fn snapshot(balance: Balance, weights: &[u32]) -> Snapshot {
+        let endpoints = weights
+            .iter()
+            .enumerate()
+            .map(|(at, weight)| Endpoint { address: format!("e{at}:1").into(), weight: *weight })
+            .collect();
+        Snapshot::new(1, Vec::new(), vec![Cluster::new("c", balance, ClusterSettings::default(), endpoints)])
+    }
+
+    fn shares(balance: Balance, weights: &[u32], picks: usize) -> Vec<usize> {
+        let snapshot = snapshot(balance, weights);
+        let mut local = Local::new(42);
+        local.reconcile(&snapshot);
+        let mut count = vec![0; weights.len()];
+        for _ in 0..picks {
+            let slot = pick(&mut local, &snapshot.clusters()[0], 0, None, Tick(1)).unwrap();
+            let position = (0..weights.len()).find(|at| local.slot_of(0, *at) == Some(slot)).unwrap();
+            count[position] += 1;
+        }
+        count
+    }
+
+    #[test]
+    fn round_robin_is_exact_by_weight() {
+        assert_eq!(shares(Balance::RoundRobin, &[1, 1, 1], 9), [3, 3, 3]);
+        assert_eq!(shares(Balance::RoundRobin, &[5, 1, 1], 14), [10, 2, 2]);
+        assert_eq!(shares(Balance::RoundRobin, &[3, 0, 1], 8), [6, 0, 2]);
+        assert_eq!(shares(Balance::RoundRobin, &[0, 0], 8), [4, 4]);
+        assert_eq!(*turns(&[5, 1, 1], 7), [0, 0, 1, 0, 2, 0, 0]);
+    }
+
+    #[test]
+    fn huge_weights_make_small_tables() {
+        let order = turns(&[4_000_000_000, 1, 3_999_999_999], 8_000_000_000);
+        assert!(order.len() as u64 <= TURNS_MAX + 3);
+        assert!(order.contains(&1), "the smallest weight still gets a turn");
+    }
+
+    #[test]
+    fn draws_follow_weights() {
+        for balance in [Balance::Random, Balance::P2cEwma, Balance::LeastRequest] {
+            let even = shares(balance, &[1; 10], 10_000);
+            assert!(even.iter().all(|n| (700..1300).contains(n)), "{balance:?} {even:?}");
+        }
+        let skewed = shares(Balance::Random, &[8, 0, 2], 10_000);
+        assert!((7_700..8_300).contains(&skewed[0]) && skewed[1] == 0, "{skewed:?}");
+    }
+
+    #[test]
+    fn failed_endpoints_are_passed_over_until_all_failed() {
+        for balance in [Balance::RoundRobin, Balance::Random, Balance::LeastRequest, Balance::P2cEwma] {
+            let snapshot = snapshot(balance, &[1, 1, 1]);
+            let mut local = Local::new(1);
+            local.reconcile(&snapshot);
+            let cluster = &snapshot.clusters()[0];
+            let slot = |local: &Local, at| local.slot_of(0, at).unwrap();
+            let later = Tick::ZERO.after(Duration::from_secs(1));
+            let (bad, worse, good) = (slot(&local, 0), slot(&local, 1), slot(&local, 2));
+            local.avoid(bad, later);
+            local.avoid(worse, later);
+            for _ in 0..50 {
+                assert_eq!(pick(&mut local, cluster, 0, None, Tick(5)), Some(good), "{balance:?}");
+                assert_ne!(pick(&mut local, cluster, 0, Some(good), Tick(5)), Some(good), "{balance:?}");
+            }
+            local.avoid(good, later);
+            assert!(pick(&mut local, cluster, 0, None, Tick(5)).is_some(), "all failed: try anyway");
+        }
+    }
+}

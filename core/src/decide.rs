@@ -1,0 +1,202 @@
+//! The whole policy order, on one screen: route → limit → pick → deadline.
+//!
+//! Synchronous, not generic, not dyn, allocates nothing. Each [`Plan`] is consumed by exactly one `settle`.
+
+use std::time::Duration;
+
+use outrigger_codec::{Head, Refusal};
+
+use crate::{EndpointSlot, ListenerId, Local, RouteSlot, RouteTable, Snapshot, Target, Tick, balance};
+
+/// Where one call goes and how long it may take. Neither `Copy` nor `Clone`: settled once, by value.
+#[derive(Debug)]
+#[must_use = "each plan is ended by exactly one settle"]
+pub struct Plan {
+    /// The route that matched.
+    pub route: RouteSlot,
+    /// The endpoint that was picked.
+    pub endpoint: EndpointSlot,
+    /// When the call began.
+    pub started: Tick,
+    /// When its answer must be complete; [`Tick::NEVER`] when nobody set a timeout.
+    pub deadline: Tick,
+}
+
+/// A call that goes nowhere; already counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Why.
+    pub why: Refusal,
+    /// The route that matched, or the listener's slot for calls without a route.
+    pub route: Option<RouteSlot>,
+}
+
+/// Decides one call that came in on `listener`. `arrived` is when its first byte came, `now` when it was complete.
+pub fn decide(
+    snapshot: &Snapshot,
+    listener: ListenerId,
+    local: &mut Local,
+    head: Head<'_>,
+    arrived: Tick,
+    now: Tick,
+) -> Result<Plan, Refused> {
+    let found = snapshot
+        .listener(listener)
+        .map(|listener| &listener.routes)
+        .and_then(|routes: &RouteTable| routes.find(head));
+    let Some((at, route)) = found else { return Err(refuse(local, listener, None, Refusal::NoRoute)) };
+    if route.limit.as_ref().is_some_and(|limit| !limit.admit(now)) {
+        return Err(refuse(local, listener, Some(at), Refusal::Limited));
+    }
+    let target = draw(local, &route.targets);
+    let picked =
+        target.and_then(|t| balance::pick(local, snapshot.cluster(t.cluster)?, t.cluster, None, now));
+    let (Some(endpoint), Some(slot)) = (picked, local.route_slot(listener, Some(at))) else {
+        return Err(refuse(local, listener, Some(at), Refusal::NoEndpoint));
+    };
+    local.begin(slot, endpoint);
+    let deadline = deadline(route.timeout, head.index.timeout_ms, arrived, now);
+    Ok(Plan { route: slot, endpoint, started: now, deadline })
+}
+
+/// One of a route's targets, by weight.
+fn draw(local: &mut Local, targets: &[Target]) -> Option<Target> {
+    if let [only] = targets {
+        return Some(*only);
+    }
+    let total = targets.iter().fold(0u64, |sum, target| sum.saturating_add(u64::from(target.weight)));
+    let mut ball = local.random(total);
+    targets.iter().copied().find(|target| {
+        let weight = u64::from(target.weight);
+        let hit = ball < weight;
+        ball = ball.saturating_sub(weight);
+        hit
+    })
+}
+
+/// The smaller of the route's timeout, from the request being complete, and the caller's own, from its arrival.
+fn deadline(route: Option<Duration>, caller_ms: Option<u32>, arrived: Tick, now: Tick) -> Tick {
+    let ours = route.map_or(Tick::NEVER, |timeout| now.after(timeout));
+    let theirs = caller_ms.map_or(Tick::NEVER, |ms| arrived.after(Duration::from_millis(u64::from(ms))));
+    ours.min(theirs)
+}
+
+fn refuse(local: &mut Local, listener: ListenerId, route: Option<u32>, why: Refusal) -> Refused {
+    let route = local.route_slot(listener, route);
+    if let Some(slot) = route {
+        local.count_refusal(slot, why);
+    }
+    Refused { why, route }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)] // tests fail by panicking
+mod tests {
+    use std::{num::NonZeroU32, sync::Arc};
+
+    use outrigger_codec::{HeadIndex, Outcome, Slot, Span};
+
+    use super::*;
+    use crate::{
+        Balance, Cluster, ClusterSettings, End, Endpoint, Limit, Listener, Match, Pattern, Route, settle,
+    };
+
+    fn cluster(name: &str, endpoints: &[&str]) -> Cluster {
+        let endpoints = endpoints.iter().map(|a| Endpoint { address: (*a).into(), weight: 1 }).collect();
+        Cluster::new(name, Balance::RoundRobin, ClusterSettings::default(), endpoints)
+    }
+
+    fn route(service: &str, targets: &[(u32, u32)]) -> Route {
+        Route {
+            name: service.into(),
+            matches: Match { service: Some(Pattern::exact(service)), ..Match::default() },
+            targets: targets
+                .iter()
+                .map(|(cluster, weight)| Target { cluster: *cluster, weight: *weight })
+                .collect(),
+            timeout: Some(Duration::from_secs(2)),
+            limit: None,
+        }
+    }
+
+    fn world() -> (Snapshot, Local) {
+        let limited = Route {
+            limit: Some(Arc::new(
+                Limit::new(NonZeroU32::MIN, Duration::from_secs(1), NonZeroU32::MIN).unwrap(),
+            )),
+            ..route("limited", &[(0, 1)])
+        };
+        let routes = vec![
+            route("echo", &[(0, 1)]),
+            limited,
+            route("empty", &[(1, 1)]),
+            route("split", &[(0, 3), (2, 1)]),
+        ];
+        let listener = Listener { name: "egress".into(), routes: RouteTable::new(routes) };
+        let clusters = vec![cluster("one", &["a:1"]), cluster("none", &[]), cluster("two", &["b:1"])];
+        let snapshot = Snapshot::new(1, vec![listener], clusters);
+        let mut local = Local::new(3);
+        local.reconcile(&snapshot);
+        (snapshot, local)
+    }
+
+    fn call(
+        world: &mut (Snapshot, Local),
+        service: &str,
+        timeout_ms: Option<u32>,
+        now: Tick,
+    ) -> Result<Plan, Refused> {
+        let mut index = HeadIndex::default();
+        index.set(Slot::Service, Span::new(0, service.len()));
+        index.timeout_ms = timeout_ms;
+        decide(
+            &world.0,
+            ListenerId(0),
+            &mut world.1,
+            Head { bytes: service.as_bytes(), index: &index },
+            now,
+            now,
+        )
+    }
+
+    #[test]
+    fn each_step_refuses_in_its_own_words_and_is_counted() {
+        let mut world = world();
+        let now = Tick(1_000_000_000);
+        assert_eq!(call(&mut world, "nobody", None, now).unwrap_err().why, Refusal::NoRoute);
+        assert_eq!(call(&mut world, "empty", None, now).unwrap_err().why, Refusal::NoEndpoint);
+        let plan = call(&mut world, "limited", None, now).unwrap();
+        assert_eq!(call(&mut world, "limited", None, now).unwrap_err().why, Refusal::Limited);
+        settle(&mut world.1, plan, End::Answered(Outcome::Ok), now);
+        let refused: u64 = world.1.routes().map(|route| route.tally.refused.iter().sum::<u64>()).sum();
+        let calls: u64 = world.1.routes().map(|route| route.tally.calls()).sum();
+        assert_eq!((refused, calls), (3, 4));
+    }
+
+    #[test]
+    fn the_smaller_timeout_wins_and_none_means_none() {
+        let mut world = world();
+        let now = Tick(1_000_000_000);
+        for (caller, wait_ms) in [(None, 2_000), (Some(300), 300), (Some(5_000), 2_000)] {
+            let plan = call(&mut world, "echo", caller, now).unwrap();
+            assert_eq!(plan.deadline, now.after(Duration::from_millis(wait_ms)));
+            settle(&mut world.1, plan, End::Sent, now);
+        }
+        assert_eq!(deadline(None, None, now, now), Tick::NEVER);
+        assert_eq!(deadline(None, Some(10), Tick(5), now), Tick(5).after(Duration::from_millis(10)));
+    }
+
+    #[test]
+    fn shares_follow_weights_and_every_plan_is_settled() {
+        let mut world = world();
+        let mut to_two = 0;
+        for at in 0..4_000u64 {
+            let plan = call(&mut world, "split", None, Tick(at)).unwrap();
+            to_two += u32::from(&*world.1.endpoint(plan.endpoint).unwrap().cluster == "two");
+            settle(&mut world.1, plan, End::Answered(Outcome::Ok), Tick(at + 1));
+        }
+        assert!((850..1_150).contains(&to_two), "{to_two}");
+        assert_eq!(world.1.unsettled(), 0);
+        assert!(world.1.endpoints().all(|(_, endpoint)| endpoint.in_flight == 0));
+    }
+}

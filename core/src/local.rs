@@ -1,0 +1,486 @@
+//! What one worker has learnt: calls in flight, latencies, counts, turns. Owned by the worker, shared with nobody.
+//!
+//! Snapshots come and go; what is learnt stays. Each route and endpoint has a *slot*, a small number that is
+//! this worker's own and outlives snapshots: `reconcile` finds slots again by stable key (listener and route name,
+//! cluster name and address), and a slot is given up only when no snapshot lists it and no call or connection holds it.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use outrigger_codec::Refusal;
+
+use crate::{ClusterSettings, End, ListenerId, Snapshot, Tally, Tick};
+
+/// A route's number in one worker; outlives snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RouteSlot(pub u32);
+
+/// An endpoint's number in one worker; outlives snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct EndpointSlot(pub u32);
+
+/// The state of one worker.
+#[derive(Debug)]
+pub struct Local {
+    routes: Slots<RouteState>,
+    endpoints: Slots<EndpointState>,
+    /// For each listener of the snapshot: the slots of its routes, and last the slot of calls without a route.
+    by_listener: Vec<Vec<RouteSlot>>,
+    by_cluster: Vec<ClusterTurn>,
+    /// Plans made and not yet settled.
+    unsettled: u64,
+    seed: u64,
+}
+
+/// What is learnt of a route.
+#[derive(Debug)]
+pub struct RouteState {
+    /// The listener's name.
+    pub listener: Box<str>,
+    /// The route's name; `-` counts the calls of the listener that no route matched.
+    pub name: Box<str>,
+    /// Its counts.
+    pub tally: Tally,
+    in_flight: u32,
+    listed: bool,
+}
+
+/// What is learnt of an endpoint.
+#[derive(Debug)]
+pub struct EndpointState {
+    /// The cluster's name.
+    pub cluster: Box<str>,
+    /// `host:port`.
+    pub address: Box<str>,
+    /// How it is reached.
+    pub settings: Arc<ClusterSettings>,
+    /// Calls in flight.
+    pub in_flight: u32,
+    /// Connections that are open or being made.
+    pub connections: u32,
+    /// Passed over until then, because it failed or said goodbye.
+    pub avoid_until: Tick,
+    /// Its counts.
+    pub tally: Tally,
+    /// Whether the present snapshot has it.
+    pub listed: bool,
+    ewma_ns: f64,
+    ewma_at: Tick,
+}
+
+#[derive(Debug, Default)]
+struct ClusterTurn {
+    slots: Vec<EndpointSlot>,
+    next: usize,
+}
+
+/// Time after which an old latency counts 1/e.
+const EWMA_DECAY: Duration = Duration::from_secs(10);
+/// What a failure counts as in the latency of an endpoint.
+const FAILURE_COSTS: Duration = Duration::from_secs(1);
+/// The name that counts calls without a route.
+pub const UNROUTED: &str = "-";
+
+impl Local {
+    /// A worker that knows nothing yet. `seed` makes its random picks; equal seeds, equal picks.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            routes: Slots::default(),
+            endpoints: Slots::default(),
+            by_listener: Vec::new(),
+            by_cluster: Vec::new(),
+            unsettled: 0,
+            seed: seed.wrapping_mul(2).wrapping_add(1),
+        }
+    }
+
+    /// Takes up a new snapshot: finds slots again by key, makes new ones, gives up those that nothing holds.
+    pub fn reconcile(&mut self, snapshot: &Snapshot) {
+        self.routes.each(|route| route.listed = false);
+        self.endpoints.each(|endpoint| endpoint.listed = false);
+        self.by_listener = snapshot
+            .listeners()
+            .iter()
+            .map(|listener| {
+                let names = listener.routes.routes().iter().map(|route| &*route.name).chain([UNROUTED]);
+                names
+                    .map(|name| {
+                        RouteSlot(
+                            self.routes.enter(&listener.name, name, || RouteState::new(&listener.name, name)),
+                        )
+                    })
+                    .collect()
+            })
+            .collect();
+        let turns: HashMap<EndpointSlot, usize> =
+            self.by_cluster.iter().filter_map(|turn| Some((*turn.slots.first()?, turn.next))).collect();
+        self.by_cluster = snapshot
+            .clusters()
+            .iter()
+            .map(|cluster| {
+                let enter = |address: &str| {
+                    let slot = self.endpoints.enter(&cluster.name, address, || {
+                        EndpointState::new(&cluster.name, address, &cluster.settings)
+                    });
+                    if let Some(state) = self.endpoints.get_mut(slot) {
+                        state.settings = Arc::clone(&cluster.settings);
+                    }
+                    EndpointSlot(slot)
+                };
+                let mut enter = enter;
+                let slots: Vec<EndpointSlot> =
+                    cluster.endpoints.iter().map(|endpoint| enter(&endpoint.address)).collect();
+                let next = slots.first().and_then(|first| turns.get(first)).copied().unwrap_or(0);
+                ClusterTurn { slots, next }
+            })
+            .collect();
+        self.routes.sweep(|route| !route.listed && route.in_flight == 0);
+        self.endpoints
+            .sweep(|endpoint| !endpoint.listed && endpoint.in_flight == 0 && endpoint.connections == 0);
+    }
+
+    /// An endpoint's state, unless the slot was given up.
+    pub fn endpoint(&self, slot: EndpointSlot) -> Option<&EndpointState> {
+        self.endpoints.get(slot.0)
+    }
+
+    /// All endpoints, with their slots.
+    pub fn endpoints(&self) -> impl Iterator<Item = (EndpointSlot, &EndpointState)> {
+        self.endpoints.iter().map(|(at, state)| (EndpointSlot(at), state))
+    }
+
+    /// All routes.
+    pub fn routes(&self) -> impl Iterator<Item = &RouteState> {
+        self.routes.iter().map(|(_, state)| state)
+    }
+
+    /// Counts a connection to an endpoint that is being made; ended by one [`Local::disconnected`].
+    pub fn connecting(&mut self, slot: EndpointSlot) {
+        if let Some(endpoint) = self.endpoints.get_mut(slot.0) {
+            endpoint.connections = endpoint.connections.saturating_add(1);
+        }
+    }
+
+    /// A connection to an endpoint is gone, or was never made.
+    pub fn disconnected(&mut self, slot: EndpointSlot) {
+        if let Some(endpoint) = self.endpoints.get_mut(slot.0) {
+            endpoint.connections = endpoint.connections.saturating_sub(1);
+        }
+    }
+
+    /// Passes over an endpoint until then, where others are left. `Tick::ZERO` forgives it.
+    pub fn avoid(&mut self, slot: EndpointSlot, until: Tick) {
+        if let Some(endpoint) = self.endpoints.get_mut(slot.0) {
+            endpoint.avoid_until = until;
+        }
+    }
+
+    /// Another endpoint of the same cluster for a call that was provably not sent, if there is one.
+    pub fn elsewhere(
+        &mut self,
+        snapshot: &Snapshot,
+        failed: EndpointSlot,
+        now: Tick,
+    ) -> Option<EndpointSlot> {
+        let at = snapshot.cluster_named(&self.endpoint(failed)?.cluster)?;
+        crate::balance::pick(self, snapshot.cluster(at)?, at, Some(failed), now)
+            .filter(|slot| *slot != failed)
+    }
+
+    /// Moves the call of `plan` to another endpoint.
+    pub fn reassign(&mut self, plan: &mut crate::Plan, to: EndpointSlot) {
+        self.in_flight(plan.endpoint, |n| n.saturating_sub(1));
+        plan.endpoint = to;
+        self.in_flight(to, |n| n.saturating_add(1));
+    }
+
+    /// Counts a call that was refused before a route was looked for (it could not be read).
+    pub fn refuse_unrouted(&mut self, listener: ListenerId, why: Refusal) {
+        if let Some(slot) = self.route_slot(listener, None) {
+            self.count_refusal(slot, why);
+        }
+    }
+
+    /// Plans made and not yet settled.
+    pub fn unsettled(&self) -> u64 {
+        self.unsettled
+    }
+
+    pub(crate) fn count_refusal(&mut self, slot: RouteSlot, why: Refusal) {
+        if let Some(route) = self.routes.get_mut(slot.0) {
+            route.tally.record(End::Refused(why), Duration::ZERO);
+        }
+    }
+
+    pub(crate) fn begin(&mut self, route: RouteSlot, endpoint: EndpointSlot) {
+        self.unsettled = self.unsettled.saturating_add(1);
+        if let Some(route) = self.routes.get_mut(route.0) {
+            route.in_flight = route.in_flight.saturating_add(1);
+        }
+        self.in_flight(endpoint, |n| n.saturating_add(1));
+    }
+
+    pub(crate) fn end(
+        &mut self,
+        route: RouteSlot,
+        endpoint: EndpointSlot,
+        end: End,
+        took: Duration,
+        now: Tick,
+    ) {
+        self.unsettled = self.unsettled.saturating_sub(1);
+        if let Some(route) = self.routes.get_mut(route.0) {
+            route.in_flight = route.in_flight.saturating_sub(1);
+            route.tally.record(end, took);
+        }
+        if let Some(endpoint) = self.endpoints.get_mut(endpoint.0) {
+            endpoint.in_flight = endpoint.in_flight.saturating_sub(1);
+            endpoint.tally.record(end, took);
+            match end {
+                End::Answered(_) => endpoint.observe(took, now),
+                End::Refused(_) => endpoint.observe(took.max(FAILURE_COSTS), now),
+                End::Sent | End::Abandoned => {}
+            }
+        }
+    }
+
+    fn in_flight(&mut self, slot: EndpointSlot, change: impl Fn(u32) -> u32) {
+        if let Some(endpoint) = self.endpoints.get_mut(slot.0) {
+            endpoint.in_flight = change(endpoint.in_flight);
+        }
+    }
+
+    /// The slot of a route of the present snapshot; of the listener's unrouted calls when `route` is `None`.
+    pub(crate) fn route_slot(&self, listener: ListenerId, route: Option<u32>) -> Option<RouteSlot> {
+        let slots = self.by_listener.get(listener.0 as usize)?;
+        match route {
+            Some(at) => slots.get(at as usize).copied(),
+            None => slots.last().copied(),
+        }
+    }
+
+    /// The slot of the endpoint at `position` of a cluster of the present snapshot.
+    pub(crate) fn slot_of(&self, cluster: u32, position: usize) -> Option<EndpointSlot> {
+        self.by_cluster.get(cluster as usize)?.slots.get(position).copied()
+    }
+
+    pub(crate) fn next_turn(&mut self, cluster: u32) -> usize {
+        let Some(turn) = self.by_cluster.get_mut(cluster as usize) else { return 0 };
+        let now = turn.next;
+        turn.next = now.wrapping_add(1);
+        now
+    }
+
+    pub(crate) fn avoided(&self, slot: EndpointSlot, now: Tick) -> bool {
+        self.endpoint(slot).is_some_and(|endpoint| endpoint.avoid_until > now)
+    }
+
+    /// Calls in flight for the weight.
+    pub(crate) fn load(&self, slot: EndpointSlot, weight: u32) -> f64 {
+        self.endpoint(slot)
+            .map_or(f64::INFINITY, |endpoint| (f64::from(endpoint.in_flight) + 1.0) / f64::from(weight))
+    }
+
+    /// Latency × load for the weight.
+    pub(crate) fn cost(&self, slot: EndpointSlot, weight: u32, now: Tick) -> f64 {
+        let Some(endpoint) = self.endpoint(slot) else { return f64::INFINITY };
+        let latency = endpoint.latency(now);
+        // One that has calls in flight but never answered is not cheap, only unknown.
+        let latency =
+            if latency < 1.0 && endpoint.in_flight > 0 { FAILURE_COSTS.as_nanos() as f64 } else { latency };
+        latency * (f64::from(endpoint.in_flight) + 1.0) / f64::from(weight)
+    }
+
+    /// A number below `below` (0 when that is 0); `SplitMix64`.
+    pub(crate) fn random(&mut self, below: u64) -> u64 {
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.seed;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^= z >> 31;
+        // The high half of a 128-bit product: even enough, and no division.
+        (u128::from(z).wrapping_mul(u128::from(below)) >> 64) as u64
+    }
+}
+
+impl RouteState {
+    fn new(listener: &str, name: &str) -> Self {
+        Self {
+            listener: listener.into(),
+            name: name.into(),
+            tally: Tally::default(),
+            in_flight: 0,
+            listed: true,
+        }
+    }
+}
+
+impl EndpointState {
+    fn new(cluster: &str, address: &str, settings: &Arc<ClusterSettings>) -> Self {
+        Self {
+            cluster: cluster.into(),
+            address: address.into(),
+            settings: Arc::clone(settings),
+            in_flight: 0,
+            connections: 0,
+            avoid_until: Tick::ZERO,
+            tally: Tally::default(),
+            listed: true,
+            ewma_ns: 0.0,
+            ewma_at: Tick::ZERO,
+        }
+    }
+
+    /// The moving average of its latency in nanoseconds; 0 when nothing is known.
+    pub fn latency(&self, now: Tick) -> f64 {
+        self.ewma_ns * (-now.since(self.ewma_at).as_secs_f64() / EWMA_DECAY.as_secs_f64()).exp()
+    }
+
+    /// Peak-EWMA: a slower answer counts at once, faster ones bring the average down over time.
+    fn observe(&mut self, took: Duration, now: Tick) {
+        let took = took.as_nanos() as f64;
+        if took > self.ewma_ns {
+            self.ewma_ns = took;
+        } else {
+            let keep = (-now.since(self.ewma_at).as_secs_f64() / EWMA_DECAY.as_secs_f64()).exp();
+            self.ewma_ns = self.ewma_ns * keep + took * (1.0 - keep);
+        }
+        self.ewma_at = now;
+    }
+}
+
+/// State under small stable numbers, found again by a two-part key.
+#[derive(Debug)]
+struct Slots<T> {
+    states: Vec<Option<T>>,
+    by_key: HashMap<(Box<str>, Box<str>), u32>,
+    free: Vec<u32>,
+}
+
+impl<T> Default for Slots<T> {
+    fn default() -> Self {
+        Self { states: Vec::new(), by_key: HashMap::new(), free: Vec::new() }
+    }
+}
+
+/// What [`Slots`] must be able to mark.
+trait Listed {
+    fn list(&mut self);
+}
+
+impl Listed for RouteState {
+    fn list(&mut self) {
+        self.listed = true;
+    }
+}
+
+impl Listed for EndpointState {
+    fn list(&mut self) {
+        self.listed = true;
+    }
+}
+
+impl<T: Listed> Slots<T> {
+    fn get(&self, slot: u32) -> Option<&T> {
+        self.states.get(slot as usize)?.as_ref()
+    }
+
+    fn get_mut(&mut self, slot: u32) -> Option<&mut T> {
+        self.states.get_mut(slot as usize)?.as_mut()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+        self.states.iter().zip(0..).filter_map(|(state, at)| Some((at, state.as_ref()?)))
+    }
+
+    fn each(&mut self, act: impl Fn(&mut T)) {
+        self.states.iter_mut().flatten().for_each(act);
+    }
+
+    /// The slot of a key, marked as listed; a new one when the key is new.
+    fn enter(&mut self, first: &str, second: &str, make: impl FnOnce() -> T) -> u32 {
+        let key = (Box::from(first), Box::from(second));
+        if let Some(slot) = self.by_key.get(&key) {
+            if let Some(state) = self.states.get_mut(*slot as usize).and_then(Option::as_mut) {
+                state.list();
+            }
+            return *slot;
+        }
+        let slot =
+            self.states.iter().position(Option::is_none).filter(|_| self.by_key.len() < self.states.len());
+        let slot = slot.unwrap_or_else(|| {
+            self.states.push(None);
+            self.states.len().saturating_sub(1)
+        });
+        if let Some(state) = self.states.get_mut(slot) {
+            *state = Some(make());
+        }
+        self.by_key.insert(key, slot as u32);
+        slot as u32
+    }
+
+    /// Gives up the slots that `gone` names.
+    fn sweep(&mut self, gone: impl Fn(&T) -> bool) {
+        let (states, free) = (&mut self.states, &mut self.free);
+        self.by_key.retain(|_, slot| {
+            let state = states.get_mut(*slot as usize);
+            let Some(state) = state else { return false };
+            if state.as_ref().is_some_and(&gone) {
+                *state = None;
+                free.push(*slot);
+            }
+            state.is_some()
+        });
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)] // tests fail by panicking
+mod tests {
+    use super::*;
+    use crate::{Balance, Cluster, Endpoint};
+
+    fn snapshot(revision: u64, addresses: &[&str]) -> Snapshot {
+        let endpoints = addresses.iter().map(|a| Endpoint { address: (*a).into(), weight: 1 }).collect();
+        Snapshot::new(
+            revision,
+            Vec::new(),
+            vec![Cluster::new("c", Balance::RoundRobin, ClusterSettings::default(), endpoints)],
+        )
+    }
+
+    #[test]
+    fn slots_outlive_snapshots_while_anything_holds_them() {
+        let mut local = Local::new(1);
+        local.reconcile(&snapshot(1, &["a:1", "b:1"]));
+        let (a, b) = (local.slot_of(0, 0).unwrap(), local.slot_of(0, 1).unwrap());
+        local.connecting(a);
+        local.reconcile(&snapshot(2, &["b:1", "c:1"]));
+        assert_eq!(local.slot_of(0, 0), Some(b), "found again by address, not by position");
+        assert!(!local.endpoint(a).unwrap().listed);
+        assert_ne!(local.slot_of(0, 1), Some(a), "a held slot is not given to another");
+        local.disconnected(a);
+        local.reconcile(&snapshot(3, &["b:1"]));
+        assert!(local.endpoint(a).is_none());
+        local.reconcile(&snapshot(4, &["b:1", "d:1"]));
+        assert!(local.slot_of(0, 1).unwrap().0 < 3, "slots are used again");
+    }
+
+    #[test]
+    fn a_slow_answer_counts_at_once_and_fades() {
+        let mut endpoint = EndpointState::new("c", "a:1", &Arc::default());
+        let start = Tick(1_000_000_000);
+        endpoint.observe(Duration::from_millis(1), start);
+        endpoint.observe(Duration::from_millis(100), start);
+        assert!(endpoint.latency(start) > 99e6);
+        assert!(endpoint.latency(start.after(EWMA_DECAY)) < 40e6);
+    }
+
+    #[test]
+    fn random_is_even_and_in_range() {
+        let mut local = Local::new(9);
+        let mut count = [0u32; 7];
+        (0..7_000).for_each(|_| count[local.random(7) as usize] += 1);
+        assert!(count.iter().all(|n| (850..1_150).contains(n)), "{count:?}");
+        assert_eq!(local.random(0), 0);
+    }
+}

@@ -1,0 +1,73 @@
+//! Everything the conf and the registries say, compiled: one immutable value, swapped as a whole.
+//!
+//! Indices into a snapshot (listener, route, cluster) are dense and belong to that snapshot alone. What outlives
+//! it is found again by name; see `Local::reconcile`.
+
+use std::collections::HashMap;
+
+use crate::{Cluster, RouteTable};
+
+/// A listener's index in its snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ListenerId(pub u32);
+
+/// The part of a listener that decides.
+#[derive(Debug)]
+pub struct Listener {
+    /// Unique in the snapshot.
+    pub name: Box<str>,
+    /// Where its calls go.
+    pub routes: RouteTable,
+}
+
+/// One revision of everything that is decided by.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Grows by one with every swap.
+    pub revision: u64,
+    listeners: Box<[Listener]>,
+    clusters: Box<[Cluster]>,
+    by_name: HashMap<Box<str>, u32>,
+}
+
+impl Snapshot {
+    /// A snapshot of these parts. Names must be unique; targets of routes are indices into `clusters`.
+    pub fn new(revision: u64, listeners: Vec<Listener>, clusters: Vec<Cluster>) -> Self {
+        let by_name = clusters.iter().zip(0..).map(|(cluster, at)| (cluster.name.clone(), at)).collect();
+        Self { revision, listeners: listeners.into(), clusters: clusters.into(), by_name }
+    }
+
+    /// The listeners, in the order of their ids.
+    pub fn listeners(&self) -> &[Listener] {
+        &self.listeners
+    }
+
+    /// The clusters, in the order of their indices.
+    pub fn clusters(&self) -> &[Cluster] {
+        &self.clusters
+    }
+
+    /// A listener, unless the snapshot has fewer.
+    pub fn listener(&self, id: ListenerId) -> Option<&Listener> {
+        self.listeners.get(id.0 as usize)
+    }
+
+    /// The id of the listener called `name`.
+    pub fn listener_named(&self, name: &str) -> Option<ListenerId> {
+        self.listeners
+            .iter()
+            .zip(0..)
+            .find(|(listener, _)| &*listener.name == name)
+            .map(|(_, at)| ListenerId(at))
+    }
+
+    /// A cluster by its index.
+    pub fn cluster(&self, at: u32) -> Option<&Cluster> {
+        self.clusters.get(at as usize)
+    }
+
+    /// The index of the cluster called `name`.
+    pub fn cluster_named(&self, name: &str) -> Option<u32> {
+        self.by_name.get(name).copied()
+    }
+}
