@@ -1,1 +1,9 @@
-//! stub
+//! Outrigger: a sidecar that carries all of an application's RPC calls.
+//!
+//! This crate *moves*: it owns every socket on the request path, the threads, the conf, the admin port and the
+//! telemetry. What is decided is decided in `outrigger-core`; bytes are understood in the protocol crates, which only
+//! `plugins` names.
+
+pub mod plugins;
+pub mod session;
+pub mod worker;

@@ -1,0 +1,19 @@
+//! Measures RPC proxies: what a call costs and whether every answer is the right one.
+//!
+//! Two programs share this library: `load` (closed and open loop, idle connections, time to the first answer) and
+//! `echo` (the service behind the proxy). Both are one thread over epoll, because anything richer would compete with
+//! itself for the single core it is given and would blur what is measured.
+//!
+//! Must never use the product's own codecs: frames are rebuilt here from captures of real peers, so that a mistake
+//! in the product cannot cancel out against the same mistake in its judge.
+
+pub mod client;
+pub mod cpu;
+pub mod drive;
+pub mod echo;
+pub mod payload;
+pub mod poll;
+pub mod report;
+pub mod special;
+pub mod strings;
+pub mod wire;

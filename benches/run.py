@@ -1,0 +1,378 @@
+#!/usr/bin/env python3
+"""Measures Outrigger beside HAProxy, nginx and Envoy on one machine, in interleaved rounds.
+
+Prints tables with ratios and writes every number to results/latest.json. README.md beside this file has the method.
+Must never compare numbers of different rounds with each other: a ratio is taken within a round, and the median of
+the rounds' ratios is what is reported. Must never count a failed call as a fast one.
+
+    benches/run.py [--quick] [--rounds N] [--only WORD,WORD…] [--check] [--outrigger PATH] [--tools DIR]
+"""
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+
+import report
+from proxies import KINDS, PRIORITY, Echo, EnvoyDubbo, Haproxy, Load, Outrigger, Reaper, cpu_ns, memory_kib
+
+ROOT = Path(__file__).resolve().parent.parent
+PROTOCOLS = ("bolt", "dubbo", "tcp")
+CLOSED = {"8x8": (8, 8), "8x1": (8, 1), "64x1": (64, 1)}
+SHAPES = (*CLOSED, "open")
+PARTS = ("matrix", "idle", "routes", "start", "reload")
+OPEN_RATE, OPEN_CONNECTIONS = 2000, 16
+MANY_ROUTES, FEW_ROUTES = 10_000, 10
+
+
+def machine_busy():
+    """Seconds that all cores together were not idle since the machine started."""
+    user, nice, system, _, _, irq, soft, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + irq + soft + steal) / os.sysconf("SC_CLK_TCK")
+
+
+class Bench:
+    def __init__(self, options):
+        self.options = options
+        self.tools = Path(options.tools)
+        self.reaper = Reaper()
+        self.directory = Path(tempfile.mkdtemp(prefix="outrigger-bench-"))
+        self.binaries = {
+            "haproxy": shutil.which("haproxy", path=os.environ["PATH"] + ":/usr/sbin"),
+            "nginx": shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin"),
+            "envoy-tcp": options.envoy,
+            "envoy-dubbo": options.envoy,
+            "outrigger": options.outrigger,
+        }
+        here = {name: path for name, path in self.binaries.items() if path and Path(path).exists()}
+        wanted = options.proxies
+        self.kinds = [k for k in KINDS if k.name in here and (not wanted or k.name in wanted or k is Haproxy)]
+        self.notes = [f"{k.name} is not there: not measured" for k in KINDS if k.name not in here]
+        self.results = {"matrix": {}, "memory": {}, "idle": {}, "routes": {}, "start": {}, "reload": {}}
+
+    def close(self):
+        self.reaper.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def say(self, text):
+        print(f"  {time.monotonic() - self.began:5.0f} s  {text}", file=sys.stderr, flush=True)
+
+    def note(self, text):
+        self.notes.append(text)
+        self.say(text)
+
+    def proxy(self, kind, upstream, protocol, **how):
+        """A started proxy, or None (with a note) when it does not start."""
+        proxy = self.reaper.keep(kind(self.binaries[kind.name], self.directory))
+        try:
+            return proxy.configure(upstream, protocol, **how).start()
+        except (RuntimeError, OSError) as error:
+            self.reaper.drop(proxy)
+            self.note(f"{kind.name}, {protocol}: {error}")
+            return None
+
+    def echo(self, protocol):
+        return self.reaper.keep(Echo(self.tools, protocol))
+
+    def load(self, protocol, target, *arguments, patience=30.0):
+        """Runs the load generator to its end and returns its report; {"failed": …} when it gave none."""
+        process = Load(self.tools, protocol, target).popen(*arguments)
+        try:
+            out, errors = process.communicate(timeout=patience)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, errors = process.communicate()
+            errors += " (no end)"
+        if process.returncode != 0 or not out.strip():
+            return {"failed": errors.strip()[-300:] or f"exit {process.returncode}"}
+        return json.loads(out.splitlines()[-1])
+
+    def watched(self, ours, measure):
+        """Runs one measurement and adds how many cores something else kept busy meanwhile (stolen time included)."""
+        children = lambda: sum(resource.getrusage(who).ru_utime + resource.getrusage(who).ru_stime
+                               for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF))
+        own = lambda: children() + sum(map(cpu_ns, ours)) / 1e9
+        began, busy, used = time.monotonic(), machine_busy(), own()
+        result = measure()
+        seconds = time.monotonic() - began
+        result["foreign_cores"] = round(max(0.0, (machine_busy() - busy) - (own() - used)) / seconds, 3)
+        return result
+
+    def shape(self, protocol, target, shape, pids, seconds=None):
+        span = ["--seconds", seconds or self.options.seconds, "--warmup", self.options.warmup]
+        if pids:
+            span += ["--cpu-of", ",".join(map(str, pids))]
+        if shape == "open":
+            how = ["open", "--connections", OPEN_CONNECTIONS, "--rate", OPEN_RATE]
+        else:
+            connections, outstanding = CLOSED[shape]
+            how = ["closed", "--connections", connections, "--outstanding", outstanding]
+        return self.load(protocol, target, *how, *span)
+
+    # The matrix: protocol × shape × proxy, every round from a fresh start.
+
+    def matrix(self):
+        for turn in range(self.options.rounds):
+            for protocol in self.options.protocols:
+                self.say(f"round {turn + 1} of {self.options.rounds}: {protocol}")
+                self.matrix_round(protocol, turn)
+
+    def matrix_round(self, protocol, turn):
+        echo = self.echo(protocol)
+        started = [self.proxy(k, echo.address, protocol) for k in self.kinds if protocol in k.protocols]
+        proxies = [p for p in started if p]
+        ours = [echo.process.pid] + [pid for p in proxies for pid in p.pids()]
+        for shape in self.options.shapes:
+            row = self.results["matrix"].setdefault(protocol, {}).setdefault(shape, {})
+            cells = [("direct", echo.address, [])] + [(p.name, p.target, p.pids()) for p in proxies]
+            # Each round begins with another one, so that none is always the first after a pause.
+            cut = turn % len(cells)
+            for name, target, pids in cells[cut:] + cells[:cut]:
+                result = self.watched(ours, lambda: self.shape(protocol, target, shape, pids))
+                row.setdefault(name, []).append(result)
+                if result.get("failed") or result.get("errors"):
+                    self.note(f"{protocol} {shape} {name}: {result}")
+        for proxy in proxies:
+            rss, pss = memory_kib(proxy.pids())
+            entry = self.results["memory"].setdefault(protocol, {}).setdefault(proxy.name, [])
+            entry.append({"rss_kib": rss, "pss_kib": pss})
+        self.reaper.drop(*proxies, echo)
+
+    # Idle connections.
+
+    def idle(self):
+        for protocol in self.options.protocols:
+            for kind in self.kinds:
+                if protocol not in kind.protocols:
+                    continue
+                # Envoy's relay does not look at the protocol and Bolt stands for all relays.
+                if protocol != "bolt" and kind not in (Outrigger, EnvoyDubbo):
+                    continue
+                self.say(f"{self.options.idle} idle connections: {kind.name}, {protocol}")
+                entry = self.results["idle"].setdefault(protocol, {})
+                entry[kind.name] = {
+                    "unused": self.idle_one(kind, protocol, 0),
+                    "after_one_call": self.idle_one(kind, protocol, 1),
+                }
+
+    def idle_one(self, kind, protocol, calls):
+        echo = self.echo(protocol)
+        proxy = self.proxy(kind, echo.address, protocol)
+        if not proxy:
+            self.reaper.drop(echo)
+            return {"failed": "did not start"}
+        # A first load, so that what is allocated once is not counted as the connections'.
+        self.shape(protocol, proxy.target, "64x1", [], seconds=0.3)
+        time.sleep(0.3)
+        before, _ = memory_kib(proxy.pids())
+        count = self.options.idle
+        holder = Load(self.tools, protocol, proxy.target).popen(
+            "idle", "--connections", count, "--calls", calls, stdin=subprocess.PIPE
+        )
+        try:
+            held = holder.stdout.readline()
+            time.sleep(0.5)
+            after, _ = memory_kib(proxy.pids())
+            out, errors = holder.communicate("", timeout=30)
+        except subprocess.TimeoutExpired:
+            holder.kill()
+            out, errors = holder.communicate()
+        self.reaper.drop(proxy, echo)
+        if not held.startswith("held") or not out.strip():
+            self.note(f"idle {protocol} {kind.name}: {errors.strip()[-300:]}")
+            return {"failed": errors.strip()[-300:] or "no answer"}
+        closed = json.loads(out.splitlines()[-1])["closed"]
+        return {"kib_each": (after - before) / count, "closed": closed}
+
+    # Many routes.
+
+    def routes(self):
+        cases = [(Outrigger, p) for p in ("bolt", "dubbo") if p in self.options.protocols]
+        cases += [(EnvoyDubbo, "dubbo")] if "dubbo" in self.options.protocols else []
+        for kind, protocol in cases:
+            if kind not in self.kinds:
+                continue
+            self.say(f"{MANY_ROUTES} routes against {FEW_ROUTES}: {kind.name}, {protocol}")
+            echo = self.echo(protocol)
+            few = self.proxy(kind, echo.address, protocol, routes=FEW_ROUTES)
+            many = self.proxy(kind, echo.address, protocol, routes=MANY_ROUTES)
+            rounds = []
+            for turn in range(max(3, self.options.rounds) if few and many else 0):
+                pair = {}
+                for name, proxy in (("few", few), ("many", many))[:: 1 if turn % 2 else -1]:
+                    result = self.shape(protocol, proxy.target, "8x8", proxy.pids())
+                    pair[name] = result.get("cpu_us")
+                    if result.get("failed") or result.get("errors"):
+                        self.note(f"routes {name} {kind.name} {protocol}: {result}")
+                if all(pair.values()):
+                    rounds.append({**pair, "ratio": pair["many"] / pair["few"]})
+            self.results["routes"].setdefault(protocol, {})[kind.name] = {
+                "ratio": statistics.median(r["ratio"] for r in rounds) if rounds else None,
+                "rounds": rounds,
+                "rss_many_kib": memory_kib(many.pids())[0] if many else None,
+            }
+            self.reaper.drop(*[p for p in (few, many) if p], echo)
+
+    # Start to first answer.
+
+    def start(self):
+        protocol_of = {k: "bolt" if "bolt" in k.protocols else "dubbo" for k in self.kinds}
+        times = {kind.name: [] for kind in self.kinds}
+        echoes = {protocol: self.echo(protocol) for protocol in set(protocol_of.values())}
+        self.say(f"start to first answer, {self.options.starts} times each")
+        for _ in range(self.options.starts):
+            for kind in self.kinds:
+                protocol = protocol_of[kind]
+                proxy = kind(self.binaries[kind.name], self.directory)
+                proxy.configure(echoes[protocol].address, protocol)
+                command = [str(word) for word in proxy.command()]
+                result = self.load(protocol, proxy.target, "first-answer", "--", *command)
+                if "failed" in result:
+                    self.note(f"start {kind.name}: {result['failed']}")
+                else:
+                    times[kind.name].append(result["first_answer_us"] / 1000)
+        self.reaper.drop(*echoes.values())
+        for name, values in times.items():
+            if values:
+                self.results["start"][name] = {"ms": statistics.median(values), "all_ms": values}
+
+    # Reloads under load.
+
+    def reload(self):
+        for kind in self.kinds:
+            if not kind.reloads:
+                continue
+            for protocol in ("bolt", "dubbo"):
+                wanted = kind in (Outrigger, EnvoyDubbo) or protocol == "bolt"
+                if wanted and protocol in kind.protocols and protocol in self.options.protocols:
+                    self.say(f"{self.options.reloads} reloads at {OPEN_RATE}/s: {kind.name}, {protocol}")
+                    outcome = self.reload_one(kind, protocol)
+                    self.results["reload"].setdefault(protocol, {})[kind.name] = {"by": kind.reloads, **outcome}
+
+    def reload_one(self, kind, protocol):
+        """Every reload sends the calls to the other of two echo services; who works shows whether it took effect."""
+        echoes = [self.echo(protocol), self.echo(protocol)]
+        addresses = [echo.address for echo in echoes]
+        proxy = self.proxy(kind, addresses[0], protocol, other=addresses[1], for_reload=True)
+        if not proxy:
+            self.reaper.drop(*echoes)
+            return {"failed": "did not start"}
+        count = self.options.reloads
+        load = Load(self.tools, protocol, proxy.target).popen(
+            "open", "--connections", OPEN_CONNECTIONS, "--rate", OPEN_RATE, "--seconds", count + 1.0
+        )
+        time.sleep(1.0)
+        followed, processes, serving = 0, 1, 0
+        for turn in range(1, count + 1):
+            began = time.monotonic()
+            proxy.reload(addresses[turn % 2], turn)
+            time.sleep(0.4)
+            worked = [cpu_ns(echo.process.pid) for echo in echoes]
+            time.sleep(0.4)
+            worked = [cpu_ns(echo.process.pid) - before for echo, before in zip(echoes, worked)]
+            now = worked.index(max(worked))
+            # Staying where they were is not following, even when the next reload points back there.
+            followed += now == turn % 2 and serving != now
+            serving = now
+            processes = max(processes, len(proxy.pids()))
+            time.sleep(max(0.0, began + 1.0 - time.monotonic()))
+        out, errors = load.communicate(timeout=30)
+        rss, _ = memory_kib(proxy.pids())
+        self.reaper.drop(proxy, *echoes)
+        if not out.strip():
+            return {"failed": errors.strip()[-300:]}
+        result = json.loads(out.splitlines()[-1])
+        kept = {key: result[key] for key in ("calls", "errors", "lost", "wrong", "closed", "p99_us", "p999_us")}
+        return {**kept, "followed": followed, "reloads": count, "processes": processes, "rss_kib": rss}
+
+    def run(self):
+        self.began = time.monotonic()
+        for note in self.notes:
+            self.say(note)
+        for part in self.options.parts:
+            getattr(self, part)()
+        summary = report.summarize(self.results)
+        return {
+            "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "machine": report.machine(),
+            "versions": {k.name: k.version_of(self.binaries[k.name]) for k in self.kinds},
+            "options": {k: v for k, v in vars(self.options).items() if k not in ("outrigger", "envoy", "tools", "json")},
+            "seconds": round(time.monotonic() - self.began, 1),
+            "notes": self.notes + report.disturbances(self.results["matrix"]),
+            **summary,
+            "budgets": report.budgets(summary),
+            "raw": self.results,
+        }
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    parser.add_argument("--quick", action="store_true", help="one short round of each, about a minute and a half")
+    parser.add_argument("--rounds", type=int, help="rounds of the matrix (3)")
+    parser.add_argument("--seconds", type=float, help="counted seconds of one measurement (1.5)")
+    parser.add_argument("--only", default="", help="protocols, shapes, proxies and parts, with commas between")
+    parser.add_argument("--check", action="store_true", help="exit 1 when a budget is missed")
+    parser.add_argument("--nice", type=int, default=0, help="priority of everything measured; negative needs root")
+    parser.add_argument("--outrigger", default=str(target / "release/outrigger"))
+    parser.add_argument("--envoy", default=str(ROOT / "target/bench/envoy"))
+    parser.add_argument("--tools", default=str(target / "release"), help="where load and echo are")
+    parser.add_argument("--json", default=str(ROOT / "benches/results/latest.json"))
+    options = parser.parse_args()
+    options.rounds = options.rounds or (1 if options.quick else 3)
+    options.seconds = options.seconds or (0.7 if options.quick else 1.5)
+    options.warmup = 0.15 if options.quick else 0.25
+    options.idle = 500 if options.quick else 2000
+    options.starts = 3 if options.quick else 10
+    options.reloads = 3 if options.quick else 10
+    words = [word for word in options.only.split(",") if word]
+    names = {kind.name for kind in KINDS}
+    unknown = set(words) - {*PROTOCOLS, *SHAPES, *PARTS, *names}
+    if unknown:
+        parser.error(f"--only knows {', '.join([*PROTOCOLS, *SHAPES, *PARTS, *sorted(names)])}; not {', '.join(unknown)}")
+    pick = lambda all_of: [name for name in all_of if name in words] or list(all_of)
+    options.protocols, options.shapes, options.parts = pick(PROTOCOLS), pick(SHAPES), pick(PARTS)
+    options.proxies = sorted(names & set(words))
+    return options
+
+
+def stop(*_):
+    raise SystemExit(130)
+
+
+def main():
+    options = parse()
+    for tool in ("load", "echo"):
+        if not (Path(options.tools) / tool).exists():
+            sys.exit(f"{tool} is not in {options.tools}: cargo build --release -p outrigger-load")
+    if len(os.sched_getaffinity(0)) < 2:
+        sys.exit("two cores are needed: one for the proxy, one for the load")
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    signal.signal(signal.SIGTERM, stop)
+    if options.nice:
+        PRIORITY.extend(["nice", "-n", str(options.nice)])
+    bench = Bench(options)
+    try:
+        outcome = bench.run()
+    finally:
+        bench.close()
+    Path(options.json).parent.mkdir(parents=True, exist_ok=True)
+    Path(options.json).write_text(json.dumps(outcome, indent=1) + "\n")
+    print(report.tables(outcome))
+    print(f"\nevery number: {os.path.relpath(options.json)}")
+    missed = [budget for budget in outcome["budgets"] if not budget["kept"]]
+    return 1 if options.check and missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,14 @@
+//! The conf file, from bytes to typed values: what was written, where it stands, and every mistake in it at once.
+//!
+//! `yaml` reads the text into a tree that remembers positions, `decode` fits the tree to the structs and collects all
+//! that does not fit, `report` shows it as a compiler would, `units` are the values that carry a unit. Nothing here
+//! knows what the conf means.
+
+mod blank;
+pub mod decode;
+pub mod report;
+pub mod units;
+pub mod yaml;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,387 @@
+//! The callers' leg: requests are read, decided and forwarded, all in one go, without an await or an allocation.
+//!
+//! A caller that sends what cannot be read is answered in its own protocol where its frame can be told, and closed
+//! where the framing cannot be trusted any more. Nothing a caller sends touches another caller.
+
+use outrigger_codec::{
+    FrameCodec, FrameKind, Framed, Head, Malformed, Refusal, Scan, Ticket, frames::LANES_MAX,
+};
+use outrigger_core::{End, EndpointSlot, ListenerId, Plan, Tick, decide, settle};
+
+use super::{
+    super::{arena::Key, pending::Call, words},
+    AVOID_FAILED, Beats, Context, Down, Effect, Frames, Outbox, Pending, Up,
+};
+
+impl<C: FrameCodec> Frames<C> {
+    /// A caller connected.
+    pub fn down_open(&mut self, listener: ListenerId, now: Tick) -> Key {
+        self.counters.down_opened += 1;
+        self.downs.insert(Down {
+            listener,
+            carry: Vec::new(),
+            carry_since: Tick::NEVER,
+            outbox: Outbox::default(),
+            in_flight: 0,
+            last_in: now,
+            last_out: now,
+            paused: false,
+            flushing: false,
+            closing: false,
+            beats: Beats::default(),
+        })
+    }
+
+    /// A caller sent `bytes`. They may be changed in place. `false`: do not read it until `Resume`.
+    pub fn down_bytes(&mut self, context: &mut Context<'_>, key: Key, bytes: &mut [u8]) -> bool {
+        let Some(down) = self.downs.get_mut(key) else { return false };
+        down.last_in = context.now;
+        if down.carry.is_empty() {
+            down.carry_since = context.now;
+            let used = self.down_frames(context, key, bytes);
+            let rest = bytes.get(used..).unwrap_or_default();
+            if let Some(down) = self.downs.get_mut(key)
+                && !rest.is_empty()
+            {
+                if down.carry.capacity() == 0 {
+                    down.carry = self.buffers.take();
+                }
+                down.carry.extend_from_slice(rest);
+            }
+        } else {
+            down.carry.extend_from_slice(bytes);
+            self.down_carry(context, key);
+        }
+        self.reads(key)
+    }
+
+    /// Goes on with what a paused caller sent already. `false`: still do not read it.
+    pub fn resume(&mut self, context: &mut Context<'_>, key: Key) -> bool {
+        let Some(down) = self.downs.get_mut(key) else { return false };
+        // It may be waited for in more than one place: what it itself must read comes first.
+        if down.outbox.len() > self.bounds.outbox_high || self.pressing {
+            return false;
+        }
+        down.paused = false;
+        self.down_carry(context, key);
+        self.reads(key)
+    }
+
+    /// A caller's connection ended by itself.
+    pub fn down_closed(&mut self, key: Key) {
+        self.forget_down(key);
+    }
+
+    fn reads(&self, key: Key) -> bool {
+        self.downs.get(key).is_some_and(|down| !down.paused && !down.closing)
+    }
+
+    /// Handles the whole frames in a caller's carry.
+    fn down_carry(&mut self, context: &mut Context<'_>, key: Key) {
+        let Some(down) = self.downs.get_mut(key) else { return };
+        let mut carry = std::mem::take(&mut down.carry);
+        let used = self.down_frames(context, key, &mut carry);
+        let Some(down) = self.downs.get_mut(key) else { return self.buffers.give(carry) };
+        if used == carry.len() {
+            self.buffers.give(carry);
+        } else {
+            if used > 0 {
+                carry.drain(..used);
+                down.carry_since = context.now;
+            }
+            down.carry = carry;
+        }
+    }
+
+    /// Handles the whole frames at the start of `bytes`; how many bytes are done with.
+    fn down_frames(&mut self, context: &mut Context<'_>, key: Key, bytes: &mut [u8]) -> usize {
+        let mut at = 0;
+        while at < bytes.len() && self.reads(key) {
+            match C::scan(&bytes[at..], self.bounds.frame_max) {
+                Scan::Partial { .. } => break,
+                Scan::Frame(framed) => {
+                    let end = (at + framed.len).min(bytes.len());
+                    self.down_frame(context, key, &mut bytes[at..end], framed);
+                    at = end;
+                    // The caller's own timeout counts from the arrival of its request, not of an earlier one.
+                    if let Some(down) = self.downs.get_mut(key) {
+                        down.carry_since = context.now;
+                    }
+                }
+                Scan::TooLarge(framed) => {
+                    self.counters.too_large += 1;
+                    if framed.kind == FrameKind::Request {
+                        let message = words::too_large(framed.len, self.bounds.frame_max);
+                        self.refuse_down(
+                            key,
+                            C::ticket(&bytes[at..]),
+                            framed.id,
+                            Refusal::TooLarge,
+                            &message,
+                        );
+                    }
+                    self.count_unread(context, key, Refusal::TooLarge);
+                    self.finish_down(key);
+                    at = bytes.len();
+                }
+                Scan::Broken(what) => {
+                    self.count_broken(what);
+                    self.count_unread(context, key, Refusal::Malformed);
+                    tracing::debug!(
+                        protocol = C::NAME,
+                        reason = what.0,
+                        "closing a caller whose framing is broken"
+                    );
+                    self.finish_down(key);
+                    at = bytes.len();
+                }
+            }
+        }
+        if self.downs.get(key).is_some_and(|down| down.closing) { bytes.len() } else { at }
+    }
+
+    pub(super) fn count_broken(&mut self, what: Malformed) {
+        self.counters.malformed += 1;
+        self.counters.crc += u64::from(what.0 == "crc");
+    }
+
+    fn count_unread(&self, context: &mut Context<'_>, key: Key, why: Refusal) {
+        if let Some(down) = self.downs.get(key) {
+            context.local.refuse_unrouted(down.listener, why);
+        }
+    }
+
+    fn down_frame(&mut self, context: &mut Context<'_>, key: Key, frame: &mut [u8], framed: Framed) {
+        match framed.kind {
+            FrameKind::Request | FrameKind::OneWay => self.call(context, key, frame, framed),
+            FrameKind::Heartbeat => {
+                let Some(down) = self.downs.get_mut(key) else { return };
+                if Self::beat_allowed(&mut down.beats, context.now) {
+                    self.counters.heartbeats += 1;
+                    C::heartbeat_ack(frame, down.outbox.buffer(&mut self.buffers));
+                    self.flush_down(key);
+                } else {
+                    self.counters.heartbeats_dropped += 1;
+                }
+            }
+            // We ask callers nothing, so every answer of theirs is to nobody's question.
+            FrameKind::Response | FrameKind::HeartbeatAck => self.counters.unknown_replies += 1,
+            // Callers have no say in our lifetime (MOSN too logs and ignores a client's GOAWAY).
+            FrameKind::Event | FrameKind::Retire | FrameKind::Resume => {}
+        }
+    }
+
+    /// One call: decode its head, decide, forward or refuse.
+    fn call(&mut self, context: &mut Context<'_>, key: Key, frame: &mut [u8], framed: Framed) {
+        let Some(down) = self.downs.get(key) else { return };
+        let (listener, arrived) = (down.listener, down.carry_since);
+        let Some(table) = context.snapshot.listener(listener) else { return };
+        self.index.clear();
+        if let Err(what) = C::head(frame, table.routes.wants(), &mut self.index) {
+            context.local.refuse_unrouted(listener, Refusal::Malformed);
+            if framed.kind == FrameKind::Request {
+                self.refuse_down(
+                    key,
+                    C::ticket(frame),
+                    framed.id,
+                    Refusal::Malformed,
+                    &words::malformed(what),
+                );
+            }
+            return;
+        }
+        let head = Head { bytes: frame, index: &self.index };
+        match decide(context.snapshot, listener, context.local, head, arrived, context.now) {
+            Ok(plan) => {
+                let caller_ms = self.index.timeout_ms;
+                shorten::<C>(frame, caller_ms, &plan, context.now);
+                let caller = (framed.kind == FrameKind::Request).then_some((key, framed.id));
+                self.forward(context, caller, frame, plan);
+            }
+            Err(refused) if framed.kind == FrameKind::Request => {
+                let message = words::refused(refused.why, head, &table.name);
+                self.refuse_down(key, C::ticket(frame), framed.id, refused.why, &message);
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Hands a frame to a connection of the plan's endpoint. `caller` is absent for one-way calls.
+    fn forward(&mut self, context: &mut Context<'_>, caller: Option<(Key, u64)>, frame: &[u8], plan: Plan) {
+        let Some(up_key) = self.choose(context, plan.endpoint, C::lane(frame)) else {
+            return self.refuse_planned(context, caller, C::ticket(frame), plan, Refusal::NoEndpoint);
+        };
+        if !self.has_room(context, up_key, plan.endpoint) {
+            return self.refuse_planned(context, caller, C::ticket(frame), plan, Refusal::Overloaded);
+        }
+        let Some(up) = self.ups.get_mut(up_key) else { return };
+        let id = match caller {
+            Some((down, id)) => {
+                self.next_deadline = self.next_deadline.min(plan.deadline);
+                up.pending.insert(Call { down, id, ticket: C::ticket(frame), tries: 1, plan })
+            }
+            None => {
+                settle(context.local, plan, End::Sent, context.now);
+                up.pending.next_id()
+            }
+        };
+        Self::append(&mut self.buffers, up, frame, id, context.now);
+        let full = up.outbox.len() > self.bounds.outbox_high;
+        self.flush_up(up_key);
+        if let Some((down_key, _)) = caller
+            && let Some(down) = self.downs.get_mut(down_key)
+        {
+            down.in_flight += 1;
+            // It must not fill the bound for all others; so must all who send there, as they come by.
+            if full && let Some(up) = self.ups.get_mut(up_key) {
+                down.paused = true;
+                up.waiting.push(down_key);
+            }
+        }
+    }
+
+    /// Puts a frame with a new id behind what waits for an endpoint.
+    pub(super) fn append(buffers: &mut super::Buffers, up: &mut Up, frame: &[u8], id: u32, now: Tick) {
+        if up.outbox.is_empty() {
+            up.progress = now;
+        }
+        up.idle_since = now;
+        let buffer = up.outbox.buffer(buffers);
+        let start = buffer.len();
+        buffer.extend_from_slice(frame);
+        if let Some(copy) = buffer.get_mut(start..) {
+            C::set_id(copy, u64::from(id));
+        }
+    }
+
+    /// Whether one more call fits on a connection.
+    pub(super) fn has_room(&self, context: &Context<'_>, key: Key, endpoint: EndpointSlot) -> bool {
+        let Some(up) = self.ups.get(key) else { return false };
+        let pending_max =
+            context.local.endpoint(endpoint).map_or(0, |state| state.settings.pending_max as usize);
+        let stalled = up.stalled(context.now) && up.outbox.len() > self.bounds.outbox_high;
+        up.pending.len() < pending_max && !stalled && up.outbox.len() < self.bounds.outbox_max
+    }
+
+    /// A connection to the endpoint for frames of `lane`: the least busy one, or a new one while there may be more.
+    pub(super) fn choose(
+        &mut self,
+        context: &mut Context<'_>,
+        endpoint: EndpointSlot,
+        lane: u8,
+    ) -> Option<Key> {
+        let at = endpoint.0 as usize;
+        if self.pools.len() <= at {
+            self.pools.resize_with(at + 1, Default::default);
+        }
+        let lane = usize::from(lane).min(LANES_MAX - 1);
+        let pool = self.pools.get(at)?.get(lane)?;
+        let most = context.local.endpoint(endpoint)?.settings.connections.max(1) as usize;
+        let ups = &self.ups;
+        let busy =
+            |key: &Key| ups.get(*key).map_or((true, usize::MAX), |up| (!up.connected, up.pending.len()));
+        let best =
+            if let [only] = pool.as_slice() { Some(*only) } else { pool.iter().copied().min_by_key(busy) };
+        match best {
+            Some(key) if pool.len() >= most || busy(&key) == (false, 0) => Some(key),
+            best => {
+                let dialed = self.dial(context, endpoint, lane as u8);
+                best.or(dialed)
+            }
+        }
+    }
+
+    fn dial(&mut self, context: &mut Context<'_>, endpoint: EndpointSlot, lane: u8) -> Option<Key> {
+        let state = context.local.endpoint(endpoint)?;
+        let (address, timeout) = (state.address.clone(), state.settings.connect_timeout);
+        let key = self.ups.insert(Up {
+            endpoint,
+            lane,
+            connected: false,
+            retired: false,
+            carry: Vec::new(),
+            carry_since: Tick::NEVER,
+            outbox: Outbox::default(),
+            pending: Pending::default(),
+            waiting: Vec::new(),
+            since: context.now,
+            last_in: context.now,
+            progress: context.now,
+            idle_since: context.now,
+            beat: None,
+            missed: 0,
+            flushing: false,
+            beats: Beats::default(),
+        });
+        self.pools.get_mut(endpoint.0 as usize)?.get_mut(usize::from(lane))?.push(key);
+        context.local.connecting(endpoint);
+        self.counters.up_dialed += 1;
+        self.effects.push(Effect::Dial { up: key, address, timeout });
+        Some(key)
+    }
+
+    /// Refuses a call that was planned but not handed over.
+    pub(super) fn refuse_planned(
+        &mut self,
+        context: &mut Context<'_>,
+        caller: Option<(Key, u64)>,
+        ticket: Ticket,
+        plan: Plan,
+        why: Refusal,
+    ) {
+        if let Some((down, id)) = caller {
+            let waited = context.now.since(plan.started).as_millis();
+            let message = context.local.endpoint(plan.endpoint).map_or_else(String::new, |endpoint| {
+                words::failed(why, &endpoint.cluster, &endpoint.address, waited)
+            });
+            self.refuse_down(down, ticket, id, why, &message);
+        }
+        if why == Refusal::Unreachable {
+            context.local.avoid(plan.endpoint, context.now.after(AVOID_FAILED));
+        }
+        settle(context.local, plan, End::Refused(why), context.now);
+    }
+
+    /// Answers a caller in our own name.
+    pub(super) fn refuse_down(&mut self, key: Key, ticket: Ticket, id: u64, why: Refusal, message: &str) {
+        let Some(down) = self.downs.get_mut(key) else { return };
+        C::refuse(ticket, id, why, message, down.outbox.buffer(&mut self.buffers));
+        self.flush_down(key);
+        self.guard_down(key);
+    }
+
+    /// Keeps what waits for a caller under its bound: first it is not read any more, then it is closed.
+    pub(super) fn guard_down(&mut self, key: Key) {
+        let Some(down) = self.downs.get_mut(key) else { return };
+        if down.outbox.len() > self.bounds.outbox_max {
+            self.counters.slow_callers += 1;
+            tracing::debug!(
+                protocol = C::NAME,
+                waiting = down.outbox.len(),
+                "closing a caller that does not read"
+            );
+            self.close_down(key);
+        } else if down.outbox.len() > self.bounds.outbox_high {
+            down.paused = true;
+        }
+    }
+
+    /// Reads nothing more from a caller and closes it when its answers are written.
+    fn finish_down(&mut self, key: Key) {
+        let Some(down) = self.downs.get_mut(key) else { return };
+        down.closing = true;
+        if down.outbox.is_empty() {
+            self.close_down(key);
+        }
+    }
+}
+
+/// Lowers the timeout in the frame where the route gives the call less than its caller did, so that the provider
+/// too gives up in time.
+fn shorten<C: FrameCodec>(frame: &mut [u8], caller_ms: Option<u32>, plan: &Plan, now: Tick) {
+    let Some(caller_ms) = caller_ms else { return };
+    let left_ms = plan.deadline.since(now).as_millis();
+    if left_ms < u128::from(caller_ms) {
+        C::set_timeout(frame, u32::try_from(left_ms).unwrap_or(u32::MAX).max(1));
+    }
+}

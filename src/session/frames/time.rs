@@ -1,0 +1,236 @@
+//! What happens because time passes: deadlines, signs of life, idle and old connections, draining.
+//!
+//! `tick` is called when `next_wake` says so. Deadlines are kept by a lower bound, so most calls cost nothing here;
+//! everything else is looked at a few times a second.
+
+use std::time::Duration;
+
+use outrigger_codec::{FrameCodec, Refusal};
+use outrigger_core::{ListenerId, Tick};
+
+use super::{
+    super::{arena::Key, words},
+    Context, Effect, Frames, Leg, MISSES_MAX, STALL_MAX, Up,
+};
+
+/// How often connections are looked over.
+const SWEEP: Duration = Duration::from_millis(200);
+/// A caller without calls and without a byte for this long may be closed while draining: whatever it had sent
+/// before it learnt of our end has arrived by then.
+const QUIET: Duration = Duration::from_millis(200);
+
+impl<C: FrameCodec> Frames<C> {
+    /// When `tick` wants to be called next; `Tick::NEVER` when nothing waits.
+    pub fn next_wake(&self, now: Tick) -> Tick {
+        let sweep = if self.downs.is_empty() && self.ups.is_empty() { Tick::NEVER } else { now.after(SWEEP) };
+        self.next_deadline.min(sweep)
+    }
+
+    /// No call's deadline is before this: a driver that sleeps longer must be woken.
+    pub fn next_deadline(&self) -> Tick {
+        self.next_deadline
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, context: &mut Context<'_>) {
+        self.expire(context);
+        self.sweep_ups(context);
+        self.sweep_downs(context.now);
+    }
+
+    /// Answers the calls whose deadline has come.
+    fn expire(&mut self, context: &mut Context<'_>) {
+        if self.next_deadline > context.now {
+            return;
+        }
+        let mut keys = std::mem::take(&mut self.keys);
+        let mut calls = std::mem::take(&mut self.calls);
+        self.ups.keys_where(&mut keys, |up| !up.pending.is_empty());
+        self.next_deadline = Tick::NEVER;
+        for key in keys.drain(..) {
+            let Some(up) = self.ups.get_mut(key) else { continue };
+            up.pending.expire(context.now, &mut calls);
+            self.next_deadline = self.next_deadline.min(up.pending.earliest());
+            for call in calls.drain(..) {
+                let waited = context.now.since(call.plan.started).as_millis();
+                let message =
+                    context.local.endpoint(call.plan.endpoint).map_or_else(String::new, |endpoint| {
+                        words::failed(Refusal::TimedOut, &endpoint.cluster, &endpoint.address, waited)
+                    });
+                self.answer_for(context, call, Refusal::TimedOut, &message);
+            }
+            self.close_if_spent(context, key);
+        }
+        (self.keys, self.calls) = (keys, calls);
+    }
+
+    fn sweep_ups(&mut self, context: &mut Context<'_>) {
+        let mut keys = std::mem::take(&mut self.keys);
+        self.ups.keys_where(&mut keys, |_| true);
+        for key in keys.drain(..) {
+            self.sweep_up(context, key);
+        }
+        self.keys = keys;
+    }
+
+    fn sweep_up(&mut self, context: &mut Context<'_>, key: Key) {
+        let now = context.now;
+        let Some(up) = self.ups.get(key) else { return };
+        let Some(settings) = context.local.endpoint(up.endpoint).map(|state| state.settings.clone()) else {
+            return;
+        };
+        if !up.connected {
+            // Who dials keeps the time more exactly; this is for the one that never reports.
+            if now.since(up.since) >= settings.connect_timeout.saturating_add(2 * SWEEP) {
+                self.up_lost(context, key, "connect timeout");
+            }
+            return;
+        }
+        if !up.outbox.is_empty() && now.since(up.progress) >= STALL_MAX {
+            return self.up_lost(context, key, "takes no bytes");
+        }
+        if up.stalled(now)
+            && let Some(up) = self.ups.get_mut(key)
+        {
+            // Its callers have other calls to make; those to this endpoint are refused from here on.
+            self.effects.extend(up.waiting.drain(..).map(Effect::Resume));
+        }
+        let Some(up) = self.ups.get(key) else { return };
+        if !up.carry.is_empty() && now.since(up.carry_since) >= self.bounds.frame_timeout {
+            return self.up_lost(context, key, "frame not finished in time");
+        }
+        let old = settings.max_age.is_some_and(|max| now.since(up.since) >= max);
+        let idle =
+            up.pending.is_empty() && settings.idle_timeout.is_some_and(|max| now.since(up.idle_since) >= max);
+        if old || idle || (self.draining.is_some() && self.downs.is_empty()) {
+            self.retire(key);
+            return self.close_if_spent(context, key);
+        }
+        self.beat(context, key);
+    }
+
+    /// Asks a silent endpoint for a sign of life; gives it up when three were missed.
+    fn beat(&mut self, context: &mut Context<'_>, key: Key) {
+        let now = context.now;
+        let Some(up) = self.ups.get_mut(key) else { return };
+        if let Some((_, asked)) = up.beat {
+            if now.since(asked) < C::HEARTBEAT_WAIT {
+                return;
+            }
+            up.beat = None;
+            // Any byte since is a sign of life, be it the answer to a call.
+            up.missed = if up.last_in > asked { 0 } else { up.missed + 1 };
+            if up.missed >= MISSES_MAX {
+                self.counters.heartbeats_missed += 1;
+                return self.up_lost(context, key, "three heartbeats missed");
+            }
+        }
+        let silent = now.since(up.last_in.max(up.since)) >= C::HEARTBEAT_IDLE;
+        if (silent || up.missed > 0) && up.beat.is_none() && up.outbox.is_empty() {
+            let id = u64::from(up.pending.next_id());
+            up.beat = Some((id, now));
+            C::heartbeat(up.lane, id, up.outbox.buffer(&mut self.buffers));
+            self.flush_up(key);
+        }
+    }
+
+    fn sweep_downs(&mut self, now: Tick) {
+        let mut keys = std::mem::take(&mut self.keys);
+        let silence = self.bounds.keepalive_timeout.unwrap_or(C::SERVER_IDLE);
+        let (frame_timeout, draining) = (self.bounds.frame_timeout, self.draining.is_some());
+        let quiet_for = if self.pressing { Duration::ZERO } else { QUIET };
+        self.downs.keys_where(&mut keys, |down| {
+            let last = down.last_in.max(down.last_out);
+            let idle = down.in_flight == 0 && now.since(last) >= silence;
+            let half = !down.paused && !down.carry.is_empty() && now.since(down.carry_since) >= frame_timeout;
+            let stuck = down.closing && now.since(down.last_in) >= frame_timeout;
+            let quiet = draining
+                && down.in_flight == 0
+                && down.outbox.is_empty()
+                && now.since(down.last_in) >= quiet_for;
+            idle || half || stuck || quiet
+        });
+        for key in keys.drain(..) {
+            self.counters.idle_callers += u64::from(!draining);
+            self.close_down(key);
+        }
+        self.keys = keys;
+    }
+
+    /// No new work: callers are told in their protocol's words, and closed when their calls are answered.
+    pub fn drain(&mut self, now: Tick) {
+        if self.draining.replace(now).is_some() {
+            return;
+        }
+        let mut keys = std::mem::take(&mut self.keys);
+        self.downs.keys_where(&mut keys, |_| true);
+        for key in keys.drain(..) {
+            self.say_goodbye(key, now);
+        }
+        self.keys = keys;
+    }
+
+    /// Draining takes too long: nothing more is read from callers, so that the calls they wait for are the last.
+    pub fn press(&mut self) {
+        self.pressing = true;
+        let mut keys = std::mem::take(&mut self.keys);
+        self.downs.keys_where(&mut keys, |_| true);
+        for key in keys.drain(..) {
+            if let Some(down) = self.downs.get_mut(key) {
+                down.paused = true;
+            }
+        }
+        self.keys = keys;
+    }
+
+    fn say_goodbye(&mut self, key: Key, now: Tick) {
+        let Some(down) = self.downs.get_mut(key) else { return };
+        self.goodbye_id += 1;
+        C::goodbye(self.goodbye_id, down.outbox.buffer(&mut self.buffers));
+        // The quiet it needs before it is closed begins now.
+        down.last_in = now;
+        self.flush_down(key);
+    }
+
+    /// Takes up a new snapshot: connections to endpoints that are gone are finished, and callers of listeners that
+    /// are gone are told to leave. `rename` gives the id a listener has now, or `None` when it is gone.
+    pub fn reconcile(
+        &mut self,
+        context: &mut Context<'_>,
+        rename: impl Fn(ListenerId) -> Option<ListenerId>,
+    ) {
+        let mut keys = std::mem::take(&mut self.keys);
+        self.downs.keys_where(&mut keys, |_| true);
+        for key in keys.drain(..) {
+            let Some(down) = self.downs.get_mut(key) else { continue };
+            match rename(down.listener) {
+                Some(id) => down.listener = id,
+                None => self.close_down(key),
+            }
+        }
+        self.ups.keys_where(&mut keys, |_| true);
+        for key in keys.drain(..) {
+            let Some(endpoint) = self.ups.get(key).map(|up| up.endpoint) else { continue };
+            if context.local.endpoint(endpoint).is_none_or(|state| !state.listed) {
+                self.retire(key);
+                self.close_if_spent(context, key);
+            }
+        }
+        self.keys = keys;
+    }
+
+    /// Ends everything: what is pending is answered as lost, all sockets are to be closed.
+    pub fn shut(&mut self, context: &mut Context<'_>) {
+        let mut keys = std::mem::take(&mut self.keys);
+        self.ups.keys_where(&mut keys, |_: &Up| true);
+        for key in keys.drain(..) {
+            self.up_lost(context, key, "shutting down");
+        }
+        self.downs.keys_where(&mut keys, |_| true);
+        for key in keys.drain(..) {
+            self.effects.push(Effect::Close(Leg::Down(key)));
+            self.forget_down(key);
+        }
+        self.keys = keys;
+    }
+}

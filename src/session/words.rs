@@ -1,0 +1,60 @@
+//! What a refused caller is told: what was refused, and why, in one line for a person.
+//!
+//! Built only when a call is refused. Names come from the caller's own bytes: they are cut and made printable.
+
+use outrigger_codec::{Head, Malformed, Refusal, Slot};
+
+/// Characters of a name that are repeated to the caller.
+const NAME_MAX: usize = 200;
+
+/// The message for a call that was refused before it went anywhere.
+pub fn refused(why: Refusal, head: Head<'_>, listener: &str) -> String {
+    let call = match (head.slot(Slot::ServiceKey).or(head.slot(Slot::Service)), head.slot(Slot::Method)) {
+        (Some(service), Some(method)) => format!("{}.{}", name(service), name(method)),
+        (Some(service), None) => name(service),
+        (None, Some(method)) => format!("method {}", name(method)),
+        (None, None) => "this call".to_owned(),
+    };
+    match why {
+        Refusal::NoRoute => format!("outrigger: no route for {call} on listener {listener}"),
+        Refusal::Limited => format!("outrigger: rate limit reached for {call}"),
+        Refusal::NoEndpoint => format!("outrigger: no endpoint for {call}"),
+        Refusal::Overloaded => format!("outrigger: too many calls waiting, {call} was not sent"),
+        Refusal::TimedOut => format!("outrigger: {call} timed out"),
+        Refusal::Unreachable => format!("outrigger: no endpoint of {call} could be reached"),
+        Refusal::Forbidden => format!("outrigger: {call} is forbidden"),
+        Refusal::Malformed => format!("outrigger: {call} cannot be read"),
+        Refusal::TooLarge => format!("outrigger: {call} is larger than frame_max"),
+    }
+}
+
+/// The message for a request that cannot be read.
+pub fn malformed(what: Malformed) -> String {
+    format!("outrigger: malformed request: {}", what.0)
+}
+
+/// The message for a frame beyond the bound.
+pub fn too_large(len: usize, frame_max: usize) -> String {
+    format!("outrigger: frame of {len} bytes is larger than frame_max ({frame_max})")
+}
+
+/// The message for a call that was with an endpoint, or on its way to it.
+pub fn failed(why: Refusal, cluster: &str, address: &str, waited_ms: u128) -> String {
+    match why {
+        Refusal::TimedOut => {
+            format!("outrigger: no answer from {address} (cluster {cluster}) within {waited_ms} ms")
+        }
+        Refusal::Overloaded => format!("outrigger: too many calls waiting for {address} (cluster {cluster})"),
+        _ => format!("outrigger: cannot reach {address} (cluster {cluster})"),
+    }
+}
+
+/// The message for a call whose endpoint was lost before it answered.
+pub fn lost(cluster: &str, address: &str) -> String {
+    format!("outrigger: connection to {address} (cluster {cluster}) was lost before the answer")
+}
+
+fn name(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    text.chars().take(NAME_MAX).map(|c| if c.is_control() { '?' } else { c }).collect()
+}

@@ -1,0 +1,142 @@
+//! The first moments of a connection: what does it speak?
+//!
+//! A listener with one protocol does not ask. Otherwise the first bytes are shown to each protocol it may speak;
+//! sniffers are mutually exclusive, so the order does not matter. There is a time limit, and every outcome is counted.
+
+use std::{net::TcpStream as StdStream, rc::Rc, sync::Arc};
+
+use outrigger_codec::Sniff;
+use outrigger_core::ListenerId;
+use tokio::{io::AsyncReadExt, net::TcpStream};
+
+use super::{Place, ProtocolReport, Shared, Speaks, relay};
+use crate::session::frames::Bounds;
+
+/// A protocol in a worker: the one place where a call of it is virtual, once a connection.
+pub trait Protocol {
+    /// Its name in the conf.
+    fn name(&self) -> &'static str;
+    /// Whether a connection that begins with these bytes speaks it.
+    fn sniff(&self, first: &[u8]) -> Sniff;
+    /// Serves a connection whose first bytes were read already.
+    fn serve(self: Rc<Self>, stream: TcpStream, first: Vec<u8>, listener: ListenerId, place: Place);
+    /// Takes up the worker's new snapshot. `renames`: listener ids of the last one in the new one.
+    fn reconcile(self: Rc<Self>, renames: &[Option<ListenerId>], bounds: Bounds);
+    /// Tells callers to leave.
+    fn drain(self: Rc<Self>);
+    /// Reads nothing more.
+    fn press(self: Rc<Self>);
+    /// Ends all connections.
+    fn shut(self: Rc<Self>);
+    /// What it counted.
+    fn report(&self) -> ProtocolReport;
+}
+
+/// What connections turned out to speak, by name of the protocol, and how it ended where it could not be told.
+#[derive(Clone, Debug, Default)]
+pub struct Sniffed(pub Vec<(&'static str, u64)>);
+
+impl Sniffed {
+    /// Counts one outcome. Names are protocols and the three ends below: few.
+    pub fn count(&mut self, outcome: &'static str) {
+        match self.0.iter_mut().find(|(name, _)| *name == outcome) {
+            Some((_, n)) => *n += 1,
+            None => self.0.push((outcome, 1)),
+        }
+    }
+}
+
+/// Nobody's bytes, and no relay for them.
+pub const UNKNOWN: &str = "unknown";
+/// The time was up before it could be told.
+pub const TIMEOUT: &str = "timeout";
+/// The caller left before it could be told.
+pub const CLOSED: &str = "closed";
+/// First bytes looked at; the longest signature is shorter.
+const FIRST_MAX: usize = 64;
+
+/// A connection that was accepted.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The socket, non-blocking.
+    pub stream: StdStream,
+    /// Where it was accepted.
+    pub listener: ListenerId,
+    /// What it may speak.
+    pub speaks: Arc<Speaks>,
+    /// Released when the connection ends.
+    pub place: Place,
+}
+
+/// Finds out what a connection speaks and has it served.
+pub fn serve(shared: &Rc<Shared>, protocols: &Rc<Vec<Rc<dyn Protocol>>>, accepted: Accepted) {
+    let stream = match TcpStream::from_std(accepted.stream) {
+        Ok(stream) => stream,
+        Err(error) => return tracing::warn!(%error, "an accepted connection cannot be used"),
+    };
+    let _ = stream.set_nodelay(true); // costs latency when it fails, nothing else
+    let (listener, place) = (accepted.listener, accepted.place);
+    let (shared, protocols, speaks) = (Rc::clone(shared), Rc::clone(protocols), accepted.speaks);
+    match speaks.protocols.as_slice() {
+        [] => relay::serve(&shared, stream, Vec::new(), listener, place),
+        [only] if !speaks.tcp => {
+            if let Some(protocol) = protocols.iter().find(|protocol| protocol.name() == *only) {
+                shared.sniffed.borrow_mut().count(only);
+                Rc::clone(protocol).serve(stream, Vec::new(), listener, place);
+            }
+        }
+        _ => {
+            tokio::task::spawn_local(async move {
+                detect(&shared, &protocols, &speaks, stream, listener, place).await;
+            });
+        }
+    }
+}
+
+/// Reads first bytes until somebody says they are his, everybody says they are not, or the time is up.
+async fn detect(
+    shared: &Rc<Shared>,
+    protocols: &[Rc<dyn Protocol>],
+    speaks: &Speaks,
+    mut stream: TcpStream,
+    listener: ListenerId,
+    place: Place,
+) {
+    let mut first = Vec::with_capacity(FIRST_MAX);
+    let reading = async {
+        loop {
+            match stream.read_buf(&mut first).await {
+                Ok(0) | Err(_) => return CLOSED,
+                Ok(_) => {}
+            }
+            match verdict(protocols, speaks, &first) {
+                Some(outcome) => return outcome,
+                None if first.len() >= FIRST_MAX => return UNKNOWN,
+                None => {}
+            }
+        }
+    };
+    let outcome = tokio::time::timeout(speaks.detect_timeout, reading).await.unwrap_or(TIMEOUT);
+    if let Some(protocol) = protocols.iter().find(|protocol| protocol.name() == outcome) {
+        shared.sniffed.borrow_mut().count(outcome);
+        Rc::clone(protocol).serve(stream, first, listener, place);
+    } else if speaks.tcp && outcome != CLOSED {
+        relay::serve(shared, stream, first, listener, place);
+    } else {
+        shared.sniffed.borrow_mut().count(outcome);
+        tracing::debug!(outcome, bytes = first.len(), "closing a connection of no known protocol");
+    }
+}
+
+/// The protocol these bytes are, or `UNKNOWN` when they are nobody's; `None`: more are needed.
+fn verdict(protocols: &[Rc<dyn Protocol>], speaks: &Speaks, first: &[u8]) -> Option<&'static str> {
+    let mut more = false;
+    for protocol in protocols.iter().filter(|protocol| speaks.protocols.contains(&protocol.name())) {
+        match protocol.sniff(first) {
+            Sniff::Yes => return Some(protocol.name()),
+            Sniff::More => more = true,
+            Sniff::No => {}
+        }
+    }
+    (!more).then_some(UNKNOWN)
+}

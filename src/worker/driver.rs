@@ -1,0 +1,410 @@
+//! Sockets ⇄ the *frames* engine, for one protocol in one worker.
+//!
+//! Each connection has one task, which reads: a readable socket is read once, its whole frames are decided and
+//! appended to outboxes, and each outbox that got bytes is noted once. One further task, the *flusher*, is woken by the
+//! first note; the runtime runs it after every task that was ready in the same poll, so the calls of many callers share one
+//! write. Only a full socket buffer makes a connection's own task wait for writability.
+//!
+//! It must never hold the engine across an await, nor write from a reader.
+
+use std::{
+    cell::{Cell, RefCell, RefMut},
+    io::ErrorKind,
+    pin::Pin,
+    rc::Rc,
+    task::{Context as Wakeable, Poll, Waker},
+    time::Duration,
+};
+
+use outrigger_codec::{FrameCodec, Sniff};
+use outrigger_core::{ListenerId, Tick};
+use tokio::{
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::Notify,
+};
+use tokio_util::io::poll_read_buf;
+
+use super::{Place, ProtocolReport, Shared, accept::Protocol};
+use crate::session::{
+    arena::Key,
+    frames::{Bounds, Context, Effect, Frames, Leg},
+};
+
+/// One protocol's sockets in one worker.
+pub struct Driver<C: FrameCodec> {
+    shared: Rc<Shared>,
+    engine: RefCell<Frames<C>>,
+    downs: RefCell<Vec<Option<Rc<Socket>>>>,
+    ups: RefCell<Vec<Option<Rc<Socket>>>>,
+    /// Connections whose outbox has bytes to write.
+    dirty: RefCell<Vec<Leg>>,
+    flusher: RefCell<Option<Waker>>,
+    /// Exchanged for the engine's effects.
+    effects: RefCell<Vec<Effect>>,
+    /// When the timer task will look; earlier deadlines wake it.
+    armed: Cell<Tick>,
+    earlier: Notify,
+}
+
+/// The half of a connection that others than its own task touch.
+struct Socket {
+    key: Key,
+    write: OwnedWriteHalf,
+    /// Its own task, while it waits.
+    task: RefCell<Option<Waker>>,
+    /// The socket's buffer is full: its own task waits for room.
+    blocked: Cell<bool>,
+    /// Whether it is read.
+    reading: Cell<bool>,
+    closed: Cell<bool>,
+}
+
+impl Socket {
+    fn wake(&self) {
+        if let Some(task) = self.task.borrow().as_ref() {
+            task.wake_by_ref();
+        }
+    }
+}
+
+/// Reads of one connection in a row before others get their turn.
+const READS_MAX: usize = 4;
+/// Unacknowledged bytes to an endpoint for this long mean that it is gone (Linux `TCP_USER_TIMEOUT`).
+const USER_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl<C: FrameCodec> Driver<C> {
+    /// A driver without connections; its flusher and its timer run from now on.
+    pub fn start(shared: &Rc<Shared>, bounds: Bounds) -> Rc<Self> {
+        let driver = Rc::new(Self {
+            shared: Rc::clone(shared),
+            engine: RefCell::new(Frames::new(bounds)),
+            downs: RefCell::default(),
+            ups: RefCell::default(),
+            dirty: RefCell::default(),
+            flusher: RefCell::default(),
+            effects: RefCell::default(),
+            armed: Cell::new(Tick::NEVER),
+            earlier: Notify::new(),
+        });
+        tokio::task::spawn_local(Rc::clone(&driver).flush_forever());
+        tokio::task::spawn_local(Rc::clone(&driver).tick_forever());
+        driver
+    }
+
+    /// Lets the engine handle one event, then does what it asks for.
+    fn handle<R>(self: &Rc<Self>, event: impl FnOnce(&mut Frames<C>, &mut Context<'_>) -> R) -> R {
+        let snapshot = self.shared.snapshot.borrow();
+        let mut local = self.shared.local.borrow_mut();
+        let mut context = Context { snapshot: &snapshot, local: &mut local, now: self.shared.clock.now() };
+        let mut engine = self.engine.borrow_mut();
+        let result = event(&mut engine, &mut context);
+        self.obey(&mut engine, &mut context);
+        if engine.next_deadline() < self.armed.get() {
+            self.armed.set(engine.next_deadline());
+            self.earlier.notify_one();
+        }
+        result
+    }
+
+    /// Does what the engine asks for, until it asks for nothing.
+    fn obey(self: &Rc<Self>, engine: &mut RefMut<'_, Frames<C>>, context: &mut Context<'_>) {
+        while engine.has_effects() {
+            let mut effects = self.effects.take();
+            engine.effects(&mut effects);
+            for effect in effects.drain(..) {
+                match effect {
+                    Effect::Flush(leg) => self.note(leg),
+                    Effect::Dial { up, address, timeout } => {
+                        tokio::task::spawn_local(Rc::clone(self).dial(up, address, timeout));
+                    }
+                    Effect::Close(leg) => {
+                        if let Some(socket) = self.unregister(leg) {
+                            socket.closed.set(true);
+                            socket.wake();
+                        }
+                    }
+                    Effect::Resume(key) => {
+                        let reads = engine.resume(context, key);
+                        if let Some(socket) = self.socket(Leg::Down(key)) {
+                            socket.reading.set(reads);
+                            socket.wake();
+                        }
+                    }
+                }
+            }
+            self.effects.replace(effects);
+        }
+    }
+
+    /// Notes that a connection has bytes to write; the first note wakes the flusher.
+    fn note(&self, leg: Leg) {
+        let mut dirty = self.dirty.borrow_mut();
+        dirty.push(leg);
+        if dirty.len() == 1
+            && let Some(flusher) = self.flusher.borrow().as_ref()
+        {
+            flusher.wake_by_ref();
+        }
+    }
+
+    /// Writes what was noted, each connection once.
+    async fn flush_forever(self: Rc<Self>) {
+        let mut legs = Vec::new();
+        std::future::poll_fn(move |waking: &mut Wakeable<'_>| {
+            remember(&self.flusher, waking.waker());
+            std::mem::swap(&mut legs, &mut *self.dirty.borrow_mut());
+            for leg in legs.drain(..) {
+                if let Some(socket) = self.socket(leg).filter(|socket| !socket.blocked.get()) {
+                    self.flush(leg, &socket);
+                }
+            }
+            Poll::<()>::Pending
+        })
+        .await;
+    }
+
+    /// Writes a connection's outbox; where the socket takes no more, its own task waits for it.
+    fn flush(self: &Rc<Self>, leg: Leg, socket: &Socket) {
+        let failed = self.handle(|engine, context| {
+            loop {
+                let bytes = engine.outgoing(leg);
+                if bytes.is_empty() {
+                    return None;
+                }
+                match socket.write.try_write(bytes) {
+                    Ok(n) => engine.wrote(context, leg, n),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        socket.blocked.set(true);
+                        socket.wake();
+                        return None;
+                    }
+                    Err(error) => return Some(error),
+                }
+            }
+        });
+        if let Some(error) = failed {
+            self.lost(leg, &error.to_string());
+        }
+    }
+
+    /// A connection ended by itself.
+    fn lost(self: &Rc<Self>, leg: Leg, why: &str) {
+        if let Some(socket) = self.unregister(leg) {
+            socket.closed.set(true);
+            socket.wake();
+        }
+        self.handle(|engine, context| match leg {
+            Leg::Down(key) => engine.down_closed(key),
+            Leg::Up(key) => engine.up_closed(context, key, why),
+        });
+    }
+
+    /// Connects to an endpoint and lives with the connection.
+    async fn dial(self: Rc<Self>, key: Key, address: Box<str>, timeout: Duration) {
+        let connected = tokio::time::timeout(timeout, TcpStream::connect(&*address)).await;
+        let stream = match connected {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return self.lost(Leg::Up(key), &error.to_string()),
+            Err(_) => return self.lost(Leg::Up(key), "connect timeout"),
+        };
+        let _ = stream.set_nodelay(true); // costs latency when it fails, nothing else
+        let options = socket2::SockRef::from(&stream);
+        let _ = options.set_tcp_user_timeout(Some(USER_TIMEOUT)); // heartbeats find the dead too, later
+        let _ = options.set_keepalive(true);
+        let (read, write) = stream.into_split();
+        self.register(Leg::Up(key), write);
+        if self.handle(|engine, context| engine.up_open(context, key)) {
+            self.live(Leg::Up(key), read).await;
+        } else {
+            self.unregister(Leg::Up(key));
+        }
+    }
+
+    /// A connection's own task: reads it, and waits for room when its socket is full.
+    async fn live(self: Rc<Self>, leg: Leg, mut read: OwnedReadHalf) {
+        let Some(socket) = self.socket(leg) else { return };
+        // Also when this task panics: the engine must not wait for a connection that has no task.
+        let _guard = Guard { driver: Rc::clone(&self), leg };
+        std::future::poll_fn(|waking| self.poll(waking, leg, &socket, &mut read)).await;
+    }
+
+    fn poll(
+        self: &Rc<Self>,
+        waking: &mut Wakeable<'_>,
+        leg: Leg,
+        socket: &Socket,
+        read: &mut OwnedReadHalf,
+    ) -> Poll<()> {
+        remember(&socket.task, waking.waker());
+        while socket.blocked.get() && !socket.closed.get() {
+            match socket.write.as_ref().poll_write_ready(waking) {
+                Poll::Ready(_) => {
+                    socket.blocked.set(false);
+                    self.flush(leg, socket);
+                }
+                Poll::Pending => break,
+            }
+        }
+        for _ in 0..READS_MAX {
+            if socket.closed.get() {
+                return Poll::Ready(());
+            }
+            if !socket.reading.get() {
+                return Poll::Pending;
+            }
+            let mut scratch = self.shared.scratch.borrow_mut();
+            scratch.clear();
+            match poll_read_buf(Pin::new(&mut *read), waking, &mut *scratch) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(0)) => {
+                    drop(scratch);
+                    self.lost(leg, "closed by peer");
+                    return Poll::Ready(());
+                }
+                Poll::Ready(Ok(_)) => {
+                    let reads = self.handle(|engine, context| match leg {
+                        Leg::Down(key) => engine.down_bytes(context, key, &mut scratch),
+                        Leg::Up(key) => engine.up_bytes(context, key, &mut scratch),
+                    });
+                    // An effect may have set it already; what the engine says last is true.
+                    socket.reading.set(reads || matches!(leg, Leg::Up(_)));
+                }
+                Poll::Ready(Err(error)) => {
+                    drop(scratch);
+                    self.lost(leg, &error.to_string());
+                    return Poll::Ready(());
+                }
+            }
+        }
+        waking.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Sleeps until the next deadline or the next look around, whichever is earlier.
+    async fn tick_forever(self: Rc<Self>) {
+        loop {
+            let wake = self.engine.borrow().next_wake(self.shared.clock.now());
+            self.armed.set(wake);
+            let sleep = tokio::time::sleep_until(self.shared.clock.instant(wake));
+            tokio::select! {
+                () = sleep => self.handle(Frames::tick),
+                () = self.earlier.notified() => {}
+            }
+        }
+    }
+
+    fn sockets(&self, leg: Leg) -> (RefMut<'_, Vec<Option<Rc<Socket>>>>, Key) {
+        match leg {
+            Leg::Down(key) => (self.downs.borrow_mut(), key),
+            Leg::Up(key) => (self.ups.borrow_mut(), key),
+        }
+    }
+
+    fn socket(&self, leg: Leg) -> Option<Rc<Socket>> {
+        let (sockets, key) = self.sockets(leg);
+        sockets.get(key.index())?.as_ref().filter(|socket| socket.key == key).cloned()
+    }
+
+    fn register(&self, leg: Leg, write: OwnedWriteHalf) {
+        let (mut sockets, key) = self.sockets(leg);
+        if sockets.len() <= key.index() {
+            sockets.resize_with(key.index() + 1, || None);
+        }
+        sockets[key.index()] = Some(Rc::new(Socket {
+            key,
+            write,
+            task: RefCell::default(),
+            blocked: Cell::new(false),
+            reading: Cell::new(true),
+            closed: Cell::new(false),
+        }));
+    }
+
+    fn unregister(&self, leg: Leg) -> Option<Rc<Socket>> {
+        let (mut sockets, key) = self.sockets(leg);
+        let place = sockets.get_mut(key.index())?;
+        place.take_if(|socket| socket.key == key)
+    }
+}
+
+/// Keeps a task's waker; cloned only when it is another task's.
+fn remember(place: &RefCell<Option<Waker>>, waker: &Waker) {
+    let mut place = place.borrow_mut();
+    if place.as_ref().is_none_or(|known| !known.will_wake(waker)) {
+        *place = Some(waker.clone());
+    }
+}
+
+/// Ends a connection in the engine when its task ends, however it ends.
+struct Guard<C: FrameCodec> {
+    driver: Rc<Driver<C>>,
+    leg: Leg,
+}
+
+impl<C: FrameCodec> Drop for Guard<C> {
+    fn drop(&mut self) {
+        if self.driver.socket(self.leg).is_some() {
+            self.driver.lost(self.leg, "connection task ended");
+        }
+    }
+}
+
+impl<C: FrameCodec> Protocol for Driver<C> {
+    fn name(&self) -> &'static str {
+        C::NAME
+    }
+
+    fn sniff(&self, first: &[u8]) -> Sniff {
+        C::sniff(first)
+    }
+
+    fn serve(self: Rc<Self>, stream: TcpStream, mut first: Vec<u8>, listener: ListenerId, place: Place) {
+        let key = self.engine.borrow_mut().down_open(listener, self.shared.clock.now());
+        let (read, write) = stream.into_split();
+        let leg = Leg::Down(key);
+        self.register(leg, write);
+        if !first.is_empty() {
+            let reads = self.handle(|engine, context| engine.down_bytes(context, key, &mut first));
+            if let Some(socket) = self.socket(leg) {
+                socket.reading.set(reads);
+            }
+        }
+        tokio::task::spawn_local(async move {
+            self.live(leg, read).await;
+            drop(place);
+        });
+    }
+
+    fn reconcile(self: Rc<Self>, renames: &[Option<ListenerId>], bounds: Bounds) {
+        self.handle(|engine, context| {
+            engine.bounds = bounds;
+            engine.reconcile(context, |id| renames.get(id.0 as usize).copied().flatten());
+        });
+    }
+
+    fn drain(self: Rc<Self>) {
+        self.handle(|engine, context| engine.drain(context.now));
+        self.earlier.notify_one();
+    }
+
+    fn press(self: Rc<Self>) {
+        self.handle(|engine, _| engine.press());
+    }
+
+    fn shut(self: Rc<Self>) {
+        self.handle(Frames::shut);
+    }
+
+    fn report(&self) -> ProtocolReport {
+        let engine = self.engine.borrow();
+        ProtocolReport {
+            protocol: C::NAME,
+            callers: engine.callers() as u64,
+            upstreams: engine.upstreams() as u64,
+            counters: engine.counters,
+        }
+    }
+}

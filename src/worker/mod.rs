@@ -1,0 +1,317 @@
+//! A worker: one thread, one current-thread runtime, its own connections, pools, balancer state and counts.
+//!
+//! Nothing on the request path is shared with another worker or locked. The control thread speaks to a worker by
+//! [`Command`]s alone, in order, so that a connection always meets the snapshot it was accepted under.
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use outrigger_core::{ListenerId, Local, Snapshot, Tally, Tick};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    plugins,
+    session::frames::{Bounds, Counters},
+};
+
+pub mod accept;
+pub mod driver;
+pub mod relay;
+
+pub use accept::Sniffed;
+
+/// When the process began; what [`Tick`]s are counted from.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(Instant);
+
+impl Clock {
+    /// Time begins now.
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Now.
+    pub fn now(self) -> Tick {
+        Tick(u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// The runtime's name for a moment.
+    pub fn instant(self, tick: Tick) -> tokio::time::Instant {
+        // A moment that never comes is a day away; whoever waits for it looks again then.
+        let far = self.0.elapsed() + Duration::from_secs(86_400);
+        (self.0 + Duration::from_nanos(tick.0).min(far)).into()
+    }
+}
+
+/// How a listener tells what its connections speak.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Speaks {
+    /// Names of protocols, in the order of the list of plug-ins.
+    pub protocols: Vec<&'static str>,
+    /// Whether bytes that are nobody's are relayed as they are.
+    pub tcp: bool,
+    /// How long a connection may take until it can be told what it speaks.
+    pub detect_timeout: Duration,
+}
+
+/// What the control thread asks of a worker.
+#[derive(Debug)]
+pub enum Command {
+    /// A connection was accepted on a listener of the latest snapshot.
+    Connection {
+        /// The socket, non-blocking.
+        stream: std::net::TcpStream,
+        /// Where it was accepted.
+        listener: ListenerId,
+        /// What it may speak.
+        speaks: Arc<Speaks>,
+        /// Released when the connection ends.
+        place: Place,
+    },
+    /// Decide by this from now on.
+    Snapshot(Arc<Snapshot>, Bounds),
+    /// Tell callers to leave; finish their calls.
+    Drain,
+    /// Draining takes too long: read nothing more.
+    Press,
+    /// Say what you know.
+    Report(oneshot::Sender<Report>),
+    /// End now.
+    Stop,
+}
+
+/// A place among the connections of a worker; given back when dropped.
+#[derive(Debug)]
+pub struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    /// Takes a place.
+    pub fn take(load: &Arc<AtomicUsize>) -> Self {
+        load.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(load))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What one worker knows, copied out for telemetry.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Counts by route.
+    pub routes: Vec<RouteReport>,
+    /// Counts and state by endpoint.
+    pub endpoints: Vec<EndpointReport>,
+    /// Counts by protocol.
+    pub protocols: Vec<ProtocolReport>,
+    /// What connections turned out to speak.
+    pub sniffed: Sniffed,
+}
+
+/// Counts of one route.
+#[derive(Debug)]
+pub struct RouteReport {
+    /// The listener's name.
+    pub listener: Box<str>,
+    /// The route's name.
+    pub route: Box<str>,
+    /// Its counts.
+    pub tally: Tally,
+}
+
+/// Counts and state of one endpoint.
+#[derive(Debug)]
+pub struct EndpointReport {
+    /// The cluster's name.
+    pub cluster: Box<str>,
+    /// `host:port`.
+    pub address: Box<str>,
+    /// Calls in flight.
+    pub in_flight: u64,
+    /// Connections open or being made.
+    pub connections: u64,
+    /// Passed over for now.
+    pub avoided: bool,
+    /// Still in the conf or the registry.
+    pub listed: bool,
+    /// The moving average of its latency.
+    pub latency: Duration,
+    /// Its counts.
+    pub tally: Tally,
+}
+
+/// Counts of one protocol.
+#[derive(Debug)]
+pub struct ProtocolReport {
+    /// Its name.
+    pub protocol: &'static str,
+    /// Callers connected.
+    pub callers: u64,
+    /// Connections to endpoints.
+    pub upstreams: u64,
+    /// What happened besides calls.
+    pub counters: Counters,
+}
+
+/// What the drivers of one worker share: one thread's, never another's.
+#[derive(Debug)]
+pub struct Shared {
+    /// The time.
+    pub clock: Clock,
+    /// What to decide by.
+    pub snapshot: RefCell<Arc<Snapshot>>,
+    /// What was learnt.
+    pub local: RefCell<Local>,
+    /// Where sockets are read into; its bytes are used before the next read.
+    pub scratch: RefCell<BytesMut>,
+    /// What connections turned out to speak.
+    pub sniffed: RefCell<Sniffed>,
+    /// No new connections are taken.
+    pub draining: Cell<bool>,
+}
+
+/// Bytes read from a socket at once.
+const SCRATCH: usize = 64 << 10;
+
+impl Shared {
+    /// What a worker begins with.
+    pub fn new(clock: Clock, snapshot: Arc<Snapshot>, seed: u64) -> Rc<Self> {
+        let mut local = Local::new(seed);
+        local.reconcile(&snapshot);
+        Rc::new(Self {
+            clock,
+            snapshot: RefCell::new(snapshot),
+            local: RefCell::new(local),
+            scratch: RefCell::new(BytesMut::with_capacity(SCRATCH)),
+            sniffed: RefCell::default(),
+            draining: Cell::new(false),
+        })
+    }
+
+    fn report(&self) -> Report {
+        let (local, now) = (self.local.borrow(), self.clock.now());
+        let routes = local.routes().map(|route| RouteReport {
+            listener: route.listener.clone(),
+            route: route.name.clone(),
+            tally: route.tally.clone(),
+        });
+        let endpoints = local.endpoints().map(|(_, endpoint)| EndpointReport {
+            cluster: endpoint.cluster.clone(),
+            address: endpoint.address.clone(),
+            in_flight: endpoint.in_flight.into(),
+            connections: endpoint.connections.into(),
+            avoided: endpoint.avoid_until > now,
+            listed: endpoint.listed,
+            latency: Duration::from_nanos(endpoint.latency(now) as u64),
+            tally: endpoint.tally.clone(),
+        });
+        Report {
+            routes: routes.collect(),
+            endpoints: endpoints.collect(),
+            protocols: Vec::new(),
+            sniffed: self.sniffed.borrow().clone(),
+        }
+    }
+}
+
+/// Tasks run between two looks at the sockets: enough that the connections ready in one poll are all read before
+/// the flusher runs.
+const EVENT_INTERVAL: u32 = 127;
+
+/// What the control thread holds of a worker.
+#[derive(Debug)]
+pub struct Handle {
+    /// Where commands go.
+    pub commands: mpsc::UnboundedSender<Command>,
+    /// Connections it has.
+    pub load: Arc<AtomicUsize>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Handle {
+    /// Starts a worker.
+    pub fn start(index: usize, clock: Clock, snapshot: Arc<Snapshot>, bounds: Bounds) -> io::Result<Self> {
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let (started, start) = std::sync::mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            // A local runtime is made in the thread that runs it; how that went is told to who asked for it.
+            let built = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .event_interval(EVENT_INTERVAL)
+                .build_local(tokio::runtime::LocalOptions::default());
+            match built {
+                Ok(runtime) => {
+                    let _ = started.send(Ok(()));
+                    runtime.block_on(live(index as u64, clock, snapshot, bounds, inbox));
+                }
+                Err(error) => drop(started.send(Err(error))),
+            }
+        })?;
+        start.recv().unwrap_or_else(|_| Err(io::Error::other("the worker ended at once")))?;
+        Ok(Self { commands, load: Arc::default(), thread: Some(thread) })
+    }
+
+    /// Waits for the worker's end.
+    pub fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A worker's life: obeys commands until it is told to stop.
+async fn live(
+    seed: u64,
+    clock: Clock,
+    snapshot: Arc<Snapshot>,
+    bounds: Bounds,
+    mut inbox: mpsc::UnboundedReceiver<Command>,
+) {
+    let shared = Shared::new(clock, snapshot, seed);
+    let protocols = Rc::new(plugins::protocols(&shared, bounds));
+    while let Some(command) = inbox.recv().await {
+        match command {
+            Command::Connection { stream, listener, speaks, place } => {
+                let accepted = accept::Accepted { stream, listener, speaks, place };
+                accept::serve(&shared, &protocols, accepted);
+            }
+            Command::Snapshot(snapshot, bounds) => {
+                let old = shared.snapshot.replace(Arc::clone(&snapshot));
+                let renames: Vec<_> =
+                    old.listeners().iter().map(|listener| snapshot.listener_named(&listener.name)).collect();
+                shared.local.borrow_mut().reconcile(&snapshot);
+                for protocol in protocols.iter() {
+                    Rc::clone(protocol).reconcile(&renames, bounds);
+                }
+            }
+            Command::Drain => {
+                shared.draining.set(true);
+                protocols.iter().for_each(|protocol| Rc::clone(protocol).drain());
+            }
+            Command::Press => protocols.iter().for_each(|protocol| Rc::clone(protocol).press()),
+            Command::Report(reply) => {
+                let mut report = shared.report();
+                report.protocols = protocols.iter().map(|protocol| protocol.report()).collect();
+                let _ = reply.send(report);
+            }
+            Command::Stop => {
+                protocols.iter().for_each(|protocol| Rc::clone(protocol).shut());
+                // The answers just written go out before the sockets close.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                break;
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+/*
+ * Dubbo consumer: --url dubbo://HOST:PORT (a host NAME: Dubbo never dials 127.x), --timeout MS, and --heartbeat MS
+ * to have idle connections heartbeat sooner than once a minute. One source for Dubbo 2.7 and 3.3.
+ * Must not retry: a case sees the first answer or none.
+ */
+package peer;
+
+import org.apache.dubbo.common.Version;
+import org.apache.dubbo.config.ApplicationConfig;
+import org.apache.dubbo.config.MethodConfig;
+import org.apache.dubbo.config.ReferenceConfig;
+import org.apache.dubbo.config.RegistryConfig;
+import org.apache.dubbo.config.bootstrap.DubboBootstrap;
+import org.apache.dubbo.rpc.RpcContext;
+import org.apache.dubbo.rpc.RpcException;
+import org.apache.dubbo.rpc.service.EchoService;
+import org.apache.dubbo.rpc.service.GenericService;
+import peer.api.DemoService;
+import peer.api.MissingService;
+
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.LinkedHashMap;
+import java.util.Map;
+
+public final class Consumer implements Console.Framework {
+    private final DemoService demo;
+    private final DemoService green;
+    private final MissingService missing;
+    private final GenericService generic;
+
+    private Consumer(Args args) {
+        ApplicationConfig app = new ApplicationConfig("peer-consumer");
+        app.setQosEnable(false);
+        ReferenceConfig<DemoService> demo = reference("demo", args);
+        demo.setInterface(DemoService.class);
+        MethodConfig fire = new MethodConfig();
+        fire.setName("fire");
+        fire.setReturn(false);
+        demo.setMethods(new ArrayList<MethodConfig>(Collections.singletonList(fire)));
+        ReferenceConfig<DemoService> green = reference("green", args);
+        green.setInterface(DemoService.class);
+        green.setGroup("green");
+        green.setVersion("2.0.0");
+        ReferenceConfig<MissingService> missing = reference("missing", args);
+        missing.setInterface(MissingService.class);
+        ReferenceConfig<GenericService> generic = reference("generic", args);
+        generic.setInterface(DemoService.class.getName());
+        generic.setGeneric("true");
+        DubboBootstrap.getInstance().application(app).registry(new RegistryConfig("N/A"))
+            .reference(demo).reference(green).reference(missing).reference(generic).start();
+        this.demo = demo.get();
+        this.green = green.get();
+        this.missing = missing.get();
+        this.generic = generic.get();
+    }
+
+    public static void main(String[] argv) throws Exception {
+        Consumer consumer = new Consumer(new Args(argv, "url", "timeout", "heartbeat"));
+        Json.ready("dubbo", Version.getVersion());
+        Console.serve(consumer);
+    }
+
+    private static <T> ReferenceConfig<T> reference(String id, Args args) {
+        ReferenceConfig<T> r = new ReferenceConfig<T>();
+        r.setId(id);
+        r.setUrl(args.need("url"));
+        r.setTimeout(args.number("timeout", 3000));
+        r.setRetries(0);
+        r.setCheck(false);
+        Map<String, String> parameters = new LinkedHashMap<String, String>();
+        parameters.put("heartbeat", "" + args.number("heartbeat", 60000));
+        r.setParameters(parameters);
+        return r;
+    }
+
+    public DemoService demo() { return demo; }
+
+    public DemoService green() { return green; }
+
+    public MissingService missing() { return missing; }
+
+    public void fire(String token) { demo.fire(token); }
+
+    public Object ping() { return ((EchoService) demo).$echo("still there"); }
+
+    public Object generic(String method, String[] types, Object... args) {
+        return generic.$invoke(method, types, args);
+    }
+
+    public String genericOrder() {
+        Map<String, Object> order = new LinkedHashMap<String, Object>();
+        order.put("class", "peer.api.Order");
+        order.put("name", "generic");
+        order.put("count", 6);
+        order.put("status", "NEW");
+        Map<?, ?> answer = (Map<?, ?>) generic("process", new String[] {"peer.api.Order"}, order);
+        return answer.get("name") + "/" + answer.get("count") + "/" + answer.get("status");
+    }
+
+    public void attach(String key, String value) { RpcContext.getContext().setAttachment(key, value); }
+
+    public String code(Throwable e) { return e instanceof RpcException ? "" + ((RpcException) e).getCode() : null; }
+}

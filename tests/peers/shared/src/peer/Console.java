@@ -1,0 +1,156 @@
+/*
+ * The consumer's half of a test: reads one case a line from stdin ("echo hello", "parallel 100"), makes the calls
+ * and prints one JSON line with what came back. The test that wrote the line asserts on that answer.
+ * What only the framework can say (one-way, generic, attachments) comes in through Framework.
+ * Must check every echoed value itself, must never answer a case it did not run, and ends when stdin ends, so
+ * that no JVM outlives its test.
+ */
+package peer;
+
+import peer.api.DemoException;
+import peer.api.DemoService;
+import peer.api.MissingService;
+import peer.api.Order;
+
+import java.io.BufferedReader;
+import java.io.InputStreamReader;
+import java.util.Arrays;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicReference;
+
+final class Console {
+    /** What differs between Dubbo and SOFARPC. */
+    interface Framework {
+        DemoService demo();
+
+        /** The same interface under another group and version (Dubbo) or unique id (SOFARPC). */
+        DemoService green();
+
+        MissingService missing();
+
+        /** Calls fire(token) one-way. */
+        void fire(String token);
+
+        /** The framework's own liveness call, where it has one. */
+        Object ping();
+
+        Object generic(String method, String[] types, Object... args) throws Exception;
+
+        /** A generic call of process() with an order built without its class; answers "name/count/status". */
+        String genericOrder() throws Exception;
+
+        /** Sends this pair beside the next call of this thread. */
+        void attach(String key, String value);
+
+        /** The framework's number or name for the kind of failure, or null. */
+        String code(Throwable e);
+    }
+
+    private final Framework framework;
+
+    private Console(Framework framework) { this.framework = framework; }
+
+    static void serve(Framework framework) throws Exception {
+        Console console = new Console(framework);
+        BufferedReader in = new BufferedReader(new InputStreamReader(System.in, "UTF-8"));
+        for (String line = in.readLine(); line != null; line = in.readLine()) console.run(line.split(" "));
+        Runtime.getRuntime().halt(0);
+    }
+
+    private void run(String[] words) {
+        long start = System.nanoTime();
+        try {
+            Object value = call(words);
+            Json.answer(words[0], value, micros(start));
+        } catch (Throwable e) {
+            String code = e instanceof DemoException ? "" + ((DemoException) e).getCode() : framework.code(e);
+            Json.failure(words[0], e, code, micros(start));
+        }
+    }
+
+    private Object call(String[] w) throws Exception {
+        DemoService demo = framework.demo();
+        switch (w[0]) {
+            case "echo": return demo.echo(w[1]);
+            case "pojo": return pojo();
+            case "attached": framework.attach(w[1], w[2]); return pojo();
+            case "fail": return demo.fail(Integer.parseInt(w[1]), w[2]);
+            case "crash": return demo.crash(w[1]);
+            case "nothing": return demo.nothing();
+            case "who": return demo.who();
+            case "green": return framework.green().who();
+            case "oneway": return oneWay(w[1]);
+            case "bigtext": return bigText(Integer.parseInt(w[1]));
+            case "bigbytes": return bigBytes(Integer.parseInt(w[1]));
+            case "parallel": return parallel(Integer.parseInt(w[1]));
+            case "peak": return demo.peak();
+            case "slow": return demo.slow(Long.parseLong(w[1]));
+            case "late": return demo.late(w[1], Long.parseLong(w[2]));
+            case "missing": return framework.missing().ping("anyone");
+            case "ping": return framework.ping();
+            case "generic": return framework.generic("echo", new String[] {"java.lang.String"}, w[1]);
+            case "genericpojo": return framework.genericOrder();
+            case "genericfail":
+                return framework.generic("fail", new String[] {"int", "java.lang.String"}, Integer.parseInt(w[1]), w[2]);
+            default: throw new IllegalArgumentException("no such case: " + w[0]);
+        }
+    }
+
+    private Order pojo() {
+        Order answer = framework.demo().process(Sample.order());
+        if (!Sample.processed().equals(answer)) throw new IllegalStateException("not equal: " + answer);
+        return answer;
+    }
+
+    /** The call has no answer, so its arrival is looked up by later calls; a second arrival would show as well. */
+    private int oneWay(String token) throws InterruptedException {
+        framework.fire(token);
+        DemoService demo = framework.demo();
+        for (int i = 0; i < 100 && demo.fired(token) == 0; i++) Thread.sleep(20);
+        Thread.sleep(20);
+        return demo.fired(token);
+    }
+
+    private String bigText(int length) {
+        String sent = Sample.text(length);
+        String got = framework.demo().echo(sent);
+        if (!sent.equals(got)) throw new IllegalStateException("another text of " + got.length());
+        return got.length() + " equal";
+    }
+
+    private String bigBytes(int size) {
+        byte[] sent = Sample.bytes(size);
+        byte[] got = framework.demo().bytes(sent);
+        if (!Arrays.equals(sent, got)) throw new IllegalStateException("other bytes, " + got.length);
+        return got.length + " equal";
+    }
+
+    /** Every call at once, answered out of order (each waits a while of its own), each answer checked as its own. */
+    private String parallel(int calls) throws InterruptedException {
+        final AtomicInteger own = new AtomicInteger();
+        final AtomicInteger other = new AtomicInteger();
+        final AtomicReference<String> failed = new AtomicReference<String>("none");
+        final CountDownLatch go = new CountDownLatch(1);
+        final String process = java.lang.management.ManagementFactory.getRuntimeMXBean().getName();
+        Thread[] threads = new Thread[calls];
+        for (int i = 0; i < calls; i++) {
+            final String text = process + "-" + i + "-" + Sample.text(i * 37 % 2000);
+            final long wait = 50 + i * 7 % 50;
+            threads[i] = new Thread(() -> {
+                try {
+                    go.await();
+                    (text.equals(framework.demo().late(text, wait)) ? own : other).incrementAndGet();
+                } catch (Throwable e) {
+                    failed.set(String.valueOf(e));
+                }
+            });
+            threads[i].start();
+        }
+        go.countDown();
+        for (Thread t : threads) t.join();
+        return "own=" + own + " other=" + other + " failed=" + failed;
+    }
+
+    private static long micros(long start) { return (System.nanoTime() - start) / 1000; }
+}

@@ -1,0 +1,78 @@
+#!/bin/sh
+# Prepares a machine for the tests that use real peers: installs what is missing (a JDK, Maven, Node, strace) and
+# builds the Java and Node programs under tests/peers. Idempotent, and quick when there is nothing to do: each step
+# leaves a stamp of its inputs under tests/peers/**/out or node_modules. Works offline once it has run online.
+# Must never report success with something missing: every failure names the step and ends with status 1.
+# Usage: tests/setup.sh
+set -eu
+
+peers=$(cd "$(dirname "$0")" && pwd)/peers
+log="$peers/out/setup.log"
+mkdir -p "$peers/out"
+
+# Two test runs may start at once; the second waits and then finds everything done.
+exec 9>"$peers/out/setup.lock"
+flock 9
+
+say() { echo "setup: $*"; }
+die() { echo "setup: FAILED: $*" >&2; exit 1; }
+
+# run WHAT COMMAND...: output goes to the log, and to the terminal only when the command fails.
+run() {
+    what=$1
+    shift
+    "$@" >"$log" 2>&1 9>&- || { tail -n 40 "$log" >&2; die "$what: $*"; }
+}
+
+install_tools() {
+    missing=
+    command -v javac >/dev/null || missing="$missing default-jdk-headless"
+    command -v mvn >/dev/null || missing="$missing maven"
+    command -v node >/dev/null || missing="$missing nodejs"
+    command -v npm >/dev/null || missing="$missing npm"
+    command -v strace >/dev/null || missing="$missing strace"
+    [ -n "$missing" ] || return 0
+    command -v apt-get >/dev/null || die "missing$missing, and there is no apt-get here: install them by hand"
+    sudo=
+    [ "$(id -u)" = 0 ] || sudo=$(command -v sudo) || die "missing$missing: installing them needs root or sudo"
+    say "installing$missing"
+    export DEBIAN_FRONTEND=noninteractive
+    run "updating the package lists" $sudo apt-get update -q
+    # shellcheck disable=SC2086
+    run "installing packages" $sudo apt-get install -q -y --no-install-recommends $missing
+}
+
+# A stamp is a digest of the inputs' names and contents.
+digest() { find "$@" -type f | LC_ALL=C sort | xargs sha256sum | sha256sum; }
+
+# maven DIR OUT FLAGS...: the local repository first, the network only for what it lacks.
+maven() {
+    dir=$1 out=$2
+    shift 2
+    now=$(digest "$peers/$dir/pom.xml" "$peers/$dir/src" "$peers/shared/src")
+    [ "$(cat "$out/stamp" 2>/dev/null)" = "$now" ] && return 0
+    say "building tests/peers/$dir $*"
+    rm -rf "$out"
+    cd "$peers/$dir"
+    if ! mvn -o -q -B "$@" package >"$log" 2>&1 9>&-; then
+        run "Maven could not build tests/peers/$dir" mvn -q -B "$@" package
+    fi
+    echo "$now" >"$out/stamp"
+}
+
+npm_ci() {
+    stamp="$peers/node-peer/node_modules/stamp"
+    now=$(digest "$peers/node-peer/package.json" "$peers/node-peer/package-lock.json")
+    [ "$(cat "$stamp" 2>/dev/null)" = "$now" ] && return 0
+    say "installing the modules of tests/peers/node-peer"
+    cd "$peers/node-peer"
+    run "npm could not install the modules" npm ci --prefer-offline --no-fund --no-audit
+    echo "$now" >"$stamp"
+}
+
+install_tools
+maven dubbo-peer "$peers/dubbo-peer/out/d33" -Pd33
+maven dubbo-peer "$peers/dubbo-peer/out/d27" -Pd27
+maven sofa-peer "$peers/sofa-peer/out"
+npm_ci
+say "the peers are ready"

@@ -1,0 +1,128 @@
+//! How the Java and Node programs under `tests/peers` are prepared and started.
+//!
+//! They are built by `tests/setup.sh`, run here once a test process (it returns at once when all is built). Every
+//! program listens on and dials loopback only. Must never start a program whose build failed: a test without its
+//! peer is a failure, not a pass.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The host name that resolves to 127.0.0.1 inside the JVMs: Java Dubbo never dials 127.x or `localhost`, it
+/// replaces both by the machine's outer address.
+pub(crate) const LOOPBACK_NAME: &str = "peer.loopback";
+
+/// A family of programs; each has a provider and a consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// Apache Dubbo 3.3.
+    Dubbo33,
+    /// Apache Dubbo 2.7.
+    Dubbo27,
+    /// SOFARPC over Bolt.
+    Sofa,
+    /// sofa-rpc-node over Bolt.
+    Node,
+}
+
+impl Peer {
+    /// Serves `DemoService` on the first port and its "green" twin on the second.
+    pub(crate) fn provider(self, port: u16, green: u16) -> Command {
+        let mut command = match self {
+            Self::Dubbo33 | Self::Dubbo27 => self.java("peer.Provider"),
+            Self::Sofa => self.java("peer.SofaProvider"),
+            Self::Node => return node("server.js", &[port, green]),
+        };
+        if self.is_dubbo() {
+            command.args(["--host", LOOPBACK_NAME]);
+        }
+        command.args(["--port", &port.to_string(), "--green-port", &green.to_string()]);
+        command
+    }
+
+    /// Calls whatever listens on this port of loopback, as its stdin says.
+    pub(crate) fn consumer(self, port: u16) -> Command {
+        let (class, url) = match self {
+            Self::Dubbo33 | Self::Dubbo27 => ("peer.Consumer", format!("dubbo://{LOOPBACK_NAME}:{port}")),
+            Self::Sofa => ("peer.SofaConsumer", format!("bolt://127.0.0.1:{port}")),
+            Self::Node => return node("client.js", &[port]),
+        };
+        let mut command = self.java(class);
+        command.args(["--url", &url]);
+        command
+    }
+
+    pub(crate) fn is_dubbo(self) -> bool {
+        matches!(self, Self::Dubbo33 | Self::Dubbo27)
+    }
+
+    fn java(self, class: &str) -> Command {
+        // Hessian reads private fields of these packages by reflection.
+        const OPENED: [&str; 5] = [
+            "java.lang",
+            "java.math",
+            "java.util",
+            "java.util.concurrent",
+            "sun.reflect.generics.reflectiveObjects",
+        ];
+        let (project, jar) = match self {
+            Self::Dubbo27 => ("dubbo-peer/out/d27", "dubbo-peer-1.jar"),
+            Self::Sofa => ("sofa-peer/out", "sofa-peer-1.jar"),
+            _ => ("dubbo-peer/out/d33", "dubbo-peer-1.jar"),
+        };
+        let out = prepared().root.join(project);
+        let home = &prepared().home;
+        let mut command = Command::new("java");
+        // Quick to start rather than quick in the long run.
+        command.args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]);
+        for package in OPENED {
+            command.arg(format!("--add-opens=java.base/{package}=ALL-UNNAMED"));
+        }
+        command
+            .arg(format!("-Djdk.net.hosts.file={}", home.join("hosts").display()))
+            .arg("-Djava.net.preferIPv4Stack=true")
+            // Both frameworks keep caches and logs there.
+            .arg(format!("-Duser.home={}", home.display()))
+            .arg("-cp")
+            .arg(format!("{}:{}", out.join(jar).display(), out.join("lib/*").display()))
+            .arg(class)
+            .current_dir(home);
+        command
+    }
+}
+
+fn node(script: &str, ports: &[u16]) -> Command {
+    let mut command = Command::new("node");
+    command.arg(prepared().root.join("node-peer").join(script));
+    command.args(ports.iter().map(u16::to_string));
+    command.current_dir(&prepared().home);
+    command
+}
+
+struct Prepared {
+    root: PathBuf,
+    /// Working directory and `user.home` of the peers, beside what is built: their caches and logs are litter.
+    home: PathBuf,
+}
+
+/// Builds the peers, once, and writes the hosts file that the JVMs resolve names by.
+fn prepared() -> &'static Prepared {
+    static ONCE: OnceLock<Prepared> = OnceLock::new();
+    ONCE.get_or_init(|| {
+        let tests = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests");
+        let setup = Command::new("sh").arg(tests.join("setup.sh")).status();
+        assert!(setup.is_ok_and(|status| status.success()), "tests/setup.sh failed: the peers are not there");
+        let root = tests.join("peers");
+        let home = root.join("out/home");
+        std::fs::create_dir_all(&home).expect("a home for the peers can be created");
+        // With a hosts file of its own a JVM asks nobody else, so the machine's own name must be in it too.
+        let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let hosts = format!("127.0.0.1 localhost\n127.0.0.1 {LOOPBACK_NAME}\n127.0.0.1 {}\n", own.trim());
+        let file = home.join("hosts");
+        // Left alone when right: JVMs of another test process may be reading it.
+        if std::fs::read_to_string(&file).ok().as_ref() != Some(&hosts) {
+            std::fs::write(&file, hosts).expect("the hosts file can be written");
+        }
+        Prepared { root, home }
+    })
+}
