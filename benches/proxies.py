@@ -5,7 +5,10 @@ give one proxy an advantage: each runs on the core it is told, with one worker, 
 Configuration templates: conf/ beside this file.
 """
 
+import itertools
+import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -19,12 +22,21 @@ PROXY_CORE, LOAD_CORE = 0, 1
 PRIORITY = []
 SERVICE, METHOD = "com.example.EchoService", "echo"
 READY_MAX = 20.0
+SERIAL = itertools.count(1)
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A free port below the range that outgoing connections take theirs from: a client that keeps trying a port of
+    that range meets itself sooner or later, and an upstream connection may sit on it when the proxy wants it."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 def pinned(core, command):
@@ -41,7 +53,7 @@ def end(process, patience=8.0):
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-    for stream in (process.stdin, process.stdout):
+    for stream in (process.stdin, process.stdout, process.stderr):
         if stream:
             stream.close()
 
@@ -102,7 +114,7 @@ class Echo:
 
 
 class Proxy:
-    """One proxy under test. `protocols` are those it can carry; `routing` tells whether it knows what it carries."""
+    """One proxy under test. `protocols` are those it is measured with; `reloads` says how it takes a new conf."""
 
     name = ""
     protocols = ("bolt", "dubbo", "tcp")
@@ -110,7 +122,7 @@ class Proxy:
 
     def __init__(self, binary, directory):
         self.binary = binary
-        self.directory = Path(directory) / f"{self.name}-{free_port()}"
+        self.directory = Path(directory) / f"{self.name}-{next(SERIAL)}"
         self.directory.mkdir()
         self.port = free_port()
         self.target = f"127.0.0.1:{self.port}"
@@ -308,14 +320,32 @@ def services(count):
 
 
 class Load:
-    """The load generator, on its own core."""
+    """One run of the load generator, on its own core."""
 
-    def __init__(self, tools, protocol, target):
-        self.common = [tools / "load", "--protocol", protocol, "--target", target, "--service", SERVICE]
+    def __init__(self, tools, protocol, target, *arguments):
+        common = [tools / "load", "--protocol", protocol, "--target", target, "--service", SERVICE]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.process = subprocess.Popen(pinned(LOAD_CORE, [*common, *arguments]), text=True, **pipes)
 
-    def popen(self, *arguments, **options):
-        command = pinned(LOAD_CORE, [*self.common, *arguments])
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    def said(self):
+        """The next line of its output."""
+        return self.process.stdout.readline()
+
+    def report(self, patience=30.0):
+        """Its report, once it has ended; {"failed": …} when it gave none."""
+        try:
+            out, errors = self.process.communicate("", timeout=patience)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            out, errors = self.process.communicate()
+            errors += " (no end)"
+        lines = out.splitlines()
+        if self.process.returncode == 0 and lines and lines[-1].startswith("{"):
+            return json.loads(lines[-1])
+        return {"failed": errors.strip()[-300:] or f"exit {self.process.returncode}"}
+
+    def close(self):
+        end(self.process)
 
 
 KINDS = [Haproxy, Nginx, EnvoyTcp, EnvoyDubbo, Outrigger]

@@ -15,7 +15,6 @@ import resource
 import shutil
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -83,18 +82,15 @@ class Bench:
     def echo(self, protocol):
         return self.reaper.keep(Echo(self.tools, protocol))
 
-    def load(self, protocol, target, *arguments, patience=30.0):
-        """Runs the load generator to its end and returns its report; {"failed": …} when it gave none."""
-        process = Load(self.tools, protocol, target).popen(*arguments)
-        try:
-            out, errors = process.communicate(timeout=patience)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            out, errors = process.communicate()
-            errors += " (no end)"
-        if process.returncode != 0 or not out.strip():
-            return {"failed": errors.strip()[-300:] or f"exit {process.returncode}"}
-        return json.loads(out.splitlines()[-1])
+    def loading(self, protocol, target, *arguments):
+        return self.reaper.keep(Load(self.tools, protocol, target, *arguments))
+
+    def load(self, protocol, target, *arguments):
+        """Runs the load generator to its end and returns its report."""
+        load = self.loading(protocol, target, *arguments)
+        result = load.report()
+        self.reaper.drop(load)
+        return result
 
     def watched(self, ours, measure):
         """Runs one measurement and adds how many cores something else kept busy meanwhile (stolen time included)."""
@@ -175,23 +171,16 @@ class Bench:
         time.sleep(0.3)
         before, _ = memory_kib(proxy.pids())
         count = self.options.idle
-        holder = Load(self.tools, protocol, proxy.target).popen(
-            "idle", "--connections", count, "--calls", calls, stdin=subprocess.PIPE
-        )
-        try:
-            held = holder.stdout.readline()
-            time.sleep(0.5)
-            after, _ = memory_kib(proxy.pids())
-            out, errors = holder.communicate("", timeout=30)
-        except subprocess.TimeoutExpired:
-            holder.kill()
-            out, errors = holder.communicate()
-        self.reaper.drop(proxy, echo)
-        if not held.startswith("held") or not out.strip():
-            self.note(f"idle {protocol} {kind.name}: {errors.strip()[-300:]}")
-            return {"failed": errors.strip()[-300:] or "no answer"}
-        closed = json.loads(out.splitlines()[-1])["closed"]
-        return {"kib_each": (after - before) / count, "closed": closed}
+        holder = self.loading(protocol, proxy.target, "idle", "--connections", count, "--calls", calls)
+        held = holder.said()
+        time.sleep(0.5)
+        after, _ = memory_kib(proxy.pids())
+        result = holder.report()
+        self.reaper.drop(holder, proxy, echo)
+        if not held.startswith("held") or "failed" in result:
+            self.note(f"idle {protocol} {kind.name}: {result}")
+            return {"failed": result.get("failed", held)}
+        return {"kib_each": (after - before) / count, "closed": result["closed"]}
 
     # Many routes.
 
@@ -267,9 +256,8 @@ class Bench:
             self.reaper.drop(*echoes)
             return {"failed": "did not start"}
         count = self.options.reloads
-        load = Load(self.tools, protocol, proxy.target).popen(
-            "open", "--connections", OPEN_CONNECTIONS, "--rate", OPEN_RATE, "--seconds", count + 1.0
-        )
+        how = ["--connections", OPEN_CONNECTIONS, "--rate", OPEN_RATE, "--seconds", count + 1.0]
+        load = self.loading(protocol, proxy.target, "open", *how)
         time.sleep(1.0)
         followed, processes, serving = 0, 1, 0
         for turn in range(1, count + 1):
@@ -285,12 +273,12 @@ class Bench:
             serving = now
             processes = max(processes, len(proxy.pids()))
             time.sleep(max(0.0, began + 1.0 - time.monotonic()))
-        out, errors = load.communicate(timeout=30)
+        result = load.report()
         rss, _ = memory_kib(proxy.pids())
-        self.reaper.drop(proxy, *echoes)
-        if not out.strip():
-            return {"failed": errors.strip()[-300:]}
-        result = json.loads(out.splitlines()[-1])
+        self.reaper.drop(load, proxy, *echoes)
+        if "failed" in result:
+            self.note(f"reload {protocol} {kind.name}: {result}")
+            return result
         kept = {key: result[key] for key in ("calls", "errors", "lost", "wrong", "closed", "p99_us", "p999_us")}
         return {**kept, "followed": followed, "reloads": count, "processes": processes, "rss_kib": rss}
 

@@ -4,6 +4,11 @@
 //! telemetry. What is decided is decided in `outrigger-core`; bytes are understood in the protocol crates, which only
 //! `plugins` names.
 
+pub mod cli;
+pub mod conf;
+pub mod control;
+pub mod logs;
 pub mod plugins;
 pub mod session;
+pub mod telemetry;
 pub mod worker;

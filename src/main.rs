@@ -1,2 +1,7 @@
-//! stub
-fn main() {}
+//! The binary: everything it does is in the library beside it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    outrigger::cli::main()
+}

@@ -2,9 +2,12 @@
 //!
 //! A protocol or a registry joins the build by its crate and one line here; a conformance test walks both lists.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
+
+use outrigger_discovery::Registry;
 
 use crate::{
+    conf::lower::RegistryPlan,
     session::frames::Bounds,
     worker::{Shared, accept::Protocol, driver::Driver},
 };
@@ -40,4 +43,11 @@ macro_rules! protocols {
 protocols! {
     "bolt": outrigger_bolt::Bolt => frames,
     "dubbo": outrigger_dubbo::Dubbo => frames,
+}
+
+/// The registry that a conf names.
+pub fn registry(plan: &RegistryPlan) -> Arc<dyn Registry> {
+    match plan {
+        RegistryPlan::File(path) => Arc::new(outrigger_registry_file::open(path)),
+    }
 }

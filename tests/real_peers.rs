@@ -22,6 +22,8 @@ const MIB: usize = 1 << 20;
 /// 1.5 s that the provider takes and the 3 s that the consumer would wait.
 const ROUTE_TIMEOUT: Duration = Duration::from_millis(300);
 const TIMEOUT_SEEN_MAX: Duration = Duration::from_millis(1200);
+/// Long enough for a consumer that heartbeats twice a second to miss three answers and notice.
+const IDLE_MIN: Duration = Duration::from_secs(4);
 const UNREACHABLE_SEEN_MAX: Duration = Duration::from_secs(1);
 
 /// One pair: what calls, what serves, and how the listener between them is declared.
@@ -77,6 +79,8 @@ struct Stage {
     provider_process: Process,
     first: Process,
     second: Process,
+    /// When all of them were ready.
+    since: Instant,
 }
 
 impl Pair {
@@ -91,6 +95,7 @@ impl Pair {
             Peer::Sofa => stage.only_sofarpc(),
             Peer::Node => {}
         }
+        stage.idle_connection_was_kept();
         stage.in_parallel();
         stage.provider_restarts();
         stage.sidecar.assert_running();
@@ -113,7 +118,18 @@ impl Pair {
             process.ready();
         }
         let (consumer, provider) = (self.consumer, self.provider);
-        Stage { consumer, provider, blue, green, nowhere, sidecar, provider_process, first, second }
+        Stage {
+            consumer,
+            provider,
+            blue,
+            green,
+            nowhere,
+            sidecar,
+            provider_process,
+            first,
+            second,
+            since: Instant::now(),
+        }
     }
 
     /// `green` is the same interface on another port: told apart by group and version (Dubbo, behind the arguments)
@@ -232,6 +248,16 @@ impl Stage {
         expect(&mut self.first, "attached lane somewhere", ORDER);
     }
 
+    /// The second consumer's connection has been idle since it came up. Dubbo dials again, and says so, when three
+    /// heartbeats in a row (1.5 s here) bring nothing back.
+    fn idle_connection_was_kept(&mut self) {
+        if self.consumer.is_dubbo() {
+            std::thread::sleep(IDLE_MIN.saturating_sub(self.since.elapsed()));
+            let log = self.second.log();
+            assert!(!log.contains("Reconnect"), "heartbeats were not answered:\n{log}");
+        }
+    }
+
     /// 200 calls at once, 100 from each process, answered out of order: each must get its own answer.
     fn in_parallel(&mut self) {
         // Once to warm two cold JVMs up, then for the record.
@@ -324,9 +350,9 @@ impl Failure {
             ),
             (Peer::Sofa, Refused::NoRoute) => (
                 "com.alipay.sofa.rpc.core.exception.SofaRpcException",
-                "XXX",
+                "299",
                 "com.alipay.remoting.rpc.exception.InvokeException",
-                "XXX",
+                "Rpc invocation exception: NO_PROCESSOR",
             ),
             (Peer::Sofa, Refused::Unreachable) => (
                 "com.alipay.sofa.rpc.core.exception.SofaRpcException",

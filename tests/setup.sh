@@ -43,7 +43,7 @@ install_tools() {
 }
 
 # A stamp is a digest of the inputs' names and contents.
-digest() { find "$@" -type f | LC_ALL=C sort | xargs sha256sum | sha256sum; }
+digest() { find "$@" -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum; }
 
 # maven DIR OUT FLAGS...: the local repository first, the network only for what it lacks.
 maven() {

@@ -64,6 +64,13 @@ impl Limit {
     }
 }
 
+impl std::fmt::Display for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (step, burst) = (self.quota.replenish_interval(), self.quota.burst_size());
+        write!(f, "one call each {step:?}, {burst} at once")
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // a failed unwrap is a failed test
 mod tests {

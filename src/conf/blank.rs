@@ -42,10 +42,12 @@ impl Blank {
         if self.depth < DEPTH_MAX { Ok(Self { depth: self.depth + 1, ..self }) } else { Err(Fail::Noted) }
     }
 
+    #[expect(clippy::unused_self, reason = "called as a deserializer's method")]
     fn one<'n, V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Fail> {
         visitor.visit_u64(1)
     }
 
+    #[expect(clippy::unused_self, reason = "called as a deserializer's method")]
     fn empty_seq<'n, V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Fail> {
         visitor.visit_seq(SeqDeserializer::<_, Fail>::new(std::iter::empty::<u8>()))
     }

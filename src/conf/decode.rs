@@ -17,13 +17,13 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 use serde::de::value::StrDeserializer;
 use serde::de::{
-    self, Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error as _, Expected,
+    self, Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Expected,
     IntoDeserializer, MapAccess, SeqAccess, Unexpected, VariantAccess, Visitor,
 };
 
 use super::blank::{BLANKS_MAX, Blank, forward};
 use super::report::{Problem, Report, Span, listing, near, quote};
-use super::yaml::{self, Kind, Lookup, Node, Scalar};
+use super::yaml::{self, Int, Kind, Lookup, Node, Scalar, boolean, float, integer};
 
 /// Most problems reported at once.
 pub const PROBLEMS_MAX: usize = 1_000;
@@ -313,8 +313,9 @@ impl State {
         let Fail::Said(said) = fail else { return fail };
         let Some(name) = said.missing else { return Fail::Said(said) };
         let Kind::Map(entries) = &map.kind else { return Fail::Said(said) };
-        let left_out =
-            (0..entries.len()).any(|index| self.repairs.get(&(id(map), index)) == Some(&Repair::Out));
+        let left_out = entries.iter().enumerate().any(|(index, (_, value))| {
+            matches!(value.kind, Kind::Broken) || self.repairs.get(&(id(map), index)) == Some(&Repair::Out)
+        });
         let tried =
             self.absent.get(&id(map)).is_some_and(|absent| absent.iter().any(|(key, _)| *key == name));
         if left_out || tried {
@@ -539,8 +540,14 @@ impl<'n> SeqAccess<'n> for &mut Seq<'_, 'n> {
     type Error = Fail;
 
     fn next_element_seed<S: DeserializeSeed<'n>>(&mut self, seed: S) -> Result<Option<S::Value>, Fail> {
-        let left_out = |index| self.state.repairs.contains_key(&(id(self.node), index));
-        let Some(index) = (self.next..self.items.len()).find(|index| !left_out(*index)) else {
+        let left_out = |index: usize| {
+            let broken = matches!(self.items[index].kind, Kind::Broken);
+            broken || self.state.repairs.contains_key(&(id(self.node), index))
+        };
+        let found = (self.next..self.items.len()).find(|index| !left_out(*index));
+        // Passing over what was left out is work too: it counts, or many mistakes would take quadratic time.
+        self.state.visits += found.unwrap_or(self.items.len()) - self.next;
+        let Some(index) = found else {
             self.next = self.items.len();
             return Ok(None);
         };
@@ -622,7 +629,9 @@ impl<'n> MapAccess<'n> for Map<'_, 'n> {
         while let Some((key, value)) = self.entries.get(self.next) {
             let index = self.next;
             self.next += 1;
-            if self.state.repairs.get(&(id(self.node), index)) == Some(&Repair::Out) {
+            self.state.visits += 1;
+            let out = self.state.repairs.get(&(id(self.node), index)) == Some(&Repair::Out);
+            if out || self.fields.is_none() && matches!(value.kind, Kind::Broken) {
                 continue;
             }
             let Some(name) = self.known_name(key, value) else { continue };
@@ -793,49 +802,6 @@ impl<'n> VariantAccess<'n> for Choice<'_, 'n> {
         visitor: V,
     ) -> Result<V::Value, Fail> {
         self.content(|value| value.deserialize_struct("", fields, visitor))
-    }
-}
-
-// === scalars ========================================================================================================
-
-enum Int {
-    Unsigned(u64),
-    Signed(i64),
-    TooLarge,
-}
-
-/// An integer of the core schema: decimal with a sign, `0x…` or `0o…`.
-fn integer(text: &str) -> Option<Int> {
-    let radix = |digits: &str, radix| {
-        let all = !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix));
-        all.then(|| u64::from_str_radix(digits, radix).map_or(Int::TooLarge, Int::Unsigned))
-    };
-    if let Some(digits) = text.strip_prefix("0x") {
-        return radix(digits, 16);
-    }
-    if let Some(digits) = text.strip_prefix("0o") {
-        return radix(digits, 8);
-    }
-    match text.strip_prefix('-') {
-        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) && !digits.is_empty() => {
-            Some(text.parse().map_or(Int::TooLarge, Int::Signed))
-        }
-        Some(_) => None,
-        None => radix(text.strip_prefix('+').unwrap_or(text), 10),
-    }
-}
-
-/// A finite number; YAML's infinities and not-a-numbers have no meaning in a conf.
-fn float(text: &str) -> Option<f64> {
-    let shape = text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
-    text.parse().ok().filter(|value: &f64| shape && value.is_finite())
-}
-
-fn boolean(text: &str) -> Option<bool> {
-    match text {
-        "true" | "True" | "TRUE" => Some(true),
-        "false" | "False" | "FALSE" => Some(false),
-        _ => None,
     }
 }
 

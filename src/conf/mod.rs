@@ -6,6 +6,8 @@
 
 mod blank;
 pub mod decode;
+pub mod file;
+pub mod lower;
 pub mod report;
 pub mod units;
 pub mod yaml;

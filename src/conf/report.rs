@@ -1,4 +1,4 @@
-//! Problems in a conf file and how they are shown: file:line:column, the line itself with a caret under the mistake,
+//! Problems in a conf file and how they are shown: `file:line:column`, the line itself with a caret under the mistake,
 //! and what would help.
 //!
 //! The layout is the one that compilers taught people to read. Rendering must never panic, whatever the text holds

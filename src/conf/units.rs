@@ -174,7 +174,8 @@ impl Display for Duration {
     /// The largest unit that holds it exactly.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = self.0.as_nanos();
-        let exact = DURATION_UNITS.iter().rev().find(|(name, unit)| *name != "d" && nanos % unit == 0);
+        let exact =
+            DURATION_UNITS.iter().rev().find(|(name, unit)| *name != "d" && nanos.is_multiple_of(*unit));
         match exact {
             Some((name, unit)) if nanos > 0 => write!(out, "{}{name}", nanos / unit),
             _ => out.write_str("0s"),
@@ -186,7 +187,7 @@ impl Display for Size {
     /// The largest binary unit that holds it exactly.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = u128::from(self.0);
-        let exact = SIZE_UNITS[1..5].iter().rev().find(|(_, unit)| bytes % unit == 0);
+        let exact = SIZE_UNITS[1..5].iter().rev().find(|(_, unit)| bytes.is_multiple_of(*unit));
         match exact {
             Some((name, unit)) if bytes > 0 => write!(out, "{}{name}", bytes / unit),
             _ => write!(out, "{bytes}B"),

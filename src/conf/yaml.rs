@@ -23,6 +23,9 @@ pub const TEXT_BYTES_MAX: usize = 64 << 20;
 /// Most mistakes collected by the reader itself.
 const PROBLEMS_MAX: usize = 1_000;
 
+/// Most variables reported in one scalar: finding the place of each takes a walk through it.
+const FAULTS_MAX: usize = 16;
+
 /// Where `${NAME}` is looked up.
 pub type Lookup<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
@@ -486,6 +489,9 @@ fn expand(text: &str, lookup: &Lookup<'_>) -> Result<(String, bool), Vec<Fault>>
             Ok(value) => out.push_str(&value),
             Err((message, help)) => faults.push(Fault { ordinal, len: body.len() + 3, message, help }),
         }
+        if faults.len() >= FAULTS_MAX {
+            return Err(faults);
+        }
         expanded = true;
         ordinal += 1;
         rest = end.map_or("", |end| &inner[end + 1..]);
@@ -628,5 +634,49 @@ impl<'n> At<'n> {
     /// A problem with the value.
     pub fn problem(self, message: impl Into<String>) -> Problem {
         Problem::new(self.span, message)
+    }
+}
+
+// === scalars ========================================================================================================
+
+/// A whole number, or that it was one.
+pub(super) enum Int {
+    Unsigned(u64),
+    Signed(i64),
+    TooLarge,
+}
+
+/// An integer of the core schema: decimal with a sign, `0x…` or `0o…`.
+pub(super) fn integer(text: &str) -> Option<Int> {
+    let radix = |digits: &str, radix| {
+        let all = !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix));
+        all.then(|| u64::from_str_radix(digits, radix).map_or(Int::TooLarge, Int::Unsigned))
+    };
+    if let Some(digits) = text.strip_prefix("0x") {
+        return radix(digits, 16);
+    }
+    if let Some(digits) = text.strip_prefix("0o") {
+        return radix(digits, 8);
+    }
+    match text.strip_prefix('-') {
+        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) && !digits.is_empty() => {
+            Some(text.parse().map_or(Int::TooLarge, Int::Signed))
+        }
+        Some(_) => None,
+        None => radix(text.strip_prefix('+').unwrap_or(text), 10),
+    }
+}
+
+/// A finite number; YAML's infinities and not-a-numbers have no meaning in a conf.
+pub(super) fn float(text: &str) -> Option<f64> {
+    let shape = text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
+    text.parse().ok().filter(|value: &f64| shape && value.is_finite())
+}
+
+pub(super) fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "true" | "True" | "TRUE" => Some(true),
+        "false" | "False" | "FALSE" => Some(false),
+        _ => None,
     }
 }

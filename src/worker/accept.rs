@@ -3,7 +3,7 @@
 //! A listener with one protocol does not ask. Otherwise the first bytes are shown to each protocol it may speak;
 //! sniffers are mutually exclusive, so the order does not matter. There is a time limit, and every outcome is counted.
 
-use std::{net::TcpStream as StdStream, rc::Rc, sync::Arc};
+use std::{net::TcpStream as StdStream, rc::Rc, sync::Arc, time::Duration};
 
 use outrigger_codec::Sniff;
 use outrigger_core::ListenerId;
@@ -19,7 +19,7 @@ pub trait Protocol {
     /// Whether a connection that begins with these bytes speaks it.
     fn sniff(&self, first: &[u8]) -> Sniff;
     /// Serves a connection whose first bytes were read already.
-    fn serve(self: Rc<Self>, stream: TcpStream, first: Vec<u8>, listener: ListenerId, place: Place);
+    fn serve(self: Rc<Self>, stream: TcpStream, first: Vec<u8>, origin: Origin);
     /// Takes up the worker's new snapshot. `renames`: listener ids of the last one in the new one.
     fn reconcile(self: Rc<Self>, renames: &[Option<ListenerId>], bounds: Bounds);
     /// Tells callers to leave.
@@ -55,6 +55,17 @@ pub const CLOSED: &str = "closed";
 /// First bytes looked at; the longest signature is shorter.
 const FIRST_MAX: usize = 64;
 
+/// Where a connection came from.
+#[derive(Debug)]
+pub struct Origin {
+    /// The listener that accepted it.
+    pub listener: ListenerId,
+    /// Longest silence without calls; `None`: what its protocol says.
+    pub keepalive_timeout: Option<Duration>,
+    /// Released when the connection ends.
+    pub place: Place,
+}
+
 /// A connection that was accepted.
 #[derive(Debug)]
 pub struct Accepted {
@@ -75,19 +86,20 @@ pub fn serve(shared: &Rc<Shared>, protocols: &Rc<Vec<Rc<dyn Protocol>>>, accepte
         Err(error) => return tracing::warn!(%error, "an accepted connection cannot be used"),
     };
     let _ = stream.set_nodelay(true); // costs latency when it fails, nothing else
-    let (listener, place) = (accepted.listener, accepted.place);
+    let keepalive_timeout = accepted.speaks.keepalive_timeout;
+    let origin = Origin { listener: accepted.listener, keepalive_timeout, place: accepted.place };
     let (shared, protocols, speaks) = (Rc::clone(shared), Rc::clone(protocols), accepted.speaks);
     match speaks.protocols.as_slice() {
-        [] => relay::serve(&shared, stream, Vec::new(), listener, place),
+        [] => relay::serve(&shared, stream, Vec::new(), origin),
         [only] if !speaks.tcp => {
             if let Some(protocol) = protocols.iter().find(|protocol| protocol.name() == *only) {
                 shared.sniffed.borrow_mut().count(only);
-                Rc::clone(protocol).serve(stream, Vec::new(), listener, place);
+                Rc::clone(protocol).serve(stream, Vec::new(), origin);
             }
         }
         _ => {
             tokio::task::spawn_local(async move {
-                detect(&shared, &protocols, &speaks, stream, listener, place).await;
+                detect(&shared, &protocols, &speaks, stream, origin).await;
             });
         }
     }
@@ -99,8 +111,7 @@ async fn detect(
     protocols: &[Rc<dyn Protocol>],
     speaks: &Speaks,
     mut stream: TcpStream,
-    listener: ListenerId,
-    place: Place,
+    origin: Origin,
 ) {
     let mut first = Vec::with_capacity(FIRST_MAX);
     let reading = async {
@@ -119,9 +130,9 @@ async fn detect(
     let outcome = tokio::time::timeout(speaks.detect_timeout, reading).await.unwrap_or(TIMEOUT);
     if let Some(protocol) = protocols.iter().find(|protocol| protocol.name() == outcome) {
         shared.sniffed.borrow_mut().count(outcome);
-        Rc::clone(protocol).serve(stream, first, listener, place);
+        Rc::clone(protocol).serve(stream, first, origin);
     } else if speaks.tcp && outcome != CLOSED {
-        relay::serve(shared, stream, first, listener, place);
+        relay::serve(shared, stream, first, origin);
     } else {
         shared.sniffed.borrow_mut().count(outcome);
         tracing::debug!(outcome, bytes = first.len(), "closing a connection of no known protocol");

@@ -27,7 +27,10 @@ use tokio::{
 };
 use tokio_util::io::poll_read_buf;
 
-use super::{Place, ProtocolReport, Shared, accept::Protocol};
+use super::{
+    ProtocolReport, Shared,
+    accept::{Origin, Protocol},
+};
 use crate::session::{
     arena::Key,
     frames::{Bounds, Context, Effect, Frames, Leg},
@@ -361,8 +364,9 @@ impl<C: FrameCodec> Protocol for Driver<C> {
         C::sniff(first)
     }
 
-    fn serve(self: Rc<Self>, stream: TcpStream, mut first: Vec<u8>, listener: ListenerId, place: Place) {
-        let key = self.engine.borrow_mut().down_open(listener, self.shared.clock.now());
+    fn serve(self: Rc<Self>, stream: TcpStream, mut first: Vec<u8>, origin: Origin) {
+        let (listener, silence, now) = (origin.listener, origin.keepalive_timeout, self.shared.clock.now());
+        let key = self.engine.borrow_mut().down_open(listener, silence, now);
         let (read, write) = stream.into_split();
         let leg = Leg::Down(key);
         self.register(leg, write);
@@ -374,7 +378,7 @@ impl<C: FrameCodec> Protocol for Driver<C> {
         }
         tokio::task::spawn_local(async move {
             self.live(leg, read).await;
-            drop(place);
+            drop(origin);
         });
     }
 

@@ -61,6 +61,8 @@ pub struct Speaks {
     pub tcp: bool,
     /// How long a connection may take until it can be told what it speaks.
     pub detect_timeout: Duration,
+    /// Longest silence of a caller without calls; `None`: what its protocol says.
+    pub keepalive_timeout: Option<Duration>,
 }
 
 /// What the control thread asks of a worker.

@@ -15,14 +15,14 @@ use outrigger_core::{End, ListenerId, Plan, decide, settle};
 use tokio::{io::AsyncWrite, net::TcpStream};
 use tokio_util::io::poll_read_buf;
 
-use super::{Place, Shared};
+use super::{Shared, accept::Origin};
 
 /// Relays one connection; runs until both sides are done or one fails.
-pub fn serve(shared: &Rc<Shared>, stream: TcpStream, first: Vec<u8>, listener: ListenerId, place: Place) {
+pub fn serve(shared: &Rc<Shared>, stream: TcpStream, first: Vec<u8>, origin: Origin) {
     shared.sniffed.borrow_mut().count("tcp");
     let shared = Rc::clone(shared);
     tokio::task::spawn_local(async move {
-        let Some(plan) = plan(&shared, listener) else { return };
+        let Some(plan) = plan(&shared, origin.listener) else { return };
         let end = match connect(&shared, &plan).await {
             Ok(upstream) => relay(&shared, stream, upstream, first).await,
             Err(error) => {
@@ -31,7 +31,7 @@ pub fn serve(shared: &Rc<Shared>, stream: TcpStream, first: Vec<u8>, listener: L
             }
         };
         settle(&mut shared.local.borrow_mut(), plan, end, shared.clock.now());
-        drop(place);
+        drop(origin);
     });
 }
 

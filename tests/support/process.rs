@@ -75,6 +75,11 @@ impl Process {
         self.answer()
     }
 
+    /// All that the program has said beside its answers.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.pid()
     }
@@ -99,7 +104,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.child.kill();
         if std::thread::panicking() {
-            eprintln!("--- log of {} ---\n{}", self.name, tail(&self.log));
+            eprintln!("--- log of {} ({}) ---\n{}", self.name, self.log.display(), tail(&self.log));
         }
     }
 }

@@ -116,7 +116,8 @@ impl Drop for Sidecar {
     fn drop(&mut self) {
         self.child.kill();
         if std::thread::panicking() {
-            eprintln!("--- conf ---\n{}\n--- log of the sidecar ---\n{}", self.conf, tail(&self.log));
+            let (conf, log) = (&self.conf, self.log.display());
+            eprintln!("--- conf ---\n{conf}\n--- log of the sidecar ({log}) ---\n{}", tail(&self.log));
         }
     }
 }

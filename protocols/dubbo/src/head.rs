@@ -56,19 +56,16 @@ fn body(
 ) -> Result<(), Malformed> {
     *lost = ATTACHED.and(Wants::METHOD).and(Wants::VERSION).and(Wants::SERVICE);
     values.skip()?;
-    let path = values.read()?;
-    index.set(Slot::Service, text(path, wants.any(Wants::SERVICE))?);
+    index.set(Slot::Service, name(values, wants.any(Wants::SERVICE))?);
 
     *lost = ATTACHED.and(Wants::METHOD).and(Wants::VERSION);
-    let version = values.read()?;
-    let version = text(version, wants.any(Wants::VERSION))?;
+    let version = name(values, wants.any(Wants::VERSION))?;
     if !matches!(version.of(frame), Some(b"" | b"0.0.0")) {
         index.set(Slot::Version, version);
     }
 
     *lost = ATTACHED.and(Wants::METHOD);
-    let method = values.read()?;
-    let method = text(method, wants.any(Wants::METHOD))?;
+    let method = name(values, wants.any(Wants::METHOD))?;
     index.set(Slot::Method, method);
 
     *lost = ATTACHED;
@@ -108,9 +105,20 @@ fn attachments(
         return Ok(());
     }
     let mut timeout: Option<u32> = None;
-    while let Some(key) = values.key()? {
-        let value = values.value()?;
-        let Value::Text(name) = key else {
+    loop {
+        let key = match values.plain() {
+            Some(key) => Some(key),
+            None => match values.key()? {
+                None => break,
+                Some(Value::Text(key)) => Some(key),
+                Some(_) => None,
+            },
+        };
+        let value = match values.plain() {
+            Some(value) => Value::Text(value),
+            None => values.value()?,
+        };
+        let Some(name) = key else {
             continue;
         };
         match name.of(frame) {
@@ -136,6 +144,15 @@ fn attachments(
     }
     index.timeout_ms = timeout;
     Ok(())
+}
+
+/// The next value of the body, as a part of the head.
+#[inline]
+fn name(values: &mut impl Values, needed: bool) -> Result<Span, Malformed> {
+    match values.plain() {
+        Some(span) => Ok(span),
+        None => text(values.read()?, needed),
+    }
 }
 
 /// A part of the head; null is an absent one. What is not text can be passed by only if nobody needs it: a route

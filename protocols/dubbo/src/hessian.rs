@@ -77,7 +77,7 @@ impl<'a> Walker<'a> {
     /// Steps over one value and all that is in it.
     pub fn skip(&mut self) -> Result<(), Malformed> {
         if self.short().is_some() {
-            return self.element();
+            return Ok(());
         }
         match self.one()? {
             None => Ok(()),
@@ -86,18 +86,7 @@ impl<'a> Walker<'a> {
     }
 
     /// Reads one value.
-    #[inline]
     pub fn read(&mut self) -> Result<Value, Malformed> {
-        match self.short() {
-            Some(len) => {
-                self.element()?;
-                Ok(Value::Text(Span::new(self.cursor.at().saturating_sub(len), len)))
-            }
-            None => self.read_any(),
-        }
-    }
-
-    fn read_any(&mut self) -> Result<Value, Malformed> {
         let lead = self.cursor.peek().ok_or(TRUNCATED)?;
         match lead {
             0x00..=0x1f | 0x30..=0x33 | CHUNK | 0x53 => {
@@ -114,19 +103,27 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// The common case, without a branch on the length: a string of fewer than 32 characters, all ASCII, with as
-    /// many bytes behind it. Steps over it and tells its length; `None` leaves everything as it was. (A span would
+    /// The common case: a string of fewer than 32 characters, all ASCII; with as many bytes behind it, without a
+    /// branch on its length. Steps over it and tells its length; `None` leaves everything as it was. (A span would
     /// come back through memory, which costs more than the whole look.)
     #[inline]
     fn short(&mut self) -> Option<usize> {
         let (lead, rest) = self.cursor.rest().split_first()?;
         let len = usize::from(*lead);
-        let window = SHORT.checked_sub(len)?;
-        let mask = NOT_ASCII.get(window..)?.first_chunk::<SHORT>()?;
-        let text = rest.first_chunk::<SHORT>()?;
-        if len == SHORT || text.iter().zip(mask).fold(0, |seen, (byte, mask)| seen | (byte & mask)) != 0 {
+        if len >= SHORT {
             return None;
         }
+        let ascii = match rest.first_chunk::<SHORT>() {
+            Some(text) => {
+                let mask = NOT_ASCII.get(SHORT.saturating_sub(len)..)?.first_chunk::<SHORT>()?;
+                text.iter().zip(mask).fold(0, |seen, (byte, mask)| seen | (byte & mask)) == 0
+            }
+            None => is_ascii(rest.get(..len)?),
+        };
+        if !ascii {
+            return None;
+        }
+        self.element().ok()?;
         self.cursor.move_to(self.cursor.at().saturating_add(1).saturating_add(len));
         Some(len)
     }
@@ -349,17 +346,14 @@ impl<'a> Walker<'a> {
 }
 
 impl Values for Walker<'_> {
-    #[inline]
     fn read(&mut self) -> Result<Value, Malformed> {
         Walker::read(self)
     }
 
-    #[inline]
     fn skip(&mut self) -> Result<(), Malformed> {
         Walker::skip(self)
     }
 
-    #[inline]
     fn open_map(&mut self) -> Result<bool, Malformed> {
         match self.cursor.peek() {
             None => Ok(false),
@@ -369,7 +363,6 @@ impl Values for Walker<'_> {
         }
     }
 
-    #[inline]
     fn key(&mut self) -> Result<Option<Value>, Malformed> {
         if self.cursor.peek() == Some(END) {
             self.cursor.take(1)?;
@@ -378,9 +371,14 @@ impl Values for Walker<'_> {
         Walker::read(self).map(Some)
     }
 
-    #[inline]
     fn value(&mut self) -> Result<Value, Malformed> {
         Walker::read(self)
+    }
+
+    #[inline]
+    fn plain(&mut self) -> Option<Span> {
+        let len = self.short()?;
+        Some(Span::new(self.cursor.at().saturating_sub(len), len))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the head reader asks of a serialization: the values of a body one after another, as spans and numbers.
 //!
 //! A body is a sequence of values and, at its end, a map. A reader steps over what nobody asks for; it never
-//! builds an object, never copies, never follows a reference. [`Cursor`] is the one place that touches the bytes:
+//! builds an object, never copies, never follows a reference. `Cursor` is the one place that touches the bytes:
 //! every read is checked against their end.
 //! Source: `DubboCodec.encodeRequestData` (the order of the values) of Apache Dubbo 3.3.
 
@@ -50,6 +50,11 @@ pub trait Values {
     fn key(&mut self) -> Result<Option<Value>, Malformed>;
     /// The value that belongs to the key just read.
     fn value(&mut self) -> Result<Value, Malformed>;
+    /// Reads what is next, in the body or in the open map, if it is text that takes a single look; otherwise moves
+    /// nothing. A walk need not know such text.
+    fn plain(&mut self) -> Option<Span> {
+        None
+    }
 }
 
 /// A position in bytes that a peer wrote.

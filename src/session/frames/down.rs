@@ -3,6 +3,8 @@
 //! A caller that sends what cannot be read is answered in its own protocol where its frame can be told, and closed
 //! where the framing cannot be trusted any more. Nothing a caller sends touches another caller.
 
+use std::time::Duration;
+
 use outrigger_codec::{
     FrameCodec, FrameKind, Framed, Head, Malformed, Refusal, Scan, Ticket, frames::LANES_MAX,
 };
@@ -14,11 +16,12 @@ use super::{
 };
 
 impl<C: FrameCodec> Frames<C> {
-    /// A caller connected.
-    pub fn down_open(&mut self, listener: ListenerId, now: Tick) -> Key {
+    /// A caller connected. `silence` is how long it may be silent without calls; `None`: what the protocol says.
+    pub fn down_open(&mut self, listener: ListenerId, silence: Option<Duration>, now: Tick) -> Key {
         self.counters.down_opened += 1;
         self.downs.insert(Down {
             listener,
+            silence: silence.unwrap_or(C::SERVER_IDLE),
             carry: Vec::new(),
             carry_since: Tick::NEVER,
             outbox: Outbox::default(),

@@ -76,8 +76,6 @@ pub struct Bounds {
     pub outbox_high: usize,
     /// Longest time from a frame's first byte to its last.
     pub frame_timeout: Duration,
-    /// Longest silence of a caller; `None`: what its protocol says.
-    pub keepalive_timeout: Option<Duration>,
 }
 
 impl Default for Bounds {
@@ -87,7 +85,6 @@ impl Default for Bounds {
             outbox_max: 64 << 20,
             outbox_high: 1 << 20,
             frame_timeout: Duration::from_secs(30),
-            keepalive_timeout: None,
         }
     }
 }
@@ -150,6 +147,8 @@ counters! {
 #[derive(Debug)]
 struct Down {
     listener: ListenerId,
+    /// Longest time without calls and bytes.
+    silence: Duration,
     /// The beginning of a frame, or frames that wait because reading is paused.
     carry: Vec<u8>,
     /// When the first byte of `carry` came; `Tick::NEVER` when that is empty.

@@ -136,12 +136,11 @@ impl<C: FrameCodec> Frames<C> {
 
     fn sweep_downs(&mut self, now: Tick) {
         let mut keys = std::mem::take(&mut self.keys);
-        let silence = self.bounds.keepalive_timeout.unwrap_or(C::SERVER_IDLE);
         let (frame_timeout, draining) = (self.bounds.frame_timeout, self.draining.is_some());
         let quiet_for = if self.pressing { Duration::ZERO } else { QUIET };
         self.downs.keys_where(&mut keys, |down| {
             let last = down.last_in.max(down.last_out);
-            let idle = down.in_flight == 0 && now.since(last) >= silence;
+            let idle = down.in_flight == 0 && now.since(last) >= down.silence;
             let half = !down.paused && !down.carry.is_empty() && now.since(down.carry_since) >= frame_timeout;
             let stuck = down.closing && now.since(down.last_in) >= frame_timeout;
             let quiet = draining

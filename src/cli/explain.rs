@@ -1,0 +1,149 @@
+//! `outrigger explain`: where a call would go by a conf file, and on what each route that was passed over failed.
+//!
+//! Uses the same tables as the running sidecar; it opens no socket.
+
+use std::{fmt::Write, path::PathBuf};
+
+use outrigger_codec::{Field, Head, HeadIndex, Slot, Span};
+use outrigger_core::Route;
+
+use crate::{
+    conf::lower::{ListenerPlan, Plan, Source},
+    control,
+};
+
+/// Routes that were passed over and are shown.
+const PASSED_MAX: usize = 20;
+
+/// A call, as it would look to the routes.
+#[derive(Debug, clap::Args)]
+pub struct Explain {
+    /// The conf file.
+    #[arg(short, long, value_name = "FILE")]
+    conf: PathBuf,
+    /// The service: an interface, or `interface:version` as Bolt spells it.
+    #[arg(long)]
+    service: Option<String>,
+    /// The method.
+    #[arg(long)]
+    method: Option<String>,
+    /// The service version.
+    #[arg(long)]
+    version: Option<String>,
+    /// The service group.
+    #[arg(long)]
+    group: Option<String>,
+    /// A header: `name=value`; may be given more than once.
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    headers: Vec<(String, String)>,
+    /// Only this listener.
+    #[arg(long)]
+    listener: Option<String>,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+impl Explain {
+    /// What the conf does with the call, in words.
+    pub fn answer(&self) -> Result<String, String> {
+        let plan = control::read(&self.conf).map_err(|mistakes| mistakes.to_string())?;
+        let mut answer = String::new();
+        let wanted = |listener: &&ListenerPlan| self.listener.as_ref().is_none_or(|name| *name == listener.name);
+        let listeners: Vec<&ListenerPlan> = plan.listeners.iter().filter(wanted).collect();
+        if listeners.is_empty() {
+            let names: Vec<&str> = plan.listeners.iter().map(|listener| listener.name.as_str()).collect();
+            return Err(format!("error: no such listener; there are: {}", names.join(", ")));
+        }
+        let (bytes, index) = self.head();
+        for listener in listeners {
+            explain(&plan, listener, Head { bytes: &bytes, index: &index }, &mut answer);
+        }
+        Ok(answer)
+    }
+
+    /// The call as a head: everything spelled into one buffer.
+    fn head(&self) -> (Vec<u8>, HeadIndex) {
+        let (mut bytes, mut index) = (Vec::new(), HeadIndex::default());
+        let mut put = |text: &str| {
+            let span = Span::new(bytes.len(), text.len());
+            bytes.extend_from_slice(text.as_bytes());
+            span
+        };
+        if let Some(service) = &self.service {
+            let (interface, version) = service.split_once(':').map_or((&**service, None), |(i, v)| (i, Some(v)));
+            index.set(Slot::Service, put(interface));
+            index.set(Slot::ServiceKey, put(service));
+            if let Some(version) = version {
+                index.set(Slot::Version, put(version));
+            }
+        }
+        let slots = [(Slot::Method, &self.method), (Slot::Version, &self.version), (Slot::Group, &self.group)];
+        for (slot, text) in slots {
+            if let Some(text) = text {
+                index.set(slot, put(text));
+            }
+        }
+        for (name, value) in &self.headers {
+            index.fields.push(Field { name: put(name), value: put(value) });
+        }
+        (bytes, index)
+    }
+}
+
+fn explain(plan: &Plan, listener: &ListenerPlan, head: Head<'_>, out: &mut String) {
+    let tcp = listener.speaks.tcp.then_some("tcp");
+    let speaks: Vec<&str> = listener.speaks.protocols.iter().copied().chain(tcp).collect();
+    let _ = writeln!(out, "listener {} on {} ({})", listener.name, listener.bind, speaks.join(", "));
+    let mut passed = 0;
+    for (at, route) in listener.routes.iter().enumerate() {
+        match route.matches.fails_on(head) {
+            Some(part) => {
+                passed += 1;
+                if passed <= PASSED_MAX {
+                    let _ = writeln!(out, "  route {} ({}): passed over, {part} does not match", at + 1, route.name);
+                }
+            }
+            None => {
+                if passed > PASSED_MAX {
+                    let _ = writeln!(out, "  … and {} more passed over", passed - PASSED_MAX);
+                }
+                let _ = writeln!(out, "  route {} ({}): matches", at + 1, route.name);
+                return chosen(plan, route, out);
+            }
+        }
+    }
+    if passed > PASSED_MAX {
+        let _ = writeln!(out, "  … and {} more passed over", passed - PASSED_MAX);
+    }
+    let _ = writeln!(out, "  no route matches: the call is refused (Bolt 0x06, Dubbo 60)");
+}
+
+fn chosen(plan: &Plan, route: &Route, out: &mut String) {
+    match &route.timeout {
+        Some(timeout) => writeln!(out, "    timeout: {timeout:?}, or the caller's own when that is smaller"),
+        None => writeln!(out, "    timeout: the caller's own"),
+    }
+    .unwrap_or_default();
+    if let Some(limit) = &route.limit {
+        let _ = writeln!(out, "    limit: {limit}");
+    }
+    let total: u64 = route.targets.iter().map(|target| u64::from(target.weight)).sum();
+    for target in &route.targets {
+        let Some(cluster) = plan.clusters.get(target.cluster as usize) else { continue };
+        let share = u64::from(target.weight) * 100 / total.max(1);
+        let _ = writeln!(out, "    to cluster {} ({share} %), balanced by {:?}", cluster.name, cluster.balance);
+        match &cluster.source {
+            Source::Fixed(endpoints) => {
+                for endpoint in endpoints {
+                    let _ = writeln!(out, "      {}", endpoint.address);
+                }
+            }
+            Source::Found { registry, service, .. } => {
+                let _ = writeln!(out, "      what registry {registry} knows of {service}");
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The command line: verbs, each in a function that ends in an exit status.
+//!
+//! Data goes to standard output, messages to standard error. Exit status: 0 well, 1 conf or usage, 2 the admin address
+//! did not answer.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::{control, logs, worker::Clock};
+
+pub mod explain;
+
+/// A sidecar that carries all of an application's RPC calls.
+#[derive(Debug, Parser)]
+#[command(name = "outrigger", version, about, arg_required_else_help = true, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the sidecar. Example: outrigger run -c conf/echo.yaml
+    Run {
+        /// The conf file.
+        #[arg(short, long, value_name = "FILE")]
+        conf: PathBuf,
+    },
+    /// Check a conf file: exit 0, or 1 and every mistake with its place. Example: outrigger check -c conf/echo.yaml
+    Check {
+        /// The conf file.
+        #[arg(short, long, value_name = "FILE")]
+        conf: PathBuf,
+        /// How mistakes are written.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// Say where a call would go, and why. Example: outrigger explain -c conf/echo.yaml --service com.example.Echo --method echo
+    Explain(explain::Explain),
+    /// Print the JSON Schema of the conf, for editors. Example: outrigger schema > outrigger.schema.json
+    Schema,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// As a compiler would.
+    Text,
+    /// A JSON array of {file, line, column, message, help}.
+    Json,
+}
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            // Help and version were asked for; everything else is a mistake in usage.
+            return if error.use_stderr() { ExitCode::from(1) } else { ExitCode::SUCCESS };
+        }
+    };
+    match cli.command {
+        Command::Run { conf } => run(conf),
+        Command::Check { conf, format } => check(&conf, format),
+        Command::Explain(call) => finish(call.answer().map(|answer| print(&answer))),
+        Command::Schema => {
+            print(&schema());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// The JSON Schema of the conf, as it is kept beside the examples.
+pub fn schema() -> String {
+    let schema = schemars::schema_for!(crate::conf::file::Conf);
+    format!("{:#}\n", schema.to_value())
+}
+
+fn run(conf: PathBuf) -> ExitCode {
+    let clock = Clock::start();
+    logs::start();
+    let plan = match control::read(&conf) {
+        Ok(plan) => plan,
+        Err(mistakes) => return finish(Err(mistakes.to_string())),
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return finish(Err(format!("error: cannot start: {error}"))),
+    };
+    finish(runtime.block_on(control::run(conf, plan, clock)))
+}
+
+fn check(conf: &std::path::Path, format: Format) -> ExitCode {
+    match control::read(conf) {
+        Ok(plan) => {
+            let (listeners, clusters) = (plan.listeners.len(), plan.clusters.len());
+            let routes: usize = plan.listeners.iter().map(|listener| listener.routes.len()).sum();
+            if format == Format::Json {
+                print("[]\n");
+            } else {
+                let file = conf.display();
+                print(&format!("{file}: well; listeners: {listeners}, routes: {routes}, clusters: {clusters}\n"));
+            }
+            ExitCode::SUCCESS
+        }
+        Err(control::Mistakes::In(report)) if format == Format::Json => {
+            print(&format!("{:#}\n", report.to_json()));
+            ExitCode::from(1)
+        }
+        Err(mistakes) => finish(Err(mistakes.to_string())),
+    }
+}
+
+fn finish(result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            complain(&message);
+            ExitCode::from(1)
+        }
+    }
+}
+
+#[allow(clippy::print_stderr)] // messages of a command go to standard error as they are
+fn complain(message: &str) {
+    eprintln!("{}", message.trim_end());
+}
+
+fn print(text: &str) {
+    use std::io::Write;
+    // A reader that left early (`outrigger schema | head`) is no failure of ours.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}

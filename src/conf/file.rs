@@ -1,0 +1,340 @@
+//! The conf file as it is written: one struct for each map in it, in the words of the user.
+//!
+//! Nothing here means anything yet; `lower` gives it meaning. Choices are externally tagged and keys are never flattened,
+//! because only then does every mistake land on its exact line and column. Every key has a doc comment: it is the
+//! text that editors show, by way of the JSON Schema.
+
+use std::{borrow::Cow, collections::BTreeMap, fmt};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
+};
+
+use super::{
+    decode::OneOrMany,
+    units::{Duration, Rate, Size},
+};
+
+/// The conf of one application's sidecar.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Conf {
+    /// The application's name; a label of its metrics.
+    pub app: String,
+    /// Where the admin port listens: `host:port`, port 0 for any (it is printed at start), or `off`.
+    #[serde(default = "Conf::default_admin")]
+    pub admin: String,
+    /// Lets `admin` listen on an address that is not loopback. Whoever reaches it can drain and reload.
+    #[serde(default)]
+    pub admin_allow_remote: bool,
+    /// Worker threads; by default one a core that the process may use, at most 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<u16>,
+    /// How long calls in flight may take to finish after TERM.
+    #[serde(default = "Conf::default_drain_timeout")]
+    pub drain_timeout: Duration,
+    /// Bounds on what peers may make the sidecar hold.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Where callers connect, by name.
+    pub listeners: BTreeMap<String, Listener>,
+    /// Sets of endpoints that give the same service, by name.
+    #[serde(default)]
+    pub clusters: BTreeMap<String, Cluster>,
+    /// Where endpoints are found, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub registries: BTreeMap<String, Registry>,
+}
+
+impl Conf {
+    fn default_admin() -> String {
+        "127.0.0.1:15000".to_owned()
+    }
+
+    fn default_drain_timeout() -> Duration {
+        duration(30_000)
+    }
+}
+
+/// Bounds on what peers may make the sidecar hold.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// The longest frame, header included; longer ones are refused unread.
+    pub frame_max: Size,
+    /// Bytes waiting for one caller that does not read; beyond them its connection is closed.
+    pub outbox_max: Size,
+    /// Callers' connections at once; more wait to be accepted.
+    pub connections_max: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { frame_max: Size::new(8 << 20), outbox_max: Size::new(64 << 20), connections_max: 10_000 }
+    }
+}
+
+/// A place where callers connect.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// The address to listen on: `ip:port`.
+    pub bind: String,
+    /// What callers speak: `auto` (told by the first bytes), one protocol, or a list. With `tcp` in a list, bytes of no
+    /// listed protocol are relayed as they are.
+    #[serde(default = "Listener::default_protocol")]
+    #[schemars(with = "OneOrMany<ProtocolName>")]
+    pub protocol: OneOrMany<String>,
+    /// How long a connection may take until it can be told what it speaks.
+    #[serde(default = "Listener::default_detect_timeout")]
+    pub detect_timeout: Duration,
+    /// A connection without calls and bytes for this long is closed (Bolt 90s, Dubbo 180s).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keepalive_timeout: Option<Duration>,
+    /// Where calls go; tried in order, the first that matches wins.
+    pub routes: Vec<Route>,
+}
+
+impl Listener {
+    fn default_protocol() -> OneOrMany<String> {
+        OneOrMany(vec!["auto".to_owned()])
+    }
+
+    fn default_detect_timeout() -> Duration {
+        duration(5_000)
+    }
+}
+
+/// The names `protocol` may have, for the schema.
+#[derive(JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(dead_code)] // only its schema is used: what a build speaks is the list of plug-ins
+enum ProtocolName {
+    Auto,
+    Bolt,
+    Dubbo,
+    Tcp,
+}
+
+/// What a call must look like, and where it then goes.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// The route's name in metrics; by default made from what it matches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What a call must look like; empty matches every call.
+    #[serde(rename = "match", default)]
+    pub matches: Match,
+    /// The cluster it goes to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// Or several clusters with their shares.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub weights: BTreeMap<String, u32>,
+    /// The longest a call may take; the caller's own timeout wins when it is smaller. 0s: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Duration>,
+    /// How many calls may pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Limit>,
+}
+
+/// What a call must look like. All parts given must match.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Match {
+    /// The interface. For Bolt `interface` matches any version, `interface:1.0` the whole name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<Test>,
+    /// The method; for Dubbo's `$invoke` the method that it names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<Test>,
+    /// The service version; for Bolt also `version:uniqueId`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Test>,
+    /// The service group (Dubbo).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Test>,
+    /// Headers by name: Bolt's header map, Dubbo's attachments.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, Test>,
+}
+
+/// A test of one value: a text that must be equal, or `{ prefix: … }`, `{ regex: … }`, `{ any: […] }`, `{ present: true }`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Test {
+    /// Equal.
+    Exact(String),
+    /// One of the other tests.
+    Other(OtherTest),
+}
+
+/// A test that is not equality.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OtherTest {
+    /// Begins with.
+    Prefix(String),
+    /// The whole value matches this regular expression.
+    Regex(String),
+    /// Equal to one of these.
+    Any(Vec<String>),
+    /// There (true) or not there (false).
+    Present(bool),
+}
+
+impl<'de> Deserialize<'de> for Test {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TestVisitor;
+
+        impl<'de> Visitor<'de> for TestVisitor {
+            type Value = Test;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, or one of { prefix: … }, { regex: … }, { any: […] }, { present: true }")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Test, E> {
+                Ok(Test::Exact(text.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Test, A::Error> {
+                OtherTest::deserialize(MapAccessDeserializer::new(map)).map(Test::Other)
+            }
+        }
+
+        deserializer.deserialize_str(TestVisitor)
+    }
+}
+
+impl Serialize for Test {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Exact(text) => serializer.serialize_str(text),
+            Self::Other(test) => test.serialize(serializer),
+        }
+    }
+}
+
+impl JsonSchema for Test {
+    fn schema_name() -> Cow<'static, str> {
+        "Test".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let other = generator.subschema_for::<OtherTest>();
+        json_schema!({
+            "description": "A text that must be equal, or another test.",
+            "anyOf": [{ "type": ["string", "number", "boolean"] }, other]
+        })
+    }
+}
+
+/// How many calls may pass.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Limit {
+    /// So many in a period: `1000/s`, `30/m`, `10/h`.
+    pub rate: Rate,
+    /// Of these so many at once; by default the whole count of the rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u32>,
+}
+
+/// A set of endpoints that give the same service.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// The endpoints: `host:port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<Vec<String>>,
+    /// Or where they are found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discover: Option<Discover>,
+    /// How one of them is picked.
+    #[serde(default)]
+    pub balance: Balance,
+    /// Connections per endpoint and worker; calls share them.
+    #[serde(default = "Cluster::default_connections")]
+    pub connections: u32,
+    /// How long a connection may take to be made.
+    #[serde(default = "Cluster::default_connect_timeout")]
+    pub connect_timeout: Duration,
+    /// A connection without calls for this long is closed; never by default (it is kept alive by heartbeats).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<Duration>,
+    /// A connection of this age takes no new calls and is replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<Duration>,
+    /// Calls in flight on one connection; more are refused.
+    #[serde(default = "Cluster::default_pending_max")]
+    pub pending_max: u32,
+}
+
+impl Cluster {
+    fn default_connections() -> u32 {
+        1
+    }
+
+    fn default_connect_timeout() -> Duration {
+        duration(1_000)
+    }
+
+    fn default_pending_max() -> u32 {
+        65_536
+    }
+}
+
+/// How an endpoint is picked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// In turn.
+    RoundRobin,
+    /// At random.
+    Random,
+    /// The one with the fewest calls in flight.
+    LeastRequest,
+    /// Of two drawn at random, the one with less latency × load.
+    #[default]
+    P2cEwma,
+}
+
+/// Where the endpoints of a cluster are found.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Discover {
+    /// The name of a registry.
+    pub registry: String,
+    /// The service to look for.
+    pub service: String,
+    /// Only this version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Only this group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+}
+
+/// Where endpoints are found.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Registry {
+    /// A YAML file of services and their endpoints, watched for changes.
+    File(FileRegistry),
+}
+
+/// A watched file of services and endpoints.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileRegistry {
+    /// The file; relative to the conf file.
+    pub path: String,
+}
+
+fn duration(ms: u64) -> Duration {
+    Duration::new(std::time::Duration::from_millis(ms))
+}

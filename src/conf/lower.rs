@@ -1,0 +1,537 @@
+//! What the conf means: from what was written to what decides and what moves.
+//!
+//! One total function: either everything is well and becomes a [`Plan`], or every mistake in the meaning is reported at
+//! its place. A conf that names what this build cannot do is refused here, never silently accepted.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::SocketAddr,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use outrigger_core as core;
+use outrigger_core::{ClusterSettings, Endpoint, Pattern, RouteTable, Snapshot, Target};
+
+use super::{
+    decode::Loaded,
+    file::{self, Conf, Test},
+    report::{Problem, Report, listing, near, quote},
+    yaml::At,
+};
+use crate::{plugins::PROTOCOLS, session::frames::Bounds, worker::Speaks};
+
+/// A conf with its meaning: everything the process does follows from it.
+#[derive(Debug)]
+pub struct Plan {
+    /// The application's name.
+    pub app: String,
+    /// Where the admin port listens; `None`: off.
+    pub admin: Option<SocketAddr>,
+    /// Worker threads; `None`: by the cores.
+    pub workers: Option<usize>,
+    /// How long calls may take to finish after TERM.
+    pub drain_timeout: Duration,
+    /// Callers' connections at once.
+    pub connections_max: usize,
+    /// Bounds of the engines.
+    pub bounds: Bounds,
+    /// The listeners by name.
+    pub listeners: Vec<ListenerPlan>,
+    /// The clusters by name.
+    pub clusters: Vec<ClusterPlan>,
+    /// The registries by name.
+    pub registries: BTreeMap<String, RegistryPlan>,
+    /// What was written, for showing.
+    pub written: Conf,
+}
+
+/// A listener: where it is bound, what it speaks, where its calls go.
+#[derive(Debug)]
+pub struct ListenerPlan {
+    /// Its name.
+    pub name: String,
+    /// Where it is bound.
+    pub bind: SocketAddr,
+    /// What its connections may speak.
+    pub speaks: Arc<Speaks>,
+    /// Its routes; targets are indices into `Plan::clusters`.
+    pub routes: Vec<core::Route>,
+}
+
+/// A cluster: how its endpoints are reached, and where they come from.
+#[derive(Debug)]
+pub struct ClusterPlan {
+    /// Its name.
+    pub name: String,
+    /// How an endpoint is picked.
+    pub balance: core::Balance,
+    /// How endpoints are reached.
+    pub settings: ClusterSettings,
+    /// Where endpoints come from.
+    pub source: Source,
+}
+
+/// Where a cluster's endpoints come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Written in the conf.
+    Fixed(Vec<Endpoint>),
+    /// Found by a registry.
+    Found {
+        /// The registry's name.
+        registry: String,
+        /// The service.
+        service: String,
+        /// Only this version.
+        version: Option<String>,
+        /// Only this group.
+        group: Option<String>,
+    },
+}
+
+/// A registry to ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegistryPlan {
+    /// A watched file.
+    File(PathBuf),
+}
+
+impl Plan {
+    /// The snapshot of this plan, with the endpoints that registries found by cluster name.
+    pub fn snapshot(&self, revision: u64, found: &BTreeMap<String, Vec<Endpoint>>) -> Snapshot {
+        let clusters = self.clusters.iter().map(|cluster| {
+            let endpoints = match &cluster.source {
+                Source::Fixed(endpoints) => endpoints.clone(),
+                Source::Found { .. } => found.get(&cluster.name).cloned().unwrap_or_default(),
+            };
+            core::Cluster::new(&cluster.name, cluster.balance, cluster.settings.clone(), endpoints)
+        });
+        let listeners = self.listeners.iter().map(|listener| core::Listener {
+            name: listener.name.as_str().into(),
+            routes: RouteTable::new(listener.routes.clone()),
+        });
+        Snapshot::new(revision, listeners.collect(), clusters.collect())
+    }
+
+    /// Takes over from the last plan what a reload must not reset: the state of limits that stayed the same.
+    pub fn inherit(&mut self, last: &Self) {
+        for listener in &mut self.listeners {
+            let Some(before) = last.listeners.iter().find(|other| other.name == listener.name) else {
+                continue;
+            };
+            let old: BTreeMap<&str, &Arc<core::Limit>> = before
+                .routes
+                .iter()
+                .filter_map(|route| Some((&*route.name, route.limit.as_ref()?)))
+                .collect();
+            for route in &mut listener.routes {
+                if let (Some(limit), Some(was)) = (&route.limit, old.get(&*route.name))
+                    && limit.same_quota(was)
+                {
+                    route.limit = Some(Arc::clone(was));
+                }
+            }
+        }
+    }
+}
+
+/// Gives a conf its meaning. `file` is where it was read: paths in it are relative to its folder.
+pub fn lower(loaded: Loaded<Conf>, file: &Path) -> Result<Plan, Report> {
+    let mut lowering = Lowering { problems: Vec::new(), conf: &loaded.value };
+    let root = At::root(&loaded.root);
+    let plan = lowering.plan(root, file.parent().unwrap_or(Path::new(".")));
+    let problems = lowering.problems;
+    match plan {
+        Some(plan) if problems.is_empty() => Ok(plan),
+        _ => Err(loaded.report(problems)),
+    }
+}
+
+struct Lowering<'a> {
+    problems: Vec<Problem>,
+    conf: &'a Conf,
+}
+
+impl Lowering<'_> {
+    fn plan(&mut self, at: At<'_>, folder: &Path) -> Option<Plan> {
+        let conf = self.conf;
+        if conf.app.trim().is_empty() {
+            self.problems.push(at.key("app").problem("the application needs a name"));
+        }
+        let admin = self.admin(at.key("admin"));
+        if conf.workers.is_some_and(|n| n == 0 || n > 256) {
+            self.problems.push(at.key("workers").problem("expected 1 to 256 workers"));
+        }
+        let limits = at.key("limits");
+        let frame_max = self.size(limits.key("frame_max"), conf.limits.frame_max.bytes(), 1 << 10, 1 << 30);
+        let outbox_max =
+            self.size(limits.key("outbox_max"), conf.limits.outbox_max.bytes(), 64 << 10, 16 << 30);
+        if conf.limits.connections_max == 0 {
+            self.problems.push(limits.key("connections_max").problem("expected at least 1"));
+        }
+        let clusters: Vec<ClusterPlan> = conf
+            .clusters
+            .iter()
+            .map(|(name, cluster)| self.cluster(at.key("clusters").key(name), name, cluster))
+            .collect();
+        let listeners = conf
+            .listeners
+            .iter()
+            .filter_map(|(name, listener)| self.listener(at.key("listeners").key(name), name, listener))
+            .collect();
+        if conf.listeners.is_empty() {
+            self.problems.push(at.key("listeners").problem("expected at least one listener"));
+        }
+        self.distinct_binds(at.key("listeners"));
+        let registries = conf.registries.iter().map(|(name, registry)| {
+            let file::Registry::File(file) = registry;
+            (name.clone(), RegistryPlan::File(folder.join(&file.path)))
+        });
+        let defaults = Bounds::default();
+        Some(Plan {
+            app: conf.app.clone(),
+            admin: admin?,
+            workers: conf.workers.map(usize::from),
+            drain_timeout: conf.drain_timeout.get(),
+            connections_max: conf.limits.connections_max as usize,
+            bounds: Bounds {
+                frame_max,
+                outbox_max,
+                outbox_high: defaults.outbox_high.min(outbox_max),
+                ..defaults
+            },
+            listeners,
+            clusters,
+            registries: registries.collect(),
+            written: conf.clone(),
+        })
+    }
+
+    /// The admin address; the outer `None` when it is wrong.
+    fn admin(&mut self, at: At<'_>) -> Option<Option<SocketAddr>> {
+        if self.conf.admin == "off" {
+            return Some(None);
+        }
+        let address = self.address(at, &self.conf.admin, "or `off`")?;
+        if !address.ip().is_loopback() && !self.conf.admin_allow_remote {
+            let problem =
+                at.problem(format!("the admin port would listen on {}, which is not loopback", address.ip()));
+            let help =
+                "whoever reaches it can drain and reload; write `admin_allow_remote: true` if that is meant";
+            self.problems.push(problem.with_help(help));
+        }
+        Some(Some(address))
+    }
+
+    fn address(&mut self, at: At<'_>, text: &str, or: &str) -> Option<SocketAddr> {
+        let parsed = text.replace("localhost:", "127.0.0.1:").parse();
+        if parsed.is_err() {
+            let problem = at.problem(format!("expected an address `ip:port` {or}, found {}", quote(text)));
+            self.problems.push(problem.with_help("as in 127.0.0.1:12220, 0.0.0.0:12220 or [::1]:12220"));
+        }
+        parsed.ok()
+    }
+
+    fn size(&mut self, at: At<'_>, bytes: u64, least: u64, most: u64) -> usize {
+        if !(least..=most).contains(&bytes) {
+            self.problems.push(at.problem(format!("expected {least} to {most} bytes")));
+        }
+        bytes as usize
+    }
+
+    fn distinct_binds(&mut self, at: At<'_>) {
+        let mut seen = HashSet::new();
+        for (name, listener) in &self.conf.listeners {
+            if !listener.bind.ends_with(":0") && !seen.insert(&listener.bind) {
+                let message = format!("another listener is bound to {} already", listener.bind);
+                self.problems.push(at.key(name).key("bind").problem(message));
+            }
+        }
+    }
+
+    fn listener(&mut self, at: At<'_>, name: &str, listener: &file::Listener) -> Option<ListenerPlan> {
+        let bind = self.address(at.key("bind"), &listener.bind, "");
+        let (protocols, tcp) = self.protocols(at.key("protocol"), &listener.protocol.0);
+        let blind = protocols.is_empty();
+        let mut names = HashSet::new();
+        let routes = listener.routes.iter().enumerate();
+        let routes = routes
+            .filter_map(|(i, route)| self.route(at.key("routes").index(i), i, route, blind, &mut names));
+        let routes = routes.collect();
+        let speaks = Speaks {
+            protocols,
+            tcp,
+            detect_timeout: listener.detect_timeout.get(),
+            keepalive_timeout: listener.keepalive_timeout.map(super::units::Duration::get),
+        };
+        Some(ListenerPlan { name: name.to_owned(), bind: bind?, speaks: Arc::new(speaks), routes })
+    }
+
+    /// The protocols of the build that a listener speaks, and whether it relays the rest.
+    fn protocols(&mut self, at: At<'_>, written: &[String]) -> (Vec<&'static str>, bool) {
+        let mut protocols = Vec::new();
+        let mut tcp = false;
+        for (i, name) in written.iter().enumerate() {
+            match name.as_str() {
+                "auto" => protocols.extend(PROTOCOLS),
+                "tcp" => tcp = true,
+                name => match PROTOCOLS.iter().find(|known| **known == name) {
+                    Some(known) => protocols.push(*known),
+                    None => {
+                        let known: Vec<&str> = PROTOCOLS.iter().copied().chain(["tcp", "auto"]).collect();
+                        let message = format!(
+                            "this build does not speak {}; it speaks {}",
+                            quote(name),
+                            listing(&known)
+                        );
+                        self.push_near(at.index(i), message, name, known.iter().copied());
+                    }
+                },
+            }
+        }
+        if written.is_empty() {
+            self.problems.push(at.problem("expected at least one protocol, or `auto`"));
+        }
+        let mut seen = HashSet::new();
+        protocols.retain(|name| seen.insert(*name));
+        (protocols, tcp)
+    }
+
+    fn push_near<'c>(
+        &mut self,
+        at: At<'_>,
+        message: String,
+        word: &str,
+        known: impl IntoIterator<Item = &'c str>,
+    ) {
+        let problem = at.problem(message);
+        self.problems.push(match near(word, known) {
+            Some(near) => problem.with_help(format!("did you mean `{near}`?")),
+            None => problem,
+        });
+    }
+
+    fn route(
+        &mut self,
+        at: At<'_>,
+        index: usize,
+        route: &file::Route,
+        blind: bool,
+        names: &mut HashSet<String>,
+    ) -> Option<core::Route> {
+        let matches = self.matches(at.key("match"), &route.matches);
+        if blind && matches.as_ref().is_some_and(|matches| matches.wants() != outrigger_codec::Wants::NONE) {
+            let problem = at.key("match").problem("a listener that speaks only `tcp` knows nothing to match");
+            self.problems.push(problem.with_help("leave the match empty"));
+        }
+        let targets = self.targets(at, route);
+        let limit = match &route.limit {
+            Some(limit) => Some(self.limit(at.key("limit"), limit)?),
+            None => None,
+        };
+        let mut name = route.name.clone().unwrap_or_else(|| route_name(&route.matches, index));
+        if name == core::local::UNROUTED || !names.insert(name.clone()) {
+            if route.name.is_some() {
+                self.problems.push(at.key("name").problem("another route of this listener has this name"));
+            }
+            name = format!("{name}#{index}");
+            names.insert(name.clone());
+        }
+        Some(core::Route {
+            name: name.into(),
+            matches: matches?,
+            targets: targets?.into(),
+            timeout: route.timeout.map(super::units::Duration::get).filter(|timeout| !timeout.is_zero()),
+            limit,
+        })
+    }
+
+    fn matches(&mut self, at: At<'_>, matches: &file::Match) -> Option<core::Match> {
+        let mut pattern = |key: &str, test: &Option<Test>| match test {
+            Some(test) => self.pattern(at.key(key), test).map(Some),
+            None => Some(None),
+        };
+        let service = pattern("service", &matches.service);
+        let method = pattern("method", &matches.method);
+        let version = pattern("version", &matches.version);
+        let group = pattern("group", &matches.group);
+        let headers = matches.headers.iter().map(|(name, test)| {
+            Some((name.as_bytes().into(), self.pattern(at.key("headers").key(name), test)?))
+        });
+        let headers = headers.collect::<Vec<Option<_>>>().into_iter().collect::<Option<_>>();
+        Some(core::Match {
+            service: service?,
+            method: method?,
+            version: version?,
+            group: group?,
+            headers: headers?,
+        })
+    }
+
+    fn pattern(&mut self, at: At<'_>, test: &Test) -> Option<Pattern> {
+        use file::OtherTest as Other;
+        Some(match test {
+            Test::Exact(text) => Pattern::exact(text),
+            Test::Other(Other::Prefix(text)) => Pattern::Prefix(text.as_bytes().into()),
+            Test::Other(Other::Present(wanted)) => Pattern::Present(*wanted),
+            Test::Other(Other::Any(texts)) => {
+                if texts.is_empty() {
+                    self.problems.push(at.key("any").problem("an empty list matches nothing"));
+                }
+                Pattern::Any(texts.iter().map(|text| text.as_bytes().into()).collect())
+            }
+            Test::Other(Other::Regex(source)) => match Pattern::regex(source) {
+                Ok(pattern) => pattern,
+                Err(error) => {
+                    let last = error.to_string();
+                    let last =
+                        last.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+                    self.problems.push(at.key("regex").problem(format!("not a regular expression: {last}")));
+                    return None;
+                }
+            },
+        })
+    }
+
+    fn targets(&mut self, at: At<'_>, route: &file::Route) -> Option<Vec<Target>> {
+        let written = match (&route.to, route.weights.is_empty()) {
+            (Some(to), true) => vec![(at.key("to"), to.as_str(), 1)],
+            (None, false) => {
+                if route.weights.values().all(|weight| *weight == 0) {
+                    self.problems.push(at.key("weights").problem("at least one weight must be above 0"));
+                }
+                let named =
+                    route.weights.iter().map(|(name, w)| (at.key("weights").key(name), name.as_str(), *w));
+                named.collect()
+            }
+            (Some(_), false) => {
+                self.problems
+                    .push(at.key("weights").problem("a route has either `to` or `weights`, not both"));
+                return None;
+            }
+            (None, true) => {
+                let problem = at.problem("a route needs `to` or `weights`");
+                self.problems.push(problem.with_help("as in `to: echo`, the name of a cluster"));
+                return None;
+            }
+        };
+        let mut targets = Vec::new();
+        for (at, name, weight) in written {
+            match self.conf.clusters.keys().position(|known| known == name) {
+                Some(cluster) => targets.push(Target { cluster: cluster as u32, weight }),
+                None => {
+                    let known: Vec<&str> = self.conf.clusters.keys().map(String::as_str).collect();
+                    self.push_near(at, format!("no cluster is called {}", quote(name)), name, known);
+                }
+            }
+        }
+        Some(targets)
+    }
+
+    fn limit(&mut self, at: At<'_>, limit: &file::Limit) -> Option<Arc<core::Limit>> {
+        let count = NonZeroU32::new(limit.rate.count());
+        let burst = NonZeroU32::new(limit.burst.unwrap_or(limit.rate.count()));
+        if burst.is_none() {
+            self.problems.push(at.key("burst").problem("expected a burst of at least 1"));
+        }
+        let made = core::Limit::new(count?, limit.rate.period(), burst?);
+        if made.is_none() {
+            self.problems.push(at.key("rate").problem("this rate is too high to be counted"));
+        }
+        made.map(Arc::new)
+    }
+
+    fn cluster(&mut self, at: At<'_>, name: &str, cluster: &file::Cluster) -> ClusterPlan {
+        if cluster.connections == 0 || cluster.connections > 1_024 {
+            self.problems.push(at.key("connections").problem("expected 1 to 1024 connections"));
+        }
+        if cluster.pending_max == 0 {
+            self.problems.push(at.key("pending_max").problem("expected at least 1"));
+        }
+        if cluster.connect_timeout.get().is_zero() {
+            self.problems.push(at.key("connect_timeout").problem("expected a time above 0s"));
+        }
+        let source = match (&cluster.endpoints, &cluster.discover) {
+            (Some(endpoints), None) => Source::Fixed(self.endpoints(at.key("endpoints"), endpoints)),
+            (None, Some(discover)) => self.discover(at.key("discover"), discover),
+            (Some(_), Some(_)) => {
+                self.problems.push(
+                    at.key("discover").problem("a cluster has either `endpoints` or `discover`, not both"),
+                );
+                Source::Fixed(Vec::new())
+            }
+            (None, None) => {
+                let problem = at.problem("a cluster needs `endpoints` or `discover`");
+                self.problems.push(problem.with_help("as in `endpoints: [127.0.0.1:12201]`"));
+                Source::Fixed(Vec::new())
+            }
+        };
+        let balance = match cluster.balance {
+            file::Balance::RoundRobin => core::Balance::RoundRobin,
+            file::Balance::Random => core::Balance::Random,
+            file::Balance::LeastRequest => core::Balance::LeastRequest,
+            file::Balance::P2cEwma => core::Balance::P2cEwma,
+        };
+        let settings = ClusterSettings {
+            connections: cluster.connections,
+            connect_timeout: cluster.connect_timeout.get(),
+            idle_timeout: cluster.idle_timeout.map(super::units::Duration::get),
+            max_age: cluster.max_age.map(super::units::Duration::get),
+            pending_max: cluster.pending_max,
+        };
+        ClusterPlan { name: name.to_owned(), balance, settings, source }
+    }
+
+    fn endpoints(&mut self, at: At<'_>, written: &[String]) -> Vec<Endpoint> {
+        let mut seen = HashSet::new();
+        for (i, address) in written.iter().enumerate() {
+            if !is_host_port(address) {
+                let message = format!("expected `host:port`, found {}", quote(address));
+                self.problems
+                    .push(at.index(i).problem(message).with_help("as in 10.0.0.7:12200 or echo.local:12200"));
+            } else if !seen.insert(address) {
+                self.problems.push(at.index(i).problem(format!("{address} is listed twice")));
+            }
+        }
+        written.iter().map(|address| Endpoint { address: address.as_str().into(), weight: 1 }).collect()
+    }
+
+    fn discover(&mut self, at: At<'_>, discover: &file::Discover) -> Source {
+        if !self.conf.registries.contains_key(&discover.registry) {
+            let known: Vec<&str> = self.conf.registries.keys().map(String::as_str).collect();
+            let message = format!("no registry is called {}", quote(&discover.registry));
+            self.push_near(at.key("registry"), message, &discover.registry, known);
+        }
+        Source::Found {
+            registry: discover.registry.clone(),
+            service: discover.service.clone(),
+            version: discover.version.clone(),
+            group: discover.group.clone(),
+        }
+    }
+}
+
+/// Whether a text is `host:port` with a port above 0.
+fn is_host_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    !host.is_empty()
+        && !host.contains(|c: char| c.is_whitespace() || c == '/')
+        && port.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+/// A name for a route that was given none: what it matches, in short.
+fn route_name(matches: &file::Match, index: usize) -> String {
+    let text = |test: &Option<Test>| match test {
+        Some(Test::Exact(text)) => Some(text.clone()),
+        _ => None,
+    };
+    match (text(&matches.service), text(&matches.method)) {
+        (Some(service), Some(method)) => format!("{service}.{method}"),
+        (Some(service), None) => service,
+        _ => format!("route-{index}"),
+    }
+}

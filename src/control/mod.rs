@@ -1,0 +1,374 @@
+//! The control thread: conf, registries, signals and admin; the only writer of snapshots.
+//!
+//! Everything that changes what calls are decided by goes through [`Control`], one thing after another: a reload is
+//! either taken up whole, on every worker, or changes nothing and says why. It never touches a call.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use outrigger_core::Snapshot;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, oneshot},
+};
+
+use crate::{
+    conf::{self, lower::Plan, report::Report},
+    telemetry::{self, Joined},
+    worker::{Clock, Command, Handle},
+};
+
+pub mod admin;
+pub mod discover;
+pub mod listen;
+
+/// What the admin port, or anybody else in this thread, may ask for.
+#[derive(Debug)]
+pub enum Ask {
+    /// Read the conf file again; answered with the new revision, or with what is wrong.
+    Reload(oneshot::Sender<Result<u64, String>>),
+    /// Drain and exit.
+    Drain,
+    /// Everything that is known, joined over the workers.
+    Joined(oneshot::Sender<Joined>),
+    /// The conf in force, as YAML-compatible JSON.
+    Written(oneshot::Sender<serde_json::Value>),
+    /// Whether calls can be taken; otherwise why not.
+    Ready(oneshot::Sender<Result<(), String>>),
+}
+
+/// The process's state, in one hand.
+#[derive(Debug)]
+pub struct Control {
+    file: PathBuf,
+    plan: Plan,
+    snapshot: Arc<Snapshot>,
+    workers: Arc<Vec<Handle>>,
+    listening: listen::Listening,
+    discovery: discover::Discovery,
+    stamp: Option<Stamp>,
+    reload_failed: bool,
+    draining: bool,
+}
+
+/// What tells one version of a file from another; an atomic rename or a swapped symlink changes it too.
+type Stamp = (u64, u64, i64, i64);
+
+/// How often the conf file is looked at.
+const FILE_EVERY: Duration = Duration::from_secs(1);
+/// Registry news within this time become one snapshot.
+const COALESCE: Duration = Duration::from_millis(50);
+
+/// Why a conf file cannot be taken up.
+#[derive(Debug)]
+pub enum Mistakes {
+    /// The file cannot be read at all.
+    File(String),
+    /// What is wrong in it.
+    In(Report),
+}
+
+impl std::fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(why) => f.write_str(why),
+            Self::In(report) => write!(f, "{report}"),
+        }
+    }
+}
+
+/// Reads a conf file and gives it its meaning.
+pub fn read(file: &Path) -> Result<Plan, Mistakes> {
+    let bytes = std::fs::read(file)
+        .map_err(|error| Mistakes::File(format!("error: cannot read {}: {error}", file.display())))?;
+    let name = file.display().to_string();
+    let lookup = |variable: &str| std::env::var(variable).ok();
+    let loaded = conf::decode::load::<conf::file::Conf>(&name, &bytes, &lookup).map_err(Mistakes::In)?;
+    conf::lower::lower(loaded, file).map_err(Mistakes::In)
+}
+
+/// Runs the sidecar until it has drained or was told to stop.
+pub async fn run(file: PathBuf, plan: Plan, clock: Clock) -> Result<(), String> {
+    let (asks, mut inbox) = mpsc::unbounded_channel();
+    let (discovery, mut updates) = discover::Discovery::new();
+    let mut control = Control::start(file, plan, clock, asks, discovery)?;
+    let mut signals = Signals::new().map_err(|error| format!("error: cannot listen to signals: {error}"))?;
+    let mut looks = tokio::time::interval(FILE_EVERY);
+    let mut publish_at: Option<tokio::time::Instant> = None;
+    loop {
+        let publish = async {
+            match publish_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(ask) = inbox.recv() => match ask {
+                Ask::Drain => break,
+                ask => control.answer(ask),
+            },
+            Some(update) = updates.recv() => {
+                if control.discovery.heard(update).is_some() {
+                    publish_at.get_or_insert(tokio::time::Instant::now() + COALESCE);
+                }
+            }
+            () = publish => {
+                publish_at = None;
+                control.publish();
+            }
+            _ = looks.tick() => control.look(),
+            signal = signals.next() => match signal {
+                Signal::Reload => drop(control.reload("HUP")),
+                Signal::Drain => break,
+                Signal::Stop => return control.stop(),
+                Signal::Other(what) => tracing::warn!("{what} is not supported by this build; nothing was done"),
+                Signal::Logs => tracing::info!("logs go to standard error; there is nothing to reopen"),
+            },
+        }
+    }
+    control.drain(&mut inbox, &mut signals).await
+}
+
+impl Control {
+    fn start(
+        file: PathBuf,
+        plan: Plan,
+        clock: Clock,
+        asks: mpsc::UnboundedSender<Ask>,
+        mut discovery: discover::Discovery,
+    ) -> Result<Self, String> {
+        let stamp = stamp(&file);
+        let snapshot = Arc::new(plan.snapshot(1, &BTreeMap::new()));
+        let mut listening = listen::Listening::default();
+        let bound = listening.bind(&plan)?;
+        let count = plan.workers.unwrap_or_else(default_workers);
+        let workers: Result<Vec<Handle>, _> =
+            (0..count).map(|index| Handle::start(index, clock, Arc::clone(&snapshot), plan.bounds)).collect();
+        let workers = Arc::new(workers.map_err(|error| format!("error: a worker could not start: {error}"))?);
+        listening.connections_max(&plan);
+        listening.serve(bound, &snapshot, &workers);
+        for line in listening.lines() {
+            say(&line);
+        }
+        if let Some(address) = plan.admin {
+            let bound = admin::serve(address, plan.written.admin_allow_remote, asks)
+                .map_err(|error| format!("error: cannot listen on admin {address}: {error}"))?;
+            say(&format!("outrigger: admin on http://{bound}"));
+        }
+        discovery.follow(&plan);
+        tracing::info!(app = plan.app, workers = count, revision = 1, "serving {}", file.display());
+        let control = Self {
+            file,
+            plan,
+            snapshot,
+            workers,
+            listening,
+            discovery,
+            stamp,
+            reload_failed: false,
+            draining: false,
+        };
+        Ok(control)
+    }
+
+    /// Tells every worker of the snapshot that follows from the plan and the registries now.
+    fn publish(&mut self) {
+        let revision = self.snapshot.revision + 1;
+        self.snapshot = Arc::new(self.plan.snapshot(revision, &self.discovery.found()));
+        self.listening.rename(&self.snapshot);
+        for worker in self.workers.iter() {
+            let _ = worker.commands.send(Command::Snapshot(Arc::clone(&self.snapshot), self.plan.bounds));
+        }
+    }
+
+    /// Reads the conf file again. Whatever is wrong changes nothing.
+    fn reload(&mut self, why: &str) -> Result<u64, String> {
+        self.stamp = stamp(&self.file);
+        let plan = read(&self.file).map_err(|mistakes| mistakes.to_string());
+        let result = plan.and_then(|plan| self.take_up(plan));
+        self.reload_failed = result.is_err();
+        match &result {
+            Ok(revision) => tracing::info!(why, revision, "reloaded {}", self.file.display()),
+            Err(error) => tracing::error!(why, "not reloaded, the old conf stays in force:\n{error}"),
+        }
+        result
+    }
+
+    fn take_up(&mut self, mut plan: Plan) -> Result<u64, String> {
+        let bound = self.listening.bind(&plan)?;
+        plan.inherit(&self.plan);
+        for (what, changed) in [
+            ("workers", plan.workers != self.plan.workers),
+            ("admin", plan.admin != self.plan.admin || plan.written.admin_allow_remote != self.plan.written.admin_allow_remote),
+        ] {
+            if changed {
+                tracing::warn!("`{what}` was changed; that takes effect at the next start");
+            }
+        }
+        self.plan = plan;
+        self.discovery.follow(&self.plan);
+        self.publish();
+        self.listening.connections_max(&self.plan);
+        self.listening.serve(bound, &self.snapshot, &self.workers);
+        Ok(self.snapshot.revision)
+    }
+
+    /// Reloads when the file is another than the one last read.
+    fn look(&mut self) {
+        // A file that is gone or being replaced is looked at again later; the conf in force stays.
+        if let Some(now) = stamp(&self.file)
+            && self.stamp != Some(now)
+        {
+            let _ = self.reload("the file changed");
+        }
+    }
+
+    fn answer(&mut self, ask: Ask) {
+        match ask {
+            Ask::Reload(reply) => drop(reply.send(self.reload("POST /reload"))),
+            Ask::Joined(reply) => {
+                let joining = telemetry::join(Arc::clone(&self.workers), self.facts());
+                // Workers may take their time; nobody else waits for them.
+                tokio::spawn(async move { drop(reply.send(joining.await)) });
+            }
+            Ask::Written(reply) => {
+                drop(reply.send(serde_json::to_value(&self.plan.written).unwrap_or_default()));
+            }
+            Ask::Ready(reply) => drop(reply.send(self.ready())),
+            Ask::Drain => {}
+        }
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if self.draining {
+            return Err("draining".to_owned());
+        }
+        match self.discovery.unheard() {
+            Some(cluster) => Err(format!("cluster {cluster} waits for its registry")),
+            None => Ok(()),
+        }
+    }
+
+    fn facts(&self) -> telemetry::Facts {
+        telemetry::Facts {
+            app: self.plan.app.clone(),
+            revision: self.snapshot.revision,
+            reload_failed: self.reload_failed,
+            draining: self.draining,
+            registries_lost: self.discovery.lost() as u64,
+            connections: self.workers.iter().map(|worker| worker.load.load(Ordering::Relaxed) as u64).collect(),
+        }
+    }
+
+    /// Takes no new connections, lets calls in flight finish, and ends: as soon as no connection is left, or when the
+    /// time is up, or at a second signal.
+    async fn drain(mut self, inbox: &mut mpsc::UnboundedReceiver<Ask>, signals: &mut Signals) -> Result<(), String> {
+        let limit = self.plan.drain_timeout;
+        tracing::info!(?limit, "draining");
+        self.draining = true;
+        self.listening.close();
+        self.tell(|| Command::Drain);
+        let began = tokio::time::Instant::now();
+        let mut pressed = false;
+        let mut looks = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            tokio::select! {
+                Some(ask) = inbox.recv() => self.answer(ask),
+                signal = signals.next() => if matches!(signal, Signal::Drain | Signal::Stop) {
+                    break;
+                },
+                _ = looks.tick() => {
+                    let left: usize = self.workers.iter().map(|worker| worker.load.load(Ordering::Relaxed)).sum();
+                    if left == 0 || began.elapsed() >= limit {
+                        tracing::info!(left, took = ?began.elapsed(), "drained");
+                        break;
+                    }
+                    if !pressed && began.elapsed() >= limit * 3 / 4 {
+                        pressed = true;
+                        self.tell(|| Command::Press);
+                    }
+                }
+            }
+        }
+        self.stop()
+    }
+
+    fn tell(&self, command: impl Fn() -> Command) {
+        for worker in self.workers.iter() {
+            let _ = worker.commands.send(command());
+        }
+    }
+
+    /// Ends now.
+    fn stop(mut self) -> Result<(), String> {
+        self.listening.close();
+        self.tell(|| Command::Stop);
+        // A reader of counts may still hold the workers for a moment; the process ends anyway.
+        if let Some(workers) = Arc::get_mut(&mut self.workers) {
+            workers.iter_mut().for_each(Handle::join);
+        }
+        Ok(())
+    }
+}
+
+/// One a core that the process may use, at most 4: a sidecar, not the host's landlord.
+fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(4)
+}
+
+#[allow(clippy::print_stdout)] // where things listen is data for whoever started us
+fn say(line: &str) {
+    println!("{line}");
+}
+
+fn stamp(file: &Path) -> Option<Stamp> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = std::fs::metadata(file).ok()?;
+    Some((meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec()))
+}
+
+enum Signal {
+    Reload,
+    Drain,
+    Stop,
+    Logs,
+    Other(&'static str),
+}
+
+#[derive(Debug)]
+struct Signals {
+    term: tokio::signal::unix::Signal,
+    int: tokio::signal::unix::Signal,
+    quit: tokio::signal::unix::Signal,
+    hup: tokio::signal::unix::Signal,
+    usr1: tokio::signal::unix::Signal,
+    usr2: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            hup: signal(SignalKind::hangup())?,
+            usr1: signal(SignalKind::user_defined1())?,
+            usr2: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.term.recv() => Signal::Drain,
+            _ = self.int.recv() => Signal::Stop,
+            _ = self.quit.recv() => Signal::Stop,
+            _ = self.hup.recv() => Signal::Reload,
+            _ = self.usr1.recv() => Signal::Logs,
+            _ = self.usr2.recv() => Signal::Other("USR2 (upgrade)"),
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Log lines, to standard error, and the level at which they are written; changed while running.
+//!
+//! Nothing is logged for a call unless somebody asked for `debug`: counts are what tells how calls do.
+
+use std::{
+    io::IsTerminal,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tracing_subscriber::{Registry, filter::Targets, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt};
+
+static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
+static PANICS: AtomicU64 = AtomicU64::new(0);
+
+/// Writes log lines from now on, at `info` and above, and counts panics. Only the first call does anything.
+pub fn start() {
+    let (filter, handle) = reload::Layer::new(Targets::new().with_default(tracing::Level::INFO));
+    let lines = fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+    if tracing_subscriber::registry().with(filter).with(lines).try_init().is_ok() {
+        let _ = LEVEL.set(handle);
+        let shown = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            PANICS.fetch_add(1, Ordering::Relaxed);
+            shown(panic);
+        }));
+    }
+}
+
+/// Sets the level: `debug`, or by module: `info,outrigger::session=debug`. Fails on what cannot be read.
+pub fn set(level: &str) -> Result<(), String> {
+    let level = level.replace("%2C", ",").replace("%3D", "=").replace("%3A", ":");
+    let targets: Targets = level.parse().map_err(|error| format!("not a level: {error}\n"))?;
+    let Some(handle) = LEVEL.get() else { return Err("logs were not started\n".to_owned()) };
+    handle.reload(targets).map_err(|error| format!("{error}\n"))
+}
+
+/// Panics since the start; each ended one connection.
+pub fn panics() -> u64 {
+    PANICS.load(Ordering::Relaxed)
+}

@@ -1,0 +1,225 @@
+//! `/metrics`: the joined counts as Prometheus families.
+//!
+//! Labels are names from the conf and closed lists, never bytes from the wire; and still each family is bounded: what
+//! does not fit is added up under `__overflow__`, so that no conf and no registry can flood the scraper.
+
+use std::collections::BTreeMap;
+
+use outrigger_core::{Latency, Tally, tally::BUCKETS};
+use prometheus::{
+    Encoder, TextEncoder,
+    proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType},
+};
+
+use super::{Joined, outcomes};
+
+/// Label sets of one family at most.
+const SERIES_MAX: usize = 2_000;
+/// What stands for the label values that did not fit.
+const OVERFLOW: &str = "__overflow__";
+/// Of the fine buckets every so many ends a coarse one: a power of two.
+const COARSE: usize = 4;
+
+/// The page, in Prometheus' text format.
+pub fn render(joined: &Joined) -> String {
+    let mut families = routes(joined);
+    families.extend(endpoints(joined));
+    families.extend(protocols(joined));
+    families.extend(process(joined));
+    families.retain(|family| !family.get_metric().is_empty());
+    let mut page = Vec::new();
+    if let Err(error) = TextEncoder::new().encode(&families, &mut page) {
+        tracing::error!(%error, "metrics cannot be rendered");
+    }
+    String::from_utf8(page).unwrap_or_default()
+}
+
+fn routes(joined: &Joined) -> Vec<MetricFamily> {
+    let mut calls = family("outrigger_requests_total", "Calls by route and how they ended.", MetricType::COUNTER);
+    let mut times = family(
+        "outrigger_request_duration_seconds",
+        "From a request being complete to its answer being complete.",
+        MetricType::HISTOGRAM,
+    );
+    for ((listener, route), tally) in bounded(&joined.routes) {
+        let labels = [("listener", &*listener), ("route", &*route)];
+        for (outcome, n) in outcomes(&tally) {
+            calls.mut_metric().push(counter(&[labels[0], labels[1], ("outcome", outcome)], n));
+        }
+        if let Some(latency) = &tally.latency {
+            times.mut_metric().push(histogram(&labels, latency));
+        }
+    }
+    vec![calls, times]
+}
+
+fn endpoints(joined: &Joined) -> Vec<MetricFamily> {
+    let tallies: BTreeMap<_, _> =
+        joined.endpoints.iter().map(|(key, endpoint)| (key.clone(), endpoint.tally.clone())).collect();
+    let mut calls =
+        family("outrigger_upstream_requests_total", "Calls by endpoint and how they ended.", MetricType::COUNTER);
+    for ((cluster, address), tally) in bounded(&tallies) {
+        for (outcome, n) in outcomes(&tally) {
+            let labels = [("cluster", &*cluster), ("endpoint", &*address), ("outcome", outcome)];
+            calls.mut_metric().push(counter(&labels, n));
+        }
+    }
+    let mut in_flight = family("outrigger_upstream_in_flight", "Calls in flight by endpoint.", MetricType::GAUGE);
+    let mut open = family("outrigger_upstream_connections", "Connections by endpoint.", MetricType::GAUGE);
+    for ((cluster, address), endpoint) in joined.endpoints.iter().filter(|(_, e)| e.listed).take(SERIES_MAX) {
+        let labels = [("cluster", &**cluster), ("endpoint", &**address)];
+        in_flight.mut_metric().push(gauge(&labels, endpoint.in_flight));
+        open.mut_metric().push(gauge(&labels, endpoint.connections));
+    }
+    vec![calls, in_flight, open]
+}
+
+fn protocols(joined: &Joined) -> Vec<MetricFamily> {
+    let mut callers = family("outrigger_downstream_connections", "Callers connected by protocol.", MetricType::GAUGE);
+    let mut events = family("outrigger_events_total", "What happened besides calls.", MetricType::COUNTER);
+    for (name, protocol) in &joined.protocols {
+        callers.mut_metric().push(gauge(&[("protocol", name)], protocol.callers));
+        for (event, n) in protocol.counters.named() {
+            events.mut_metric().push(counter(&[("protocol", name), ("event", event)], n));
+        }
+    }
+    let mut detected =
+        family("outrigger_detected_total", "Connections by what they turned out to speak.", MetricType::COUNTER);
+    for (outcome, n) in &joined.sniffed {
+        detected.mut_metric().push(counter(&[("outcome", outcome)], *n));
+    }
+    vec![callers, events, detected]
+}
+
+fn process(joined: &Joined) -> Vec<MetricFamily> {
+    let facts = &joined.facts;
+    let one = |name: &str, help: &str, value: u64| {
+        let mut family = family(name, help, MetricType::GAUGE);
+        family.mut_metric().push(gauge(&[], value));
+        family
+    };
+    let mut info = family("outrigger_build_info", "Always 1; the version is a label.", MetricType::GAUGE);
+    info.mut_metric().push(gauge(&[("version", env!("CARGO_PKG_VERSION")), ("app", &facts.app)], 1));
+    let mut panics = family("outrigger_panics_total", "Panics; each ended one connection.", MetricType::COUNTER);
+    panics.mut_metric().push(counter(&[], crate::logs::panics()));
+    let mut load = family("outrigger_worker_connections", "Callers connected by worker.", MetricType::GAUGE);
+    for (worker, connections) in facts.connections.iter().enumerate() {
+        load.mut_metric().push(gauge(&[("worker", &worker.to_string())], *connections));
+    }
+    vec![
+        info,
+        one("outrigger_config_revision", "Grows with every change of what is decided by.", facts.revision),
+        one(
+            "outrigger_config_last_reload_successful",
+            "0 while the conf file on disk was refused.",
+            u64::from(!facts.reload_failed),
+        ),
+        one("outrigger_draining", "1 while no new connections are taken.", u64::from(facts.draining)),
+        one("outrigger_registries_lost", "Watches whose registry cannot be asked.", facts.registries_lost),
+        panics,
+        load,
+    ]
+}
+
+/// At most `SERIES_MAX` entries; what is beyond them is one entry of its own.
+fn bounded(all: &BTreeMap<(Box<str>, Box<str>), Tally>) -> Vec<((Box<str>, Box<str>), Tally)> {
+    let mut kept: Vec<_> = all.iter().take(SERIES_MAX).map(|(key, tally)| (key.clone(), tally.clone())).collect();
+    if all.len() > SERIES_MAX {
+        let mut rest = Tally::default();
+        all.values().skip(SERIES_MAX).for_each(|tally| rest.add(tally));
+        kept.push(((OVERFLOW.into(), OVERFLOW.into()), rest));
+    }
+    kept
+}
+
+fn family(name: &str, help: &str, kind: MetricType) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(kind);
+    family
+}
+
+fn metric(labels: &[(&str, &str)]) -> Metric {
+    let pairs = labels.iter().map(|(name, value)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value((*value).to_owned());
+        pair
+    });
+    Metric::from_label(pairs.collect::<Vec<_>>())
+}
+
+fn counter(labels: &[(&str, &str)], value: u64) -> Metric {
+    let mut metric = metric(labels);
+    let mut counter = Counter::default();
+    counter.set_value(value as f64);
+    metric.set_counter(counter);
+    metric
+}
+
+fn gauge(labels: &[(&str, &str)], value: u64) -> Metric {
+    let mut metric = metric(labels);
+    let mut gauge = Gauge::default();
+    gauge.set_value(value as f64);
+    metric.set_gauge(gauge);
+    metric
+}
+
+fn histogram(labels: &[(&str, &str)], latency: &Latency) -> Metric {
+    let mut seen = 0;
+    let mut buckets = Vec::with_capacity(BUCKETS / COARSE);
+    for (at, chunk) in latency.buckets().chunks(COARSE).enumerate() {
+        seen += chunk.iter().sum::<u64>();
+        // The last bucket takes whatever is longer: it is `+Inf`, which the encoder adds.
+        if (at + 1) * COARSE < BUCKETS {
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(Latency::upper_ns((at + 1) * COARSE - 1) as f64 / 1e9);
+            bucket.set_cumulative_count(seen);
+            buckets.push(bucket);
+        }
+    }
+    let mut histogram = Histogram::default();
+    histogram.set_sample_count(seen);
+    histogram.set_sample_sum(latency.sum_ns as f64 / 1e9);
+    histogram.set_bucket(buckets);
+    let mut metric = metric(labels);
+    metric.set_histogram(histogram);
+    metric
+}
+
+#[cfg(test)]
+mod tests {
+    use outrigger_codec::Outcome;
+    use outrigger_core::End;
+
+    use super::*;
+
+    #[test]
+    fn a_flood_of_routes_is_bounded_and_loses_no_call() {
+        let mut joined = Joined::default();
+        for at in 0..SERIES_MAX + 500 {
+            let mut tally = Tally::default();
+            tally.record(End::Answered(Outcome::Ok), std::time::Duration::from_micros(100));
+            joined.routes.insert(("l".into(), format!("r{at:05}").into()), tally);
+        }
+        let page = render(&joined);
+        let lines = page.lines().filter(|line| line.starts_with("outrigger_requests_total{"));
+        assert_eq!(lines.count(), SERIES_MAX + 1);
+        assert!(page.contains(r#"outrigger_requests_total{listener="__overflow__",outcome="ok",route="__overflow__"} 500"#)
+            || page.contains(r#"outrigger_requests_total{listener="__overflow__",route="__overflow__",outcome="ok"} 500"#));
+    }
+
+    #[test]
+    fn histograms_are_cumulative_and_complete() {
+        let mut joined = Joined::default();
+        let mut tally = Tally::default();
+        for us in [1, 10, 100, 1_000, 10_000_000_000] {
+            tally.record(End::Answered(Outcome::Ok), std::time::Duration::from_micros(us));
+        }
+        joined.routes.insert(("l".into(), "r".into()), tally);
+        let page = render(&joined);
+        assert!(page.contains("outrigger_request_duration_seconds_count{listener=\"l\",route=\"r\"} 5"), "{page}");
+        assert!(page.contains("le=\"+Inf\"} 5"), "{page}");
+    }
+}

@@ -1,0 +1,134 @@
+//! What the workers counted, added up when somebody asks.
+//!
+//! Counting costs a call two additions in its own worker; names, sums and formats are made here, in the control
+//! thread. It must never make a worker wait.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use outrigger_core::Tally;
+use tokio::sync::oneshot;
+
+use crate::{
+    session::frames::Counters,
+    worker::{Command, Handle, Report},
+};
+
+pub mod metrics;
+pub mod stats;
+
+/// How long a worker may take to say what it knows; a busy one is left out rather than waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the control thread knows by itself.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The application's name.
+    pub app: String,
+    /// The snapshot's revision.
+    pub revision: u64,
+    /// The last reload was refused.
+    pub reload_failed: bool,
+    /// No new connections are taken.
+    pub draining: bool,
+    /// Watches whose registry cannot be asked.
+    pub registries_lost: u64,
+    /// Callers' connections by worker.
+    pub connections: Vec<u64>,
+}
+
+/// What all workers know, added up.
+#[derive(Debug, Default)]
+pub struct Joined {
+    /// What the control thread knows.
+    pub facts: Facts,
+    /// By (listener, route).
+    pub routes: BTreeMap<(Box<str>, Box<str>), Tally>,
+    /// By (cluster, address).
+    pub endpoints: BTreeMap<(Box<str>, Box<str>), Endpoint>,
+    /// By protocol.
+    pub protocols: BTreeMap<&'static str, Protocol>,
+    /// Connections by what they turned out to speak.
+    pub sniffed: BTreeMap<&'static str, u64>,
+}
+
+/// An endpoint over all workers.
+#[derive(Debug, Default)]
+pub struct Endpoint {
+    /// Calls in flight.
+    pub in_flight: u64,
+    /// Connections open or being made.
+    pub connections: u64,
+    /// Workers that pass it over for now.
+    pub avoided: u64,
+    /// In the conf or the registry.
+    pub listed: bool,
+    /// The largest of the workers' moving averages.
+    pub latency: Duration,
+    /// Counts.
+    pub tally: Tally,
+}
+
+/// A protocol over all workers.
+#[derive(Debug, Default)]
+pub struct Protocol {
+    /// Callers connected.
+    pub callers: u64,
+    /// Connections to endpoints.
+    pub upstreams: u64,
+    /// What happened besides calls.
+    pub counters: Counters,
+}
+
+/// Asks all workers and adds up what they say.
+pub async fn join(workers: Arc<Vec<Handle>>, facts: Facts) -> Joined {
+    let mut answers = Vec::with_capacity(workers.len());
+    for worker in workers.iter() {
+        let (reply, answer) = oneshot::channel();
+        let _ = worker.commands.send(Command::Report(reply));
+        answers.push(answer);
+    }
+    drop(workers);
+    let mut joined = Joined { facts, ..Joined::default() };
+    for answer in answers {
+        if let Ok(Ok(report)) = tokio::time::timeout(PATIENCE, answer).await {
+            joined.add(report);
+        }
+    }
+    joined
+}
+
+impl Joined {
+    fn add(&mut self, report: Report) {
+        for route in report.routes {
+            self.routes.entry((route.listener, route.route)).or_default().add(&route.tally);
+        }
+        for endpoint in report.endpoints {
+            let sum = self.endpoints.entry((endpoint.cluster, endpoint.address)).or_default();
+            sum.in_flight += endpoint.in_flight;
+            sum.connections += endpoint.connections;
+            sum.avoided += u64::from(endpoint.avoided);
+            sum.listed |= endpoint.listed;
+            sum.latency = sum.latency.max(endpoint.latency);
+            sum.tally.add(&endpoint.tally);
+        }
+        for protocol in report.protocols {
+            let sum = self.protocols.entry(protocol.protocol).or_default();
+            sum.callers += protocol.callers;
+            sum.upstreams += protocol.upstreams;
+            sum.counters.add(&protocol.counters);
+        }
+        for (outcome, n) in report.sniffed.0 {
+            *self.sniffed.entry(outcome).or_default() += n;
+        }
+    }
+}
+
+/// The named counts of a tally, those that are not zero.
+pub fn outcomes(tally: &Tally) -> impl Iterator<Item = (&'static str, u64)> {
+    let answered = outrigger_codec::Outcome::ALL.iter().map(|outcome| outcome.name()).zip(tally.answered);
+    // `timed_out` and the like said by the provider are told from our own.
+    let answered = answered.map(|(name, n)| (if name == "timed_out" { "upstream_timed_out" } else { name }, n));
+    let refused = outrigger_codec::Refusal::ALL.iter().map(|refusal| refusal.name()).zip(tally.refused);
+    let others = [("one_way", tally.sent), ("abandoned", tally.abandoned)];
+    answered.chain(refused).chain(others).filter(|(_, n)| *n > 0)
+}

@@ -1,0 +1,73 @@
+//! `/stats` and `/clusters`: the joined counts as JSON, for people and scripts.
+//!
+//! The shape is part of the contract: keys are added, never renamed.
+
+use outrigger_core::Tally;
+use serde_json::{Map, Value, json};
+
+use super::{Joined, outcomes};
+
+/// Everything but the endpoints.
+pub fn stats(joined: &Joined) -> Value {
+    let routes = joined.routes.iter().filter(|(_, tally)| tally.calls() > 0).map(|((listener, route), tally)| {
+        let mut value = calls(tally);
+        value.insert("listener".into(), json!(listener));
+        value.insert("route".into(), json!(route));
+        Value::Object(value)
+    });
+    let protocols = joined.protocols.iter().map(|(name, protocol)| {
+        let events: Map<String, Value> =
+            protocol.counters.named().map(|(event, n)| (event.to_owned(), json!(n))).collect();
+        let value = json!({ "callers": protocol.callers, "upstreams": protocol.upstreams, "events": events });
+        ((*name).to_owned(), value)
+    });
+    let facts = &joined.facts;
+    json!({
+        "app": facts.app,
+        "version": env!("CARGO_PKG_VERSION"),
+        "revision": facts.revision,
+        "last_reload_successful": !facts.reload_failed,
+        "draining": facts.draining,
+        "registries_lost": facts.registries_lost,
+        "connections_by_worker": facts.connections,
+        "panics": crate::logs::panics(),
+        "routes": routes.collect::<Vec<_>>(),
+        "protocols": protocols.collect::<Map<_, _>>(),
+        "detected": joined.sniffed,
+    })
+}
+
+/// Clusters, their endpoints, and how they do.
+pub fn clusters(joined: &Joined) -> Value {
+    let mut clusters: Map<String, Value> = Map::new();
+    for ((cluster, address), endpoint) in &joined.endpoints {
+        let mut value = calls(&endpoint.tally);
+        value.insert("address".into(), json!(address));
+        value.insert("in_flight".into(), json!(endpoint.in_flight));
+        value.insert("connections".into(), json!(endpoint.connections));
+        value.insert("latency_us".into(), json!(endpoint.latency.as_micros() as u64));
+        let state = match (endpoint.listed, endpoint.avoided) {
+            (false, _) => "leaving",
+            (true, 0) => "in use",
+            (true, _) => "avoided: it just failed or said goodbye",
+        };
+        value.insert("state".into(), json!(state));
+        let entry = clusters.entry(cluster.to_string()).or_insert_with(|| json!({ "endpoints": [] }));
+        if let Some(endpoints) = entry.get_mut("endpoints").and_then(Value::as_array_mut) {
+            endpoints.push(Value::Object(value));
+        }
+    }
+    json!({ "revision": joined.facts.revision, "clusters": clusters })
+}
+
+fn calls(tally: &Tally) -> Map<String, Value> {
+    let outcomes: Map<String, Value> = outcomes(tally).map(|(name, n)| (name.to_owned(), json!(n))).collect();
+    let quantile = |share| tally.latency.as_ref().map_or(0, |latency| latency.quantile(share).as_micros() as u64);
+    let mut value = Map::new();
+    value.insert("calls".into(), json!(tally.calls()));
+    value.insert("failures".into(), json!(tally.failures()));
+    value.insert("outcomes".into(), Value::Object(outcomes));
+    value.insert("p50_us".into(), json!(quantile(0.5)));
+    value.insert("p99_us".into(), json!(quantile(0.99)));
+    value
+}
