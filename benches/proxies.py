@@ -299,10 +299,11 @@ class Outrigger(Proxy):
     def write_conf(self, upstream, turn):
         # A limit that is kept and counted on every call and never reached; it differs from one reload to the next.
         limit = f"limit: {{ rate: {1_000_000 + turn}/s, burst: 100000 }}"
-        matches = ["{}"]
+        # A relay has connections where the others have calls: nothing to match, and no time in which they must end.
+        routes = f"      - {{ match: {{}}, to: echo, {limit} }}"
         if self.protocol != "tcp":
             matches = [f"{{ service: {service}, method: {METHOD} }}" for service in services(self.count)]
-        routes = "\n".join(f"      - {{ match: {match}, to: echo, timeout: 5s, {limit} }}" for match in matches)
+            routes = "\n".join(f"      - {{ match: {match}, to: echo, timeout: 5s, {limit} }}" for match in matches)
         values = {"admin": self.admin, "protocol": self.protocol, "upstream": upstream, "routes": routes}
         self.write("outrigger.yaml", self.fill("outrigger.yaml", **values))
 

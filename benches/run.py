@@ -21,6 +21,9 @@ import time
 from datetime import datetime, timezone
 from pathlib import Path
 
+# Nothing of a run stays in the source tree but its results.
+sys.dont_write_bytecode = True
+
 import report
 from proxies import KINDS, PRIORITY, Echo, EnvoyDubbo, Haproxy, Load, Outrigger, Reaper, cpu_ns, memory_kib
 
@@ -196,16 +199,20 @@ class Bench:
             many = self.proxy(kind, echo.address, protocol, routes=MANY_ROUTES)
             rounds = []
             for turn in range(max(3, self.options.rounds) if few and many else 0):
-                pair = {}
+                pair, foreign = {}, []
                 for name, proxy in (("few", few), ("many", many))[:: 1 if turn % 2 else -1]:
-                    result = self.shape(protocol, proxy.target, "8x8", proxy.pids())
+                    ours = [echo.process.pid, *few.pids(), *many.pids()]
+                    measure = lambda: self.shape(protocol, proxy.target, "8x8", proxy.pids())
+                    result = self.watched(ours, measure)
                     pair[name] = result.get("cpu_us")
+                    foreign.append(result["foreign_cores"])
                     if result.get("failed") or result.get("errors"):
                         self.note(f"routes {name} {kind.name} {protocol}: {result}")
                 if all(pair.values()):
-                    rounds.append({**pair, "ratio": pair["many"] / pair["few"]})
+                    rounds.append({**pair, "ratio": pair["many"] / pair["few"], "foreign_cores": max(foreign)})
+            chosen = [rounds[i] for i in report.quiet(rounds, rounds, rounds)]
             self.results["routes"].setdefault(protocol, {})[kind.name] = {
-                "ratio": statistics.median(r["ratio"] for r in rounds) if rounds else None,
+                "ratio": report.median(r["ratio"] for r in chosen),
                 "rounds": rounds,
                 "rss_many_kib": memory_kib(many.pids())[0] if many else None,
             }

@@ -29,7 +29,10 @@ pub fn check_address(address: &str) -> Result<(), BadAddress> {
     }
     if let Some(inner) = host.strip_prefix('[') {
         let literal = inner.strip_suffix(']').ok_or(BadAddress("the bracket is not closed"))?;
-        return literal.parse::<Ipv6Addr>().map(drop).map_err(|_| BadAddress("not an IPv6 address in the brackets"));
+        return literal
+            .parse::<Ipv6Addr>()
+            .map(drop)
+            .map_err(|_| BadAddress("not an IPv6 address in the brackets"));
     }
     if host.contains(':') {
         return Err(BadAddress("write an IPv6 address in brackets: [::1]:8080"));
@@ -55,8 +58,25 @@ mod tests {
     #[test]
     fn what_cannot_be_dialled_is_refused() {
         for bad in [
-            "", ":", "host", ":80", "host:", "host:0", "host:65536", "host:+80", "host:8o", "host:000080", "::1:80",
-            "[::1]", "[::1:80", "[nope]:80", "a b:80", "a/b:80", "bolt://h:80", "h\u{e9}:80", "host:80:90",
+            "",
+            ":",
+            "host",
+            ":80",
+            "host:",
+            "host:0",
+            "host:65536",
+            "host:+80",
+            "host:8o",
+            "host:000080",
+            "::1:80",
+            "[::1]",
+            "[::1:80",
+            "[nope]:80",
+            "a b:80",
+            "a/b:80",
+            "bolt://h:80",
+            "h\u{e9}:80",
+            "host:80:90",
         ] {
             assert!(check_address(bad).is_err(), "{bad:?}");
         }

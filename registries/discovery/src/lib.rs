@@ -45,7 +45,7 @@ pub enum Event {
 /// A running watch. It ends by itself when the sink's other end is gone; dropping it ends it at any time.
 pub type Watching = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A source of instances: a file, Nacos, etcd, ZooKeeper, Kubernetes.
+/// A source of instances: a file, Nacos, etcd, `ZooKeeper`, Kubernetes.
 pub trait Registry: Send + Sync {
     /// What kind of registry it is, as the conf names it.
     fn name(&self) -> &'static str;

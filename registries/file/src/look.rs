@@ -95,7 +95,7 @@ impl File {
             let first = state.due.is_none();
             self.look_now(&mut state, first);
             let again = if state.seen.is_some() { self.poll / SECOND_LOOK } else { self.poll };
-            state.due = now.checked_add(again);
+            state.due = Some(now + again);
             return Look { reading: Arc::clone(&state.reading), again };
         }
         Look { reading: Arc::clone(&state.reading), again: wait }
@@ -113,14 +113,14 @@ impl File {
         let rests = first || state.seen == Some(stamp) || state.restless >= RESTLESS_LOOKS_MAX;
         if !rests {
             state.seen = Some(stamp);
-            state.restless = state.restless.saturating_add(1);
+            state.restless += 1;
             return;
         }
         match read(&self.path) {
-            // Written to while it was read: what was read may be torn.
-            Ok((_, after)) if after != stamp && state.restless < RESTLESS_LOOKS_MAX => {
+            // Written to while it was read: what was read may be torn. The first reading is better than none.
+            Ok((_, after)) if after != stamp && !first && state.restless < RESTLESS_LOOKS_MAX => {
                 state.seen = Some(after);
-                state.restless = state.restless.saturating_add(1);
+                state.restless += 1;
             }
             Ok((bytes, _)) => {
                 let reading = parse(&bytes).map_err(|problem| format!("{}{problem}", self.path.display()));
@@ -156,7 +156,7 @@ fn stamp(path: &Path) -> io::Result<Stamp> {
 fn read(path: &Path) -> io::Result<(Vec<u8>, Stamp)> {
     let file = fs::File::open(path)?;
     let mut bytes = Vec::new();
-    (&file).take(FILE_BYTES_MAX.saturating_add(1)).read_to_end(&mut bytes)?;
+    (&file).take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(io::Error::other(format!("longer than {FILE_BYTES_MAX} bytes")));
     }
