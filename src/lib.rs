@@ -6,6 +6,8 @@
 
 pub mod cli;
 pub mod conf;
+#[cfg(test)]
+mod conformance;
 pub mod control;
 pub mod logs;
 pub mod plugins;

@@ -10,7 +10,9 @@ use std::{
     },
 };
 
-use tracing_subscriber::{Registry, filter::Targets, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt};
+use tracing_subscriber::{
+    Registry, filter::Targets, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt,
+};
 
 static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 static PANICS: AtomicU64 = AtomicU64::new(0);

@@ -24,16 +24,19 @@ macro_rules! protocols {
         }
 
         #[cfg(test)]
-        mod conformance {
-            $(const _: () = assert!(konst_eq($name, <$codec as outrigger_codec::FrameCodec>::NAME));)*
+        mod tests {
+            use crate::conformance::{Sniffer, frames};
 
-            const fn konst_eq(a: &str, b: &str) -> bool {
-                let (a, b) = (a.as_bytes(), b.as_bytes());
-                let mut at = 0;
-                while at < a.len() && at < b.len() && a[at] == b[at] {
-                    at += 1;
-                }
-                at == a.len() && at == b.len()
+            #[test]
+            fn every_protocol_keeps_its_promises() {
+                $($discipline::<$codec>($name);)*
+            }
+
+            #[test]
+            fn no_two_protocols_claim_the_same_bytes() {
+                let sniffers: &[(&str, Sniffer)] = &[$(($name, <$codec as outrigger_codec::FrameCodec>::sniff)),*];
+                let openings = [$(crate::conformance::opening::<$codec>()),*];
+                crate::conformance::exclusive(sniffers, &openings);
             }
         }
     };

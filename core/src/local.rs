@@ -337,7 +337,7 @@ impl EndpointState {
 
     /// Peak-EWMA: a slower answer counts at once, faster ones bring the average down over time.
     fn observe(&mut self, took: Duration, now: Tick) {
-        let took = took.as_nanos() as f64;
+        let took = took.as_secs_f64() * 1e9;
         if took > self.ewma_ns {
             self.ewma_ns = took;
         } else {

@@ -97,6 +97,11 @@ pub struct RouteTable {
     rest: Box<[u32]>,
     hasher: RandomState,
     wants: Wants,
+    /// Whether any indexed service is spelled with its version, so that a second lookup can find something.
+    spelled: bool,
+    /// Whether the index has routes with a method, and routes without one.
+    with_method: bool,
+    without_method: bool,
 }
 
 #[derive(Debug)]
@@ -132,7 +137,19 @@ impl RouteTable {
         }
         // The caller's timeout bounds every call, so it is always read where it can be.
         let wants = routes.iter().fold(Wants::TIMEOUT, |all, route| all.and(route.matches.wants()));
-        Self { routes: routes.into(), index, rest: rest.into(), hasher, wants }
+        let spelled = index.iter().any(|entry: &Entry| entry.service.contains(&b':'));
+        let with_method = index.iter().any(|entry| entry.method.is_some());
+        let without_method = index.iter().any(|entry| entry.method.is_none());
+        Self {
+            routes: routes.into(),
+            index,
+            rest: rest.into(),
+            hasher,
+            wants,
+            spelled,
+            with_method,
+            without_method,
+        }
     }
 
     /// The parts of a head that any of the routes reads.
@@ -150,12 +167,14 @@ impl RouteTable {
         let mut best: Option<(u32, &Route)> = None;
         if !self.index.is_empty() {
             let method = head.slot(Slot::Method);
-            let services = [head.slot(Slot::Service), head.slot(Slot::ServiceKey)];
-            for service in services.into_iter().flatten() {
-                if method.is_some() {
+            let spelled = self.spelled.then(|| head.slot(Slot::ServiceKey)).flatten();
+            for service in [head.slot(Slot::Service), spelled].into_iter().flatten() {
+                if self.with_method && method.is_some() {
                     best = self.better(best, self.candidates(service, method), head);
                 }
-                best = self.better(best, self.candidates(service, None), head);
+                if self.without_method {
+                    best = self.better(best, self.candidates(service, None), head);
+                }
             }
         }
         self.better(best, &self.rest, head)

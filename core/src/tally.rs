@@ -97,7 +97,7 @@ impl Default for Latency {
 impl Latency {
     /// Counts one duration.
     pub fn record(&mut self, took: Duration) {
-        let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let ns = took.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(took.subsec_nanos()));
         self.sum_ns = self.sum_ns.wrapping_add(ns);
         if let Some(bucket) = self.buckets.get_mut(Self::bucket(ns)) {
             *bucket = bucket.wrapping_add(1);

@@ -17,7 +17,8 @@ impl Tick {
     /// The moment `by` later; [`Tick::NEVER`] stays what it is.
     #[must_use]
     pub fn after(self, by: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
+        let by = by.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(by.subsec_nanos()));
+        Self(self.0.saturating_add(by))
     }
 
     /// The time from `earlier` to here; zero when `earlier` is later.

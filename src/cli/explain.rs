@@ -51,7 +51,8 @@ impl Explain {
     pub fn answer(&self) -> Result<String, String> {
         let plan = control::read(&self.conf).map_err(|mistakes| mistakes.to_string())?;
         let mut answer = String::new();
-        let wanted = |listener: &&ListenerPlan| self.listener.as_ref().is_none_or(|name| *name == listener.name);
+        let wanted =
+            |listener: &&ListenerPlan| self.listener.as_ref().is_none_or(|name| *name == listener.name);
         let listeners: Vec<&ListenerPlan> = plan.listeners.iter().filter(wanted).collect();
         if listeners.is_empty() {
             let names: Vec<&str> = plan.listeners.iter().map(|listener| listener.name.as_str()).collect();
@@ -73,14 +74,16 @@ impl Explain {
             span
         };
         if let Some(service) = &self.service {
-            let (interface, version) = service.split_once(':').map_or((&**service, None), |(i, v)| (i, Some(v)));
+            let (interface, version) =
+                service.split_once(':').map_or((&**service, None), |(i, v)| (i, Some(v)));
             index.set(Slot::Service, put(interface));
             index.set(Slot::ServiceKey, put(service));
             if let Some(version) = version {
                 index.set(Slot::Version, put(version));
             }
         }
-        let slots = [(Slot::Method, &self.method), (Slot::Version, &self.version), (Slot::Group, &self.group)];
+        let slots =
+            [(Slot::Method, &self.method), (Slot::Version, &self.version), (Slot::Group, &self.group)];
         for (slot, text) in slots {
             if let Some(text) = text {
                 index.set(slot, put(text));
@@ -103,7 +106,12 @@ fn explain(plan: &Plan, listener: &ListenerPlan, head: Head<'_>, out: &mut Strin
             Some(part) => {
                 passed += 1;
                 if passed <= PASSED_MAX {
-                    let _ = writeln!(out, "  route {} ({}): passed over, {part} does not match", at + 1, route.name);
+                    let _ = writeln!(
+                        out,
+                        "  route {} ({}): passed over, {part} does not match",
+                        at + 1,
+                        route.name
+                    );
                 }
             }
             None => {
@@ -134,7 +142,8 @@ fn chosen(plan: &Plan, route: &Route, out: &mut String) {
     for target in &route.targets {
         let Some(cluster) = plan.clusters.get(target.cluster as usize) else { continue };
         let share = u64::from(target.weight) * 100 / total.max(1);
-        let _ = writeln!(out, "    to cluster {} ({share} %), balanced by {:?}", cluster.name, cluster.balance);
+        let _ =
+            writeln!(out, "    to cluster {} ({share} %), balanced by {:?}", cluster.name, cluster.balance);
         match &cluster.source {
             Source::Fixed(endpoints) => {
                 for endpoint in endpoints {

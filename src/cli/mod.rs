@@ -100,7 +100,9 @@ fn check(conf: &std::path::Path, format: Format) -> ExitCode {
                 print("[]\n");
             } else {
                 let file = conf.display();
-                print(&format!("{file}: well; listeners: {listeners}, routes: {routes}, clusters: {clusters}\n"));
+                print(&format!(
+                    "{file}: well; listeners: {listeners}, routes: {routes}, clusters: {clusters}\n"
+                ));
             }
             ExitCode::SUCCESS
         }

@@ -67,7 +67,8 @@ async fn answer(request: &Request<Incoming>, remote: bool, asks: &mpsc::Unbounde
     if let Some(why) = foreign(request, remote) {
         return text(StatusCode::FORBIDDEN, why);
     }
-    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|n| n.to_str().ok()?.parse::<u64>().ok());
+    let length =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|n| n.to_str().ok()?.parse::<u64>().ok());
     if length.unwrap_or(0) > BODY_MAX {
         return text(StatusCode::PAYLOAD_TOO_LARGE, "no request here has a body");
     }
@@ -149,7 +150,10 @@ async fn change(path: &str, query: &str, asks: &mpsc::UnboundedSender<Ask>) -> A
     }
 }
 
-async fn ask<T>(asks: &mpsc::UnboundedSender<Ask>, what: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Option<T> {
+async fn ask<T>(
+    asks: &mpsc::UnboundedSender<Ask>,
+    what: impl FnOnce(oneshot::Sender<T>) -> Ask,
+) -> Option<T> {
     let (reply, answer) = oneshot::channel();
     asks.send(what(reply)).ok()?;
     tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()
@@ -157,7 +161,8 @@ async fn ask<T>(asks: &mpsc::UnboundedSender<Ask>, what: impl FnOnce(oneshot::Se
 
 /// Why a request may be a stranger's by way of somebody's browser.
 fn foreign(request: &Request<Incoming>, remote: bool) -> Option<&'static str> {
-    let named = |name: header::HeaderName| request.headers().get(name).map(|value| value.to_str().unwrap_or("?"));
+    let named =
+        |name: header::HeaderName| request.headers().get(name).map(|value| value.to_str().unwrap_or("?"));
     let host = named(header::HOST).unwrap_or_default();
     if !ours(host, remote) {
         return Some("this Host is not ours\n");
@@ -172,7 +177,9 @@ fn foreign(request: &Request<Incoming>, remote: bool) -> Option<&'static str> {
 fn ours(host: &str, remote: bool) -> bool {
     let name = match host.parse::<SocketAddr>() {
         Ok(address) => return remote || address.ip().is_loopback(),
-        Err(_) => host.rsplit_once(':').map_or(host, |(name, port)| if port.parse::<u16>().is_ok() { name } else { host }),
+        Err(_) => host
+            .rsplit_once(':')
+            .map_or(host, |(name, port)| if port.parse::<u16>().is_ok() { name } else { host }),
     };
     let bare = name.trim_start_matches('[').trim_end_matches(']');
     match bare.parse::<IpAddr>() {
@@ -205,7 +212,14 @@ mod tests {
         for host in ["127.0.0.1:15000", "127.0.0.1", "localhost:1", "LOCALHOST", "[::1]:15000", "[::1]"] {
             assert!(ours(host, false), "{host}");
         }
-        for host in ["", "evil.example:15000", "evil.example", "10.0.0.1:15000", "127.0.0.1.evil.example", "localhost.evil"] {
+        for host in [
+            "",
+            "evil.example:15000",
+            "evil.example",
+            "10.0.0.1:15000",
+            "127.0.0.1.evil.example",
+            "localhost.evil",
+        ] {
             assert!(!ours(host, false), "{host}");
         }
         assert!(ours("10.0.0.1:15000", true) && ours("sidecar.example", true) && !ours("", true));

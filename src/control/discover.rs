@@ -78,7 +78,10 @@ impl Discovery {
         let watch = self.watches.get_mut(&update.watch)?;
         match &update.event {
             Event::Lost { reason } => {
-                tracing::warn!(cluster = watch.cluster, "registry lost, its last word stays in force: {reason}");
+                tracing::warn!(
+                    cluster = watch.cluster,
+                    "registry lost, its last word stays in force: {reason}"
+                );
             }
             Event::Back => tracing::info!(cluster = watch.cluster, "registry is back"),
             Event::Full(_) | Event::Added(_) | Event::Removed(_) => {}
@@ -92,7 +95,10 @@ impl Discovery {
             address: instance.address.as_str().into(),
             weight: instance.weight,
         };
-        self.watches.values().map(|watch| (watch.cluster.clone(), watch.members.iter().map(endpoint).collect())).collect()
+        self.watches
+            .values()
+            .map(|watch| (watch.cluster.clone(), watch.members.iter().map(endpoint).collect()))
+            .collect()
     }
 
     /// A cluster whose registry has not said anything yet.

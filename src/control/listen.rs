@@ -54,7 +54,11 @@ struct Shape {
 
 /// Sockets bound and not yet served.
 #[derive(Debug, Default)]
-pub struct Bound(Vec<(String, SocketAddr, std::net::TcpListener, Arc<Speaks>)>, Vec<(String, Arc<Speaks>)>, Vec<String>);
+pub struct Bound(
+    Vec<(String, SocketAddr, std::net::TcpListener, Arc<Speaks>)>,
+    Vec<(String, Arc<Speaks>)>,
+    Vec<String>,
+);
 
 impl Listening {
     /// Binds what a plan has and is not open yet. When one address cannot be bound, none is kept.
@@ -72,7 +76,12 @@ impl Listening {
                 }
             }
         }
-        bound.2 = self.open.keys().filter(|name| plan.listeners.iter().all(|l| l.name != **name)).cloned().collect();
+        bound.2 = self
+            .open
+            .keys()
+            .filter(|name| plan.listeners.iter().all(|l| l.name != **name))
+            .cloned()
+            .collect();
         Ok(bound)
     }
 
@@ -99,7 +108,8 @@ impl Listening {
             };
             let id = snapshot.listener_named(&name).map_or(u32::MAX, |id| id.0);
             let shape = Arc::new(Shape { id: AtomicU32::new(id), speaks: arc_swap::ArcSwap::new(speaks) });
-            let accept = accept(listener, Arc::clone(&shape), Arc::clone(workers), Arc::clone(&self.connections_max));
+            let accept =
+                accept(listener, Arc::clone(&shape), Arc::clone(workers), Arc::clone(&self.connections_max));
             let accepting = tokio::spawn(accept).abort_handle();
             if let Some(old) = self.open.insert(name, Open { bind, bound: address, shape, accepting }) {
                 old.accepting.abort();
@@ -121,7 +131,11 @@ impl Listening {
         let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
         let room = usize::try_from(files.saturating_sub(SPARE.max(files / 8))).unwrap_or(usize::MAX).max(1);
         if room < plan.connections_max {
-            tracing::warn!(files, room, "the limit of open files allows fewer connections than connections_max");
+            tracing::warn!(
+                files,
+                room,
+                "the limit of open files allows fewer connections than connections_max"
+            );
         }
         self.connections_max.store(plan.connections_max.min(room), Ordering::Relaxed);
     }
@@ -154,7 +168,9 @@ fn socket(listener: &ListenerPlan) -> Result<std::net::TcpListener, String> {
         socket.set_nonblocking(true)?;
         Ok(socket.into())
     };
-    bind().map_err(|error| format!("error: listener {} cannot listen on {}: {error}", listener.name, listener.bind))
+    bind().map_err(|error| {
+        format!("error: listener {} cannot listen on {}: {error}", listener.name, listener.bind)
+    })
 }
 
 /// Accepts connections, each for the worker that has the fewest.

@@ -203,7 +203,11 @@ impl Control {
         plan.inherit(&self.plan);
         for (what, changed) in [
             ("workers", plan.workers != self.plan.workers),
-            ("admin", plan.admin != self.plan.admin || plan.written.admin_allow_remote != self.plan.written.admin_allow_remote),
+            (
+                "admin",
+                plan.admin != self.plan.admin
+                    || plan.written.admin_allow_remote != self.plan.written.admin_allow_remote,
+            ),
         ] {
             if changed {
                 tracing::warn!("`{what}` was changed; that takes effect at the next start");
@@ -260,13 +264,21 @@ impl Control {
             reload_failed: self.reload_failed,
             draining: self.draining,
             registries_lost: self.discovery.lost() as u64,
-            connections: self.workers.iter().map(|worker| worker.load.load(Ordering::Relaxed) as u64).collect(),
+            connections: self
+                .workers
+                .iter()
+                .map(|worker| worker.load.load(Ordering::Relaxed) as u64)
+                .collect(),
         }
     }
 
     /// Takes no new connections, lets calls in flight finish, and ends: as soon as no connection is left, or when the
     /// time is up, or at a second signal.
-    async fn drain(mut self, inbox: &mut mpsc::UnboundedReceiver<Ask>, signals: &mut Signals) -> Result<(), String> {
+    async fn drain(
+        mut self,
+        inbox: &mut mpsc::UnboundedReceiver<Ask>,
+        signals: &mut Signals,
+    ) -> Result<(), String> {
         let limit = self.plan.drain_timeout;
         tracing::info!(?limit, "draining");
         self.draining = true;

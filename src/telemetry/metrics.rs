@@ -35,7 +35,8 @@ pub fn render(joined: &Joined) -> String {
 }
 
 fn routes(joined: &Joined) -> Vec<MetricFamily> {
-    let mut calls = family("outrigger_requests_total", "Calls by route and how they ended.", MetricType::COUNTER);
+    let mut calls =
+        family("outrigger_requests_total", "Calls by route and how they ended.", MetricType::COUNTER);
     let mut times = family(
         "outrigger_request_duration_seconds",
         "From a request being complete to its answer being complete.",
@@ -56,15 +57,19 @@ fn routes(joined: &Joined) -> Vec<MetricFamily> {
 fn endpoints(joined: &Joined) -> Vec<MetricFamily> {
     let tallies: BTreeMap<_, _> =
         joined.endpoints.iter().map(|(key, endpoint)| (key.clone(), endpoint.tally.clone())).collect();
-    let mut calls =
-        family("outrigger_upstream_requests_total", "Calls by endpoint and how they ended.", MetricType::COUNTER);
+    let mut calls = family(
+        "outrigger_upstream_requests_total",
+        "Calls by endpoint and how they ended.",
+        MetricType::COUNTER,
+    );
     for ((cluster, address), tally) in bounded(&tallies) {
         for (outcome, n) in outcomes(&tally) {
             let labels = [("cluster", &*cluster), ("endpoint", &*address), ("outcome", outcome)];
             calls.mut_metric().push(counter(&labels, n));
         }
     }
-    let mut in_flight = family("outrigger_upstream_in_flight", "Calls in flight by endpoint.", MetricType::GAUGE);
+    let mut in_flight =
+        family("outrigger_upstream_in_flight", "Calls in flight by endpoint.", MetricType::GAUGE);
     let mut open = family("outrigger_upstream_connections", "Connections by endpoint.", MetricType::GAUGE);
     for ((cluster, address), endpoint) in joined.endpoints.iter().filter(|(_, e)| e.listed).take(SERIES_MAX) {
         let labels = [("cluster", &**cluster), ("endpoint", &**address)];
@@ -75,7 +80,8 @@ fn endpoints(joined: &Joined) -> Vec<MetricFamily> {
 }
 
 fn protocols(joined: &Joined) -> Vec<MetricFamily> {
-    let mut callers = family("outrigger_downstream_connections", "Callers connected by protocol.", MetricType::GAUGE);
+    let mut callers =
+        family("outrigger_downstream_connections", "Callers connected by protocol.", MetricType::GAUGE);
     let mut events = family("outrigger_events_total", "What happened besides calls.", MetricType::COUNTER);
     for (name, protocol) in &joined.protocols {
         callers.mut_metric().push(gauge(&[("protocol", name)], protocol.callers));
@@ -83,8 +89,11 @@ fn protocols(joined: &Joined) -> Vec<MetricFamily> {
             events.mut_metric().push(counter(&[("protocol", name), ("event", event)], n));
         }
     }
-    let mut detected =
-        family("outrigger_detected_total", "Connections by what they turned out to speak.", MetricType::COUNTER);
+    let mut detected = family(
+        "outrigger_detected_total",
+        "Connections by what they turned out to speak.",
+        MetricType::COUNTER,
+    );
     for (outcome, n) in &joined.sniffed {
         detected.mut_metric().push(counter(&[("outcome", outcome)], *n));
     }
@@ -100,7 +109,8 @@ fn process(joined: &Joined) -> Vec<MetricFamily> {
     };
     let mut info = family("outrigger_build_info", "Always 1; the version is a label.", MetricType::GAUGE);
     info.mut_metric().push(gauge(&[("version", env!("CARGO_PKG_VERSION")), ("app", &facts.app)], 1));
-    let mut panics = family("outrigger_panics_total", "Panics; each ended one connection.", MetricType::COUNTER);
+    let mut panics =
+        family("outrigger_panics_total", "Panics; each ended one connection.", MetricType::COUNTER);
     panics.mut_metric().push(counter(&[], crate::logs::panics()));
     let mut load = family("outrigger_worker_connections", "Callers connected by worker.", MetricType::GAUGE);
     for (worker, connections) in facts.connections.iter().enumerate() {
@@ -123,7 +133,8 @@ fn process(joined: &Joined) -> Vec<MetricFamily> {
 
 /// At most `SERIES_MAX` entries; what is beyond them is one entry of its own.
 fn bounded(all: &BTreeMap<(Box<str>, Box<str>), Tally>) -> Vec<((Box<str>, Box<str>), Tally)> {
-    let mut kept: Vec<_> = all.iter().take(SERIES_MAX).map(|(key, tally)| (key.clone(), tally.clone())).collect();
+    let mut kept: Vec<_> =
+        all.iter().take(SERIES_MAX).map(|(key, tally)| (key.clone(), tally.clone())).collect();
     if all.len() > SERIES_MAX {
         let mut rest = Tally::default();
         all.values().skip(SERIES_MAX).for_each(|tally| rest.add(tally));
@@ -206,8 +217,13 @@ mod tests {
         let page = render(&joined);
         let lines = page.lines().filter(|line| line.starts_with("outrigger_requests_total{"));
         assert_eq!(lines.count(), SERIES_MAX + 1);
-        assert!(page.contains(r#"outrigger_requests_total{listener="__overflow__",outcome="ok",route="__overflow__"} 500"#)
-            || page.contains(r#"outrigger_requests_total{listener="__overflow__",route="__overflow__",outcome="ok"} 500"#));
+        assert!(
+            page.contains(
+                r#"outrigger_requests_total{listener="__overflow__",outcome="ok",route="__overflow__"} 500"#
+            ) || page.contains(
+                r#"outrigger_requests_total{listener="__overflow__",route="__overflow__",outcome="ok"} 500"#
+            )
+        );
     }
 
     #[test]
@@ -219,7 +235,10 @@ mod tests {
         }
         joined.routes.insert(("l".into(), "r".into()), tally);
         let page = render(&joined);
-        assert!(page.contains("outrigger_request_duration_seconds_count{listener=\"l\",route=\"r\"} 5"), "{page}");
+        assert!(
+            page.contains("outrigger_request_duration_seconds_count{listener=\"l\",route=\"r\"} 5"),
+            "{page}"
+        );
         assert!(page.contains("le=\"+Inf\"} 5"), "{page}");
     }
 }

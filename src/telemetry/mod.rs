@@ -127,7 +127,8 @@ impl Joined {
 pub fn outcomes(tally: &Tally) -> impl Iterator<Item = (&'static str, u64)> {
     let answered = outrigger_codec::Outcome::ALL.iter().map(|outcome| outcome.name()).zip(tally.answered);
     // `timed_out` and the like said by the provider are told from our own.
-    let answered = answered.map(|(name, n)| (if name == "timed_out" { "upstream_timed_out" } else { name }, n));
+    let answered =
+        answered.map(|(name, n)| (if name == "timed_out" { "upstream_timed_out" } else { name }, n));
     let refused = outrigger_codec::Refusal::ALL.iter().map(|refusal| refusal.name()).zip(tally.refused);
     let others = [("one_way", tally.sent), ("abandoned", tally.abandoned)];
     answered.chain(refused).chain(others).filter(|(_, n)| *n > 0)

@@ -9,12 +9,13 @@ use super::{Joined, outcomes};
 
 /// Everything but the endpoints.
 pub fn stats(joined: &Joined) -> Value {
-    let routes = joined.routes.iter().filter(|(_, tally)| tally.calls() > 0).map(|((listener, route), tally)| {
-        let mut value = calls(tally);
-        value.insert("listener".into(), json!(listener));
-        value.insert("route".into(), json!(route));
-        Value::Object(value)
-    });
+    let routes =
+        joined.routes.iter().filter(|(_, tally)| tally.calls() > 0).map(|((listener, route), tally)| {
+            let mut value = calls(tally);
+            value.insert("listener".into(), json!(listener));
+            value.insert("route".into(), json!(route));
+            Value::Object(value)
+        });
     let protocols = joined.protocols.iter().map(|(name, protocol)| {
         let events: Map<String, Value> =
             protocol.counters.named().map(|(event, n)| (event.to_owned(), json!(n))).collect();
@@ -62,7 +63,8 @@ pub fn clusters(joined: &Joined) -> Value {
 
 fn calls(tally: &Tally) -> Map<String, Value> {
     let outcomes: Map<String, Value> = outcomes(tally).map(|(name, n)| (name.to_owned(), json!(n))).collect();
-    let quantile = |share| tally.latency.as_ref().map_or(0, |latency| latency.quantile(share).as_micros() as u64);
+    let quantile =
+        |share| tally.latency.as_ref().map_or(0, |latency| latency.quantile(share).as_micros() as u64);
     let mut value = Map::new();
     value.insert("calls".into(), json!(tally.calls()));
     value.insert("failures".into(), json!(tally.failures()));

@@ -105,8 +105,9 @@ impl<C: FrameCodec> Driver<C> {
         let mut engine = self.engine.borrow_mut();
         let result = event(&mut engine, &mut context);
         self.obey(&mut engine, &mut context);
-        if engine.next_deadline() < self.armed.get() {
-            self.armed.set(engine.next_deadline());
+        let wake = engine.next_wake(context.now);
+        if wake < self.armed.get() {
+            self.armed.set(wake);
             self.earlier.notify_one();
         }
         result
@@ -365,8 +366,8 @@ impl<C: FrameCodec> Protocol for Driver<C> {
     }
 
     fn serve(self: Rc<Self>, stream: TcpStream, mut first: Vec<u8>, origin: Origin) {
-        let (listener, silence, now) = (origin.listener, origin.keepalive_timeout, self.shared.clock.now());
-        let key = self.engine.borrow_mut().down_open(listener, silence, now);
+        let (listener, silence) = (origin.listener, origin.keepalive_timeout);
+        let key = self.handle(|engine, context| engine.down_open(listener, silence, context.now));
         let (read, write) = stream.into_split();
         let leg = Leg::Down(key);
         self.register(leg, write);

@@ -41,7 +41,7 @@ impl Clock {
 
     /// Now.
     pub fn now(self) -> Tick {
-        Tick(u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        Tick::ZERO.after(self.0.elapsed())
     }
 
     /// The runtime's name for a moment.

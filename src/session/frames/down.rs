@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use outrigger_codec::{
-    FrameCodec, FrameKind, Framed, Head, Malformed, Refusal, Scan, Ticket, frames::LANES_MAX,
+    FrameCodec, FrameKind, Framed, Head, Malformed, Refusal, Scan, Ticket, Wants, frames::LANES_MAX,
 };
 use outrigger_core::{End, EndpointSlot, ListenerId, Plan, Tick, decide, settle};
 
@@ -31,6 +31,7 @@ impl<C: FrameCodec> Frames<C> {
             paused: false,
             flushing: false,
             closing: false,
+            leaving: None,
             beats: Beats::default(),
         })
     }
@@ -67,6 +68,10 @@ impl<C: FrameCodec> Frames<C> {
         }
         down.paused = false;
         self.down_carry(context, key);
+        if let Some(down) = self.downs.get_mut(key) {
+            // While it was not read it could not finish its frame: the time for that begins again.
+            down.carry_since = context.now;
+        }
         self.reads(key)
     }
 
@@ -113,6 +118,11 @@ impl<C: FrameCodec> Frames<C> {
                 }
                 Scan::TooLarge(framed) => {
                     self.counters.too_large += 1;
+                    self.tell(
+                        context.now,
+                        "closed a caller that sent too much",
+                        "frame larger than frame_max",
+                    );
                     if framed.kind == FrameKind::Request {
                         let message = words::too_large(framed.len, self.bounds.frame_max);
                         self.refuse_down(
@@ -159,7 +169,9 @@ impl<C: FrameCodec> Frames<C> {
             FrameKind::Request | FrameKind::OneWay => self.call(context, key, frame, framed),
             FrameKind::Heartbeat => {
                 let Some(down) = self.downs.get_mut(key) else { return };
-                if Self::beat_allowed(&mut down.beats, context.now) {
+                if Self::beat_allowed(&mut down.beats, context.now)
+                    && down.outbox.len() < self.bounds.outbox_high
+                {
                     self.counters.heartbeats += 1;
                     C::heartbeat_ack(frame, down.outbox.buffer(&mut self.buffers));
                     self.flush_down(key);
@@ -178,9 +190,13 @@ impl<C: FrameCodec> Frames<C> {
     fn call(&mut self, context: &mut Context<'_>, key: Key, frame: &mut [u8], framed: Framed) {
         let Some(down) = self.downs.get(key) else { return };
         let (listener, arrived) = (down.listener, down.carry_since);
-        let Some(table) = context.snapshot.listener(listener) else { return };
+        // A listener that a reload took away leaves its callers without routes until they have left.
+        let (name, wants) = context
+            .snapshot
+            .listener(listener)
+            .map_or(("(removed)", Wants::NONE), |table| (&*table.name, table.routes.wants()));
         self.index.clear();
-        if let Err(what) = C::head(frame, table.routes.wants(), &mut self.index) {
+        if let Err(what) = C::head(frame, wants, &mut self.index) {
             context.local.refuse_unrouted(listener, Refusal::Malformed);
             if framed.kind == FrameKind::Request {
                 self.refuse_down(
@@ -202,7 +218,7 @@ impl<C: FrameCodec> Frames<C> {
                 self.forward(context, caller, frame, plan);
             }
             Err(refused) if framed.kind == FrameKind::Request => {
-                let message = words::refused(refused.why, head, &table.name);
+                let message = words::refused(refused.why, head, name);
                 self.refuse_down(key, C::ticket(frame), framed.id, refused.why, &message);
             }
             Err(_) => {}
@@ -370,7 +386,7 @@ impl<C: FrameCodec> Frames<C> {
     }
 
     /// Reads nothing more from a caller and closes it when its answers are written.
-    fn finish_down(&mut self, key: Key) {
+    pub(super) fn finish_down(&mut self, key: Key) {
         let Some(down) = self.downs.get_mut(key) else { return };
         down.closing = true;
         if down.outbox.is_empty() {

@@ -25,9 +25,12 @@ impl<C: FrameCodec> Frames<C> {
             self.counters.up_failed += 1;
             context.local.avoid(up.endpoint, context.now.after(AVOID_FAILED));
         }
-        if let Some(endpoint) = context.local.endpoint(up.endpoint) {
-            tracing::debug!(protocol = C::NAME, address = %endpoint.address, cluster = %endpoint.cluster,
-                calls = up.pending.len(), reason = why, "upstream connection ended");
+        if (!up.connected || !up.pending.is_empty())
+            && let Some(endpoint) = context.local.endpoint(up.endpoint)
+        {
+            let calls = up.pending.len();
+            let why = format!("{} (cluster {}), {calls} calls: {why}", endpoint.address, endpoint.cluster);
+            self.tell(context.now, "lost an endpoint", &why);
         }
         self.hand_on(context, up);
     }
@@ -120,10 +123,16 @@ impl<C: FrameCodec> Frames<C> {
         same_too: bool,
         lane: u8,
     ) -> Option<(EndpointSlot, Key)> {
+        if self.ending {
+            return None;
+        }
         let other = context.local.elsewhere(context.snapshot, from, context.now);
         // Passed over means it failed a moment ago: trying it would only go round in a circle.
         let fresh = |slot: &EndpointSlot| {
-            context.local.endpoint(*slot).is_some_and(|state| state.avoid_until <= context.now)
+            context
+                .local
+                .endpoint(*slot)
+                .is_some_and(|state| state.listed && state.avoid_until <= context.now)
         };
         let endpoint = other.filter(fresh).or_else(|| same_too.then_some(from).filter(fresh))?;
         let key = self.choose(context, endpoint, lane)?;

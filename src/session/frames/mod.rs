@@ -164,6 +164,8 @@ struct Down {
     flushing: bool,
     /// Nothing more is read; closed when the outbox is written.
     closing: bool,
+    /// Its listener is gone, since then: closed when its calls are answered.
+    leaving: Option<Tick>,
     beats: Beats,
 }
 
@@ -246,9 +248,13 @@ pub struct Frames<C> {
     draining: Option<Tick>,
     /// Draining, and nothing more is read.
     pressing: bool,
+    /// Everything ends: nothing goes anywhere else.
+    ending: bool,
     /// No call's deadline is before this.
     next_deadline: Tick,
     goodbye_id: u64,
+    /// When a person was last told of something in the log.
+    told: Tick,
     codec: PhantomData<C>,
 }
 
@@ -268,8 +274,10 @@ impl<C: FrameCodec> Frames<C> {
             keys: Vec::new(),
             draining: None,
             pressing: false,
+            ending: false,
             next_deadline: Tick::NEVER,
             goodbye_id: 0,
+            told: Tick::ZERO,
             codec: PhantomData,
         }
     }
@@ -364,6 +372,16 @@ impl<C: FrameCodec> Frames<C> {
         let Some(mut down) = self.downs.remove(key) else { return false };
         self.buffers.give(std::mem::take(&mut down.carry));
         true
+    }
+
+    /// Tells a person what was wrong with a peer: at most one line a second, however many peers are wrong.
+    fn tell(&mut self, now: Tick, what: &'static str, why: &str) {
+        if now.since(self.told) >= Duration::from_secs(1) || self.told == Tick::ZERO {
+            self.told = now;
+            tracing::warn!(protocol = C::NAME, why, "{what}");
+        } else {
+            tracing::debug!(protocol = C::NAME, why, "{what}");
+        }
     }
 
     /// Whether one more keep-alive question of a peer is answered.

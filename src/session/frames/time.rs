@@ -10,8 +10,11 @@ use outrigger_core::{ListenerId, Tick};
 
 use super::{
     super::{arena::Key, words},
-    Context, Effect, Frames, Leg, MISSES_MAX, STALL_MAX, Up,
+    Context, Effect, Frames, MISSES_MAX, STALL_MAX, Up,
 };
+
+/// The listener of callers whose listener is gone: it has no routes.
+const NOWHERE: ListenerId = ListenerId(u32::MAX);
 
 /// How often connections are looked over.
 const SWEEP: Duration = Duration::from_millis(200);
@@ -24,11 +27,6 @@ impl<C: FrameCodec> Frames<C> {
     pub fn next_wake(&self, now: Tick) -> Tick {
         let sweep = if self.downs.is_empty() && self.ups.is_empty() { Tick::NEVER } else { now.after(SWEEP) };
         self.next_deadline.min(sweep)
-    }
-
-    /// No call's deadline is before this: a driver that sleeps longer must be woken.
-    pub fn next_deadline(&self) -> Tick {
-        self.next_deadline
     }
 
     /// Time has passed.
@@ -143,11 +141,11 @@ impl<C: FrameCodec> Frames<C> {
             let idle = down.in_flight == 0 && now.since(last) >= down.silence;
             let half = !down.paused && !down.carry.is_empty() && now.since(down.carry_since) >= frame_timeout;
             let stuck = down.closing && now.since(down.last_in) >= frame_timeout;
-            let quiet = draining
-                && down.in_flight == 0
-                && down.outbox.is_empty()
-                && now.since(down.last_in) >= quiet_for;
-            idle || half || stuck || quiet
+            let leaving = draining || down.leaving.is_some();
+            let silent = now.since(down.last_in) >= quiet_for;
+            let quiet = leaving && down.in_flight == 0 && down.outbox.is_empty() && silent;
+            let overdue = down.leaving.is_some_and(|since| now.since(since) >= frame_timeout);
+            idle || half || stuck || quiet || overdue
         });
         for key in keys.drain(..) {
             self.counters.idle_callers += u64::from(!draining);
@@ -204,7 +202,12 @@ impl<C: FrameCodec> Frames<C> {
             let Some(down) = self.downs.get_mut(key) else { continue };
             match rename(down.listener) {
                 Some(id) => down.listener = id,
-                None => self.close_down(key),
+                None if down.leaving.is_none() => {
+                    down.listener = NOWHERE;
+                    down.leaving = Some(context.now);
+                    self.say_goodbye(key, context.now);
+                }
+                None => {}
             }
         }
         self.ups.keys_where(&mut keys, |_| true);
@@ -218,8 +221,9 @@ impl<C: FrameCodec> Frames<C> {
         self.keys = keys;
     }
 
-    /// Ends everything: what is pending is answered as lost, all sockets are to be closed.
+    /// Ends everything: what is pending is answered as lost; each socket is to be closed when that is written.
     pub fn shut(&mut self, context: &mut Context<'_>) {
+        self.ending = true;
         let mut keys = std::mem::take(&mut self.keys);
         self.ups.keys_where(&mut keys, |_: &Up| true);
         for key in keys.drain(..) {
@@ -227,8 +231,7 @@ impl<C: FrameCodec> Frames<C> {
         }
         self.downs.keys_where(&mut keys, |_| true);
         for key in keys.drain(..) {
-            self.effects.push(Effect::Close(Leg::Down(key)));
-            self.forget_down(key);
+            self.finish_down(key);
         }
         self.keys = keys;
     }
