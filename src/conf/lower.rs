@@ -215,7 +215,7 @@ impl Lowering<'_> {
         if self.conf.admin == "off" {
             return Some(None);
         }
-        let address = self.address(at, &self.conf.admin, "or `off`")?;
+        let address = self.address(at, &self.conf.admin, " or `off`")?;
         if !address.ip().is_loopback() && !self.conf.admin_allow_remote {
             let problem =
                 at.problem(format!("the admin port would listen on {}, which is not loopback", address.ip()));
@@ -229,7 +229,7 @@ impl Lowering<'_> {
     fn address(&mut self, at: At<'_>, text: &str, or: &str) -> Option<SocketAddr> {
         let parsed = text.replace("localhost:", "127.0.0.1:").parse();
         if parsed.is_err() {
-            let problem = at.problem(format!("expected an address `ip:port` {or}, found {}", quote(text)));
+            let problem = at.problem(format!("expected an address `ip:port`{or}, found {}", quote(text)));
             self.problems.push(problem.with_help("as in 127.0.0.1:12220, 0.0.0.0:12220 or [::1]:12220"));
         }
         parsed.ok()

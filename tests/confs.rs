@@ -1,0 +1,142 @@
+//! Every file in `conf/` is a working conf, and what is said about the conf is true.
+//!
+//! Each example is parsed and run (on free ports); the schema beside them is the one the binary prints; every key that
+//! the schema knows stands in `reference.yaml`, so that a key nobody explained cannot be added.
+
+mod support;
+
+use std::{collections::BTreeSet, path::PathBuf, process::Command};
+
+use serde_json::Value;
+use support::{Sidecar, TempDir, free_port};
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("conf")
+}
+
+fn examples() -> Vec<PathBuf> {
+    let files = std::fs::read_dir(folder()).expect("conf/ is there").map(|entry| entry.expect("an entry").path());
+    let yaml = |path: &PathBuf| path.extension().is_some_and(|ext| ext == "yaml") && !path.ends_with("services.yaml");
+    let mut files: Vec<PathBuf> = files.filter(yaml).collect();
+    files.sort();
+    assert!(files.len() >= 6, "the examples are there");
+    files
+}
+
+fn outrigger(args: &[&str]) -> (bool, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_outrigger")).args(args).output().expect("the binary runs");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn every_example_passes_the_check() {
+    for file in examples() {
+        let (well, out, err) = outrigger(&["check", "-c", file.to_str().expect("a path")]);
+        assert!(well && out.contains("well"), "{}: {out}{err}", file.display());
+    }
+}
+
+#[test]
+fn every_example_runs() {
+    for file in examples() {
+        let written = std::fs::read_to_string(&file).expect("an example");
+        let services = folder().join("services.yaml");
+        // The same conf on ports that are free here; the admin port tells that it runs.
+        let text: String = written
+            .lines()
+            .map(|line| match line.trim_start() {
+                key if key.starts_with("admin:") => format!("admin: 127.0.0.1:{}\n", free_port()),
+                key if key.starts_with("bind:") => format!("    bind: 127.0.0.1:{}\n", free_port()),
+                _ => format!("{}\n", line.replace("services.yaml", services.to_str().expect("a path"))),
+            })
+            .collect();
+        let mut sidecar = Sidecar::start(&text);
+        let (status, shown) = sidecar.admin_get("/config");
+        let shown: Value = serde_json::from_str(&shown).expect("JSON");
+        assert_eq!((status, written.contains(shown["app"].as_str().expect("a name"))), (200, true));
+        sidecar.term();
+        assert!(sidecar.wait(std::time::Duration::from_secs(10)).success());
+    }
+}
+
+#[test]
+fn the_schema_beside_the_examples_is_the_one_of_this_build() {
+    let (well, printed, _) = outrigger(&["schema"]);
+    let kept = std::fs::read_to_string(folder().join("outrigger.schema.json")).expect("the schema is kept");
+    assert!(well && printed == kept, "run: cargo run -- schema > conf/outrigger.schema.json");
+}
+
+#[test]
+fn the_reference_shows_every_key() {
+    let schema: Value = serde_json::from_str(&outrigger(&["schema"]).1).expect("JSON");
+    let mut keys = BTreeSet::new();
+    collect(&schema, &mut keys);
+    assert!(keys.contains("drain_timeout") && keys.contains("pending_max"), "{keys:?}");
+    // `to` stands for the other way to name a cluster and is shown; whole words only.
+    let reference = std::fs::read_to_string(folder().join("reference.yaml")).expect("the reference");
+    let words: BTreeSet<&str> = reference.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    let missing: Vec<_> = keys.iter().filter(|key| !words.contains(key.as_str())).collect();
+    assert!(missing.is_empty(), "reference.yaml does not show {missing:?}");
+}
+
+/// The names of all properties in a schema.
+fn collect(schema: &Value, keys: &mut BTreeSet<String>) {
+    match schema {
+        Value::Object(map) => {
+            if let Some(Value::Object(properties)) = map.get("properties") {
+                keys.extend(properties.keys().cloned());
+            }
+            map.values().for_each(|value| collect(value, keys));
+        }
+        Value::Array(items) => items.iter().for_each(|value| collect(value, keys)),
+        _ => {}
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_with_their_places() {
+    let dir = TempDir::new();
+    let file = dir.path().join("bad.yaml");
+    let text = "app: shop\nlisteners:\n  egress:\n    bnd: 127.0.0.1:1\n    bind: nowhere\n    protocol: [bolt, dubo]\n    routes:\n      \
+                - match: { service: { regex: '(' } }\n        to: ecko\n        timeout: 5\nclusters:\n  echo: { endpoints: ['x'] }\n";
+    std::fs::write(&file, text).expect("a file");
+    let (well, _, first) = outrigger(&["check", "-c", file.to_str().expect("a path")]);
+    assert!(!well);
+    assert!(first.contains("bad.yaml:4:5") && first.contains("did you mean"), "{first}");
+    assert!(first.contains("bad.yaml:10:18"), "{first}");
+    // What can only be told once the words are right.
+    std::fs::write(&file, text.replace("    bnd: 127.0.0.1:1\n", "").replace("timeout: 5", "timeout: 5s")).expect("a file");
+    let (well, json, _) = outrigger(&["check", "--format", "json", "-c", file.to_str().expect("a path")]);
+    let problems: Value = serde_json::from_str(&json).expect("JSON");
+    let places: BTreeSet<(u64, u64)> = problems.as_array().expect("a list").iter().map(place).collect();
+    assert!(!well);
+    assert_eq!(places, BTreeSet::from([(4, 11), (5, 22), (7, 36), (8, 13), (11, 23)]), "{problems:#}");
+    assert!(json.contains("did you mean `dubbo`") && json.contains("did you mean `echo`"), "{json}");
+}
+
+fn place(problem: &Value) -> (u64, u64) {
+    (problem["line"].as_u64().expect("a line"), problem["column"].as_u64().expect("a column"))
+}
+
+#[test]
+fn explain_says_where_a_call_goes_and_what_others_failed_on() {
+    let file = folder().join("shop-dubbo.yaml");
+    let file = file.to_str().expect("a path");
+    let ask = |more: &[&str]| {
+        let mut args = vec!["explain", "-c", file, "--service", "com.example.OrderService"];
+        args.extend(more);
+        let (well, out, err) = outrigger(&args);
+        assert!(well, "{err}");
+        out
+    };
+    let gray = ask(&["--method", "get", "--header", "dubbo.tag=gray"]);
+    assert!(gray.contains("route 1 (tagged-gray): matches") && gray.contains("10.0.0.21:20880"), "{gray}");
+    let report = ask(&["--method", "reportAll"]);
+    assert!(report.contains("(tagged-gray): passed over, dubbo.tag does not match"), "{report}");
+    assert!(report.contains("(slow-reports): matches") && report.contains("5 at once"), "{report}");
+    let shares = ask(&["--method", "get", "--group", "blue", "--version", "1.4.0"]);
+    assert!(shares.contains("cluster orders (95 %)") && shares.contains("cluster orders-gray (5 %)"), "{shares}");
+    let nowhere = ask(&["--method", "get", "--group", "red", "--version", "1.4.0"]);
+    assert!(nowhere.contains("group does not match") && nowhere.contains("no route matches"), "{nowhere}");
+}
