@@ -9,6 +9,7 @@ pub mod conf;
 #[cfg(test)]
 mod conformance;
 pub mod control;
+pub mod demo;
 pub mod logs;
 pub mod plugins;
 pub mod session;

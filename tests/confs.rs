@@ -15,8 +15,11 @@ fn folder() -> PathBuf {
 }
 
 fn examples() -> Vec<PathBuf> {
-    let files = std::fs::read_dir(folder()).expect("conf/ is there").map(|entry| entry.expect("an entry").path());
-    let yaml = |path: &PathBuf| path.extension().is_some_and(|ext| ext == "yaml") && !path.ends_with("services.yaml");
+    let files =
+        std::fs::read_dir(folder()).expect("conf/ is there").map(|entry| entry.expect("an entry").path());
+    let yaml = |path: &PathBuf| {
+        path.extension().is_some_and(|ext| ext == "yaml") && !path.ends_with("services.yaml")
+    };
     let mut files: Vec<PathBuf> = files.filter(yaml).collect();
     files.sort();
     assert!(files.len() >= 6, "the examples are there");
@@ -106,7 +109,8 @@ fn all_mistakes_are_told_at_once_with_their_places() {
     assert!(first.contains("bad.yaml:4:5") && first.contains("did you mean"), "{first}");
     assert!(first.contains("bad.yaml:10:18"), "{first}");
     // What can only be told once the words are right.
-    std::fs::write(&file, text.replace("    bnd: 127.0.0.1:1\n", "").replace("timeout: 5", "timeout: 5s")).expect("a file");
+    std::fs::write(&file, text.replace("    bnd: 127.0.0.1:1\n", "").replace("timeout: 5", "timeout: 5s"))
+        .expect("a file");
     let (well, json, _) = outrigger(&["check", "--format", "json", "-c", file.to_str().expect("a path")]);
     let problems: Value = serde_json::from_str(&json).expect("JSON");
     let places: BTreeSet<(u64, u64)> = problems.as_array().expect("a list").iter().map(place).collect();
@@ -136,7 +140,10 @@ fn explain_says_where_a_call_goes_and_what_others_failed_on() {
     assert!(report.contains("(tagged-gray): passed over, dubbo.tag does not match"), "{report}");
     assert!(report.contains("(slow-reports): matches") && report.contains("5 at once"), "{report}");
     let shares = ask(&["--method", "get", "--group", "blue", "--version", "1.4.0"]);
-    assert!(shares.contains("cluster orders (95 %)") && shares.contains("cluster orders-gray (5 %)"), "{shares}");
+    assert!(
+        shares.contains("cluster orders (95 %)") && shares.contains("cluster orders-gray (5 %)"),
+        "{shares}"
+    );
     let nowhere = ask(&["--method", "get", "--group", "red", "--version", "1.4.0"]);
     assert!(nowhere.contains("group does not match") && nowhere.contains("no route matches"), "{nowhere}");
 }

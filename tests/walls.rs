@@ -82,7 +82,7 @@ fn foreign<'a>(dependencies: &'a [String], allowed: &[&str]) -> Vec<&'a str> {
 /// The source with comments, and what strings and characters hold, blanked out; the lines stay where they are.
 fn code(source: &str) -> String {
     let (mut out, mut rest) = (String::with_capacity(source.len()), source);
-    let mut blank = |out: &mut String, text: &str| {
+    let blank = |out: &mut String, text: &str| {
         out.extend(text.chars().map(|c| if c == '\n' { '\n' } else { ' ' }));
     };
     while let Some(first) = rest.chars().next() {
@@ -90,9 +90,9 @@ fn code(source: &str) -> String {
         let taken = if len == 0 { first.len_utf8() } else { len };
         let (text, later) = rest.split_at(taken);
         if len == 0 {
-            out.push_str(text)
+            out.push_str(text);
         } else {
-            blank(&mut out, text)
+            blank(&mut out, text);
         }
         rest = later;
     }
@@ -168,11 +168,17 @@ fn uses(source: &str, words: &[&str]) -> Vec<String> {
     words.iter().flat_map(hits).collect()
 }
 
-/// What the `#[serde(…)]` attributes of a source name among `words`.
+/// `line: word` for each of `words` that an attribute `#[serde(…)]` of a source names.
 fn serde_uses(source: &str, words: &[&str]) -> Vec<String> {
     let code = code(source);
-    let attributes = code.match_indices("serde(").filter_map(|(at, _)| code[at..].split(']').next());
-    attributes.flat_map(|attribute| uses(attribute, words)).collect()
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("serde(") {
+        let line = code[..at].lines().count().max(1);
+        let attribute = code[at..].split(']').next().unwrap_or_default();
+        let named = words.iter().filter(|word| !lines_with(attribute, word).is_empty());
+        found.extend(named.map(|word| format!("{line}: {word}")));
+    }
+    found
 }
 
 /// Paths of some machine in any text; `${TMPDIR:-…}` is how a script may spell its default.
@@ -356,8 +362,8 @@ fn plug_ins_are_named_in_one_file_only() {
         sources(&["src"]).into_iter().partition(|(place, _)| place == "src/plugins.rs");
     hold("only src/plugins.rs may name a plug-in crate", over(&others, |text| uses(text, &names)));
     for name in names {
-        let named = list.iter().any(|(_, text)| !uses(text, &[name]).is_empty());
-        assert!(named, "{name} is a plug-in that src/plugins.rs does not name");
+        let listed = list.iter().any(|(_, text)| !uses(text, &[name]).is_empty());
+        assert!(listed, "{name} is a plug-in that src/plugins.rs does not name");
     }
 }
 
@@ -434,6 +440,7 @@ fn no_file_knows_a_machine() {
         [".rs", ".toml", ".sh", ".md", ".yaml", ".yml", ".py", ".java", ".js", ".xml", ".cfg", ".conf"];
     let mut texts = files(EVERYWHERE, &ends);
     texts.extend(files(&["conf"], &ends));
+    texts.extend(files(&[".ci"], &["run"]));
     for name in fs::read_dir(root()).expect("the root").map(|entry| entry.expect("an entry").path()) {
         if name.is_file() && name.file_name().is_some_and(|name| name != "Cargo.lock") {
             texts.push((name.file_name().expect("a name").to_string_lossy().into_owned(), read(&name)));
@@ -476,7 +483,8 @@ fn a_serde_attribute_that_loses_places_is_seen() {
         "#[serde(tag = \"kind\")]",
         "#[serde(\n  flatten\n)]",
     ] {
-        assert_eq!(serde_uses(&format!("{bad}\nstruct A;"), SERDE_WORDS).len(), 1, "{bad}");
+        let found = serde_uses(&format!("\n{bad}\nstruct A;"), SERDE_WORDS);
+        assert!(found.len() == 1 && found[0].starts_with("2: "), "{bad}: {found:?}");
     }
     let good = "// serde(untagged)\n#[serde(default)]\nstruct Tag { tag: u8, flatten: u8 }\n#[serde(rename = \"tag\")]";
     assert!(serde_uses(good, SERDE_WORDS).is_empty());

@@ -10,7 +10,8 @@ use outrigger_dubbo::{
 };
 
 fuzz_target!(|bytes: &[u8]| {
-    let inside = |value: Value| assert!(!matches!(value, Value::Text(span) if span.of(bytes).is_none()), "{value:?}");
+    let inside =
+        |value: Value| assert!(!matches!(value, Value::Text(span) if span.of(bytes).is_none()), "{value:?}");
     let (mut skipping, mut reading, mut mapping) =
         (Walker::new(bytes, 0), Walker::new(bytes, 0), Walker::new(bytes, 0));
     loop {

@@ -6,15 +6,8 @@
 
 use outrigger_codec::{FrameCodec, FrameKind, Framed, Head, HeadIndex, Refusal, Scan, Slot, Sniff, Wants};
 
-const SLOTS: [Slot; 7] = [
-    Slot::Service,
-    Slot::ServiceKey,
-    Slot::Method,
-    Slot::Version,
-    Slot::Group,
-    Slot::Authority,
-    Slot::Path,
-];
+const SLOTS: [Slot; 7] =
+    [Slot::Service, Slot::ServiceKey, Slot::Method, Slot::Version, Slot::Group, Slot::Authority, Slot::Path];
 
 /// Holds the codec to its promises over `bytes`; `id_mask` is as wide as its ids.
 pub fn frames<C: FrameCodec>(bytes: &[u8], id_mask: u64) {
@@ -101,7 +94,8 @@ fn entry_points_take_anything<C: FrameCodec>(bytes: &[u8]) {
 /// Every span that a head gives lies inside the bytes, whatever was wanted of it.
 fn heads<C: FrameCodec>(bytes: &[u8]) {
     let mut index = HeadIndex::default();
-    for wants in [Wants::ALL, Wants::SERVICE, Wants::METHOD.and(Wants::GROUP), Wants::FIELDS, Wants::TIMEOUT] {
+    for wants in [Wants::ALL, Wants::SERVICE, Wants::METHOD.and(Wants::GROUP), Wants::FIELDS, Wants::TIMEOUT]
+    {
         index.clear();
         let _ = C::head(bytes, wants, &mut index);
         let head = Head { bytes, index: &index };
@@ -109,7 +103,10 @@ fn heads<C: FrameCodec>(bytes: &[u8]) {
             assert_eq!(index.slot(slot).is_some(), head.slot(slot).is_some(), "{slot:?} lies outside");
         }
         for field in &index.fields {
-            assert!(field.name.of(bytes).is_some() && field.value.of(bytes).is_some(), "{field:?} lies outside");
+            assert!(
+                field.name.of(bytes).is_some() && field.value.of(bytes).is_some(),
+                "{field:?} lies outside"
+            );
         }
     }
 }

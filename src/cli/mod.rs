@@ -7,7 +7,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::{control, logs, worker::Clock};
+use crate::{control, demo, logs, worker::Clock};
 
 pub mod explain;
 
@@ -38,6 +38,8 @@ enum Command {
     },
     /// Say where a call would go, and why. Example: outrigger explain -c conf/echo.yaml --service com.example.Echo --method echo
     Explain(explain::Explain),
+    /// See it work: echo services, a sidecar in front, traffic through it. Example: outrigger demo --for 10s
+    Demo(demo::Options),
     /// Print the JSON Schema of the conf, for editors. Example: outrigger schema > outrigger.schema.json
     Schema,
 }
@@ -64,6 +66,11 @@ pub fn main() -> ExitCode {
         Command::Run { conf } => run(conf),
         Command::Check { conf, format } => check(&conf, format),
         Command::Explain(call) => finish(call.answer().map(|answer| print(&answer))),
+        Command::Demo(options) => match demo::run(&options) {
+            Ok(0) => ExitCode::SUCCESS,
+            Ok(_) => ExitCode::from(1),
+            Err(message) => finish(Err(message)),
+        },
         Command::Schema => {
             print(&schema());
             ExitCode::SUCCESS

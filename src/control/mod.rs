@@ -91,12 +91,29 @@ pub fn read(file: &Path) -> Result<Plan, Mistakes> {
     conf::lower::lower(loaded, file).map_err(Mistakes::In)
 }
 
-/// Runs the sidecar until it has drained or was told to stop.
+/// What a process decides for the sidecar that runs in it.
+#[derive(Debug)]
+pub struct Host {
+    /// Told, line by line, where things listen.
+    pub say: fn(&str),
+    /// Whether the process's signals are for the sidecar.
+    pub signals: bool,
+    /// Where asks are sent and arrive: the admin port's, and the host's own.
+    pub asks: (mpsc::UnboundedSender<Ask>, mpsc::UnboundedReceiver<Ask>),
+}
+
+/// Runs the sidecar, alone in its process, until it has drained or was told to stop.
 pub async fn run(file: PathBuf, plan: Plan, clock: Clock) -> Result<(), String> {
-    let (asks, mut inbox) = mpsc::unbounded_channel();
+    run_in(Host { say, signals: true, asks: mpsc::unbounded_channel() }, file, plan, clock).await
+}
+
+/// Runs the sidecar as its host wants it, until it has drained or was told to stop.
+pub async fn run_in(host: Host, file: PathBuf, plan: Plan, clock: Clock) -> Result<(), String> {
+    let (asks, mut inbox) = host.asks;
     let (discovery, mut updates) = discover::Discovery::new();
-    let mut control = Control::start(file, plan, clock, asks, discovery)?;
-    let mut signals = Signals::new().map_err(|error| format!("error: cannot listen to signals: {error}"))?;
+    let mut control = Control::start(host.say, file, plan, clock, asks, discovery)?;
+    let mut signals =
+        Signals::new(host.signals).map_err(|error| format!("error: cannot listen to signals: {error}"))?;
     let mut looks = tokio::time::interval(FILE_EVERY);
     let mut publish_at: Option<tokio::time::Instant> = None;
     loop {
@@ -135,6 +152,7 @@ pub async fn run(file: PathBuf, plan: Plan, clock: Clock) -> Result<(), String> 
 
 impl Control {
     fn start(
+        say: fn(&str),
         file: PathBuf,
         plan: Plan,
         clock: Clock,
@@ -351,8 +369,12 @@ enum Signal {
     Other(&'static str),
 }
 
+/// The process's signals; none when they are not for us.
 #[derive(Debug)]
-struct Signals {
+struct Signals(Option<Listened>);
+
+#[derive(Debug)]
+struct Listened {
     term: tokio::signal::unix::Signal,
     int: tokio::signal::unix::Signal,
     quit: tokio::signal::unix::Signal,
@@ -362,25 +384,29 @@ struct Signals {
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            term: signal(SignalKind::terminate())?,
-            int: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
-            hup: signal(SignalKind::hangup())?,
-            usr1: signal(SignalKind::user_defined1())?,
-            usr2: signal(SignalKind::user_defined2())?,
-        })
+    fn new(ours: bool) -> std::io::Result<Self> {
+        let listened = || {
+            Ok::<_, std::io::Error>(Listened {
+                term: signal(SignalKind::terminate())?,
+                int: signal(SignalKind::interrupt())?,
+                quit: signal(SignalKind::quit())?,
+                hup: signal(SignalKind::hangup())?,
+                usr1: signal(SignalKind::user_defined1())?,
+                usr2: signal(SignalKind::user_defined2())?,
+            })
+        };
+        ours.then(listened).transpose().map(Self)
     }
 
     async fn next(&mut self) -> Signal {
+        let Some(on) = &mut self.0 else { return std::future::pending().await };
         tokio::select! {
-            _ = self.term.recv() => Signal::Drain,
-            _ = self.int.recv() => Signal::Stop,
-            _ = self.quit.recv() => Signal::Stop,
-            _ = self.hup.recv() => Signal::Reload,
-            _ = self.usr1.recv() => Signal::Logs,
-            _ = self.usr2.recv() => Signal::Other("USR2 (upgrade)"),
+            _ = on.term.recv() => Signal::Drain,
+            _ = on.int.recv() => Signal::Stop,
+            _ = on.quit.recv() => Signal::Stop,
+            _ = on.hup.recv() => Signal::Reload,
+            _ = on.usr1.recv() => Signal::Logs,
+            _ = on.usr2.recv() => Signal::Other("USR2 (upgrade)"),
         }
     }
 }

@@ -10,35 +10,38 @@ use super::{
 };
 
 /// The interface that the demo's consumers call.
-pub const SERVICE: &str = "com.example.EchoFacade";
+pub(super) const SERVICE: &str = "com.example.EchoFacade";
 const REQUEST: usize = 22;
 const RESPONSE: usize = 20;
 const REQUEST_CLASS: &[u8] = b"com.alipay.sofa.rpc.core.request.SofaRequest";
 const RESPONSE_CLASS: &[u8] = b"com.alipay.sofa.rpc.core.response.SofaResponse";
 /// Definition and start of the request object; its app name is null.
-const REQUEST_OBJECT: &[u8] = b"O\xbccom.alipay.sofa.rpc.core.request.SofaRequest\x95\x0dtargetAppName\x0amethodName\
+const REQUEST_OBJECT: &[u8] =
+    b"O\xbccom.alipay.sofa.rpc.core.request.SofaRequest\x95\x0dtargetAppName\x0amethodName\
     \x17targetServiceUniqueName\x0crequestProps\x0dmethodArgSigso\x90N";
 /// No request properties; the types of one string argument, which follows.
 const ONE_STRING: &[u8] = b"Vt\0\x07[stringn\x01\x10java.lang.Stringz";
 /// Definition and start of a response object without error; the returned value follows, then no properties.
-const RESPONSE_OBJECT: &[u8] = b"O\xbecom.alipay.sofa.rpc.core.response.SofaResponse\x94\x07isError\x08errorMsg\
+const RESPONSE_OBJECT: &[u8] =
+    b"O\xbecom.alipay.sofa.rpc.core.response.SofaResponse\x94\x07isError\x08errorMsg\
     \x0bappResponse\x0dresponsePropso\x90FN";
 const CODEC_EXCEPTION: u8 = 9;
 
 /// Length of the frame that begins here; `None` while it cannot be told, an error when it is no frame.
-pub fn len(bytes: &[u8]) -> Result<Option<usize>, &'static str> {
+pub(super) fn len(bytes: &[u8]) -> Result<Option<usize>, &'static str> {
     let (fixed, lengths) = match bytes {
         [] | [1] => return Ok(None),
         [1, 0, ..] => (RESPONSE, 12),
         [1, 1 | 2, ..] => (REQUEST, 14),
         _ => return Err("not a Bolt v1 frame"),
     };
-    let parts = || Some((len_u16(bytes, lengths)?, len_u16(bytes, lengths + 2)?, len_u32(bytes, lengths + 4)?));
+    let parts =
+        || Some((len_u16(bytes, lengths)?, len_u16(bytes, lengths + 2)?, len_u32(bytes, lengths + 4)?));
     Ok(parts().map(|(class, header, content)| (fixed + class + header).saturating_add(content)))
 }
 
 /// A call of `echo(text)`.
-pub fn request(id: u64, text: &str) -> Vec<u8> {
+pub(super) fn request(id: u64, text: &str) -> Vec<u8> {
     let service = format!("{SERVICE}:1.0");
     let header = map(&[
         ("sofa_head_target_service", &service),
@@ -51,11 +54,16 @@ pub fn request(id: u64, text: &str) -> Vec<u8> {
     let (method, target, argument) = (string(Draft, "echo"), string(Draft, &service), string(Draft, text));
     let content = [REQUEST_OBJECT, &method, &target, b"Mz", ONE_STRING, &argument].concat();
     let timeout_ms = 5_000_u32.to_be_bytes();
-    frame(&[&[1, 1, 0, 1, 1], &(id as u32).to_be_bytes()[..], &[1], &timeout_ms], REQUEST_CLASS, &header, &content)
+    frame(
+        &[&[1, 1, 0, 1, 1], &(id as u32).to_be_bytes()[..], &[1], &timeout_ms],
+        REQUEST_CLASS,
+        &header,
+        &content,
+    )
 }
 
 /// The provider's answer; `None` where none is due.
-pub fn answer(request: &[u8], endpoint: &str) -> Option<Vec<u8>> {
+pub(super) fn answer(request: &[u8], endpoint: &str) -> Option<Vec<u8>> {
     let (id, codec) = (request.get(5..9)?, *request.get(9)?);
     match *request.get(1..4)? {
         [1, 0, 0] => Some(frame(&[&[1, 0, 0, 0, 1], id, &[codec, 0, 0]], b"", b"", b"")),
@@ -72,7 +80,7 @@ pub fn answer(request: &[u8], endpoint: &str) -> Option<Vec<u8>> {
 }
 
 /// What a frame from the sidecar says; `None` when it answers no call.
-pub fn open(response: &[u8]) -> Option<Opened<'_>> {
+pub(super) fn open(response: &[u8]) -> Option<Opened<'_>> {
     if *response.get(1..4)? != [0, 0, 2] {
         return None;
     }
@@ -85,7 +93,11 @@ pub fn open(response: &[u8]) -> Option<Opened<'_>> {
         let (text, _, rest) = split(Draft, response.get(content..)?.strip_prefix(RESPONSE_OBJECT)?)?;
         (rest == b"N").then_some((text, endpoint))
     };
-    let result = if status == 0 { value().ok_or("a body that is no echo".into()) } else { Err(format!("status {status}")) };
+    let result = if status == 0 {
+        value().ok_or("a body that is no echo".into())
+    } else {
+        Err(format!("status {status}"))
+    };
     Some(Opened { id, result })
 }
 

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// The interface that the demo's consumers call.
-pub const SERVICE: &str = "com.example.EchoService";
+pub(super) const SERVICE: &str = "com.example.EchoService";
 const VERSION: &str = "1.0.0";
 const HEAD: usize = 16;
 const HESSIAN2: u8 = 2;
@@ -22,7 +22,7 @@ const VALUE_WITH_ATTACHMENTS: u8 = 0x94;
 const VALUE: u8 = 0x91;
 
 /// Length of the frame that begins here; `None` while it cannot be told, an error when it is no frame.
-pub fn len(bytes: &[u8]) -> Result<Option<usize>, &'static str> {
+pub(super) fn len(bytes: &[u8]) -> Result<Option<usize>, &'static str> {
     if !b"\xda\xbb".starts_with(bytes.get(..2).unwrap_or(bytes)) {
         return Err("not a Dubbo2 frame");
     }
@@ -30,14 +30,15 @@ pub fn len(bytes: &[u8]) -> Result<Option<usize>, &'static str> {
 }
 
 /// A call of `echo(text)`.
-pub fn request(id: u64, text: &str) -> Vec<u8> {
-    let strings = ["2.0.2", SERVICE, VERSION, "echo", "Ljava/lang/String;", text].map(|value| string(Final, value));
+pub(super) fn request(id: u64, text: &str) -> Vec<u8> {
+    let strings =
+        ["2.0.2", SERVICE, VERSION, "echo", "Ljava/lang/String;", text].map(|value| string(Final, value));
     let attachments = map(&[("path", SERVICE), ("timeout", "5000")]);
     frame(TWO_WAY_REQUEST | HESSIAN2, 0, &id.to_be_bytes(), &[strings.concat(), attachments].concat())
 }
 
 /// The provider's answer; `None` where none is due.
-pub fn answer(request: &[u8], endpoint: &str) -> Option<Vec<u8>> {
+pub(super) fn answer(request: &[u8], endpoint: &str) -> Option<Vec<u8>> {
     let (flags, id) = (*request.get(2)?, request.get(4..12)?);
     if flags & TWO_WAY_REQUEST != TWO_WAY_REQUEST {
         return None;
@@ -56,7 +57,7 @@ pub fn answer(request: &[u8], endpoint: &str) -> Option<Vec<u8>> {
 }
 
 /// What a frame from the sidecar says; `None` when it answers no call.
-pub fn open(response: &[u8]) -> Option<Opened<'_>> {
+pub(super) fn open(response: &[u8]) -> Option<Opened<'_>> {
     let (flags, status) = (*response.get(2)?, *response.get(3)?);
     if flags & (0x80 | EVENT) != 0 {
         return None;
@@ -68,7 +69,9 @@ pub fn open(response: &[u8]) -> Option<Opened<'_>> {
         let endpoint = rest.strip_prefix(b"\x08endpoint").and_then(|rest| split(Final, rest))?;
         (endpoint.2 == b"Z").then_some((text, endpoint.0))
     };
-    let why = || split(Final, body).map(|(text, ..)| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
+    let why = || {
+        split(Final, body).map(|(text, ..)| String::from_utf8_lossy(text).into_owned()).unwrap_or_default()
+    };
     let result = match status {
         OK => value().ok_or("a body that is no echo".into()),
         _ => Err(format!("status {status} {}", why())),

@@ -5,7 +5,7 @@
 
 /// Which of the two grammars.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Grammar {
+pub(super) enum Grammar {
     /// Hessian 2.0 as Dubbo writes it.
     Final,
     /// The draft before it, as SOFARPC writes it.
@@ -13,7 +13,7 @@ pub enum Grammar {
 }
 
 /// The string as it stands on the wire. Lengths count UTF-16 units, and a sixteen-bit count is the longest there is.
-pub fn string(grammar: Grammar, text: &str) -> Vec<u8> {
+pub(super) fn string(grammar: Grammar, text: &str) -> Vec<u8> {
     let [high, low] = (text.encode_utf16().count() as u16).to_be_bytes();
     let mut out = match high {
         0 if low < 32 => vec![low],
@@ -25,7 +25,7 @@ pub fn string(grammar: Grammar, text: &str) -> Vec<u8> {
 }
 
 /// Splits one string off: its text, its whole encoding, and what follows.
-pub fn split(grammar: Grammar, bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+pub(super) fn split(grammar: Grammar, bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let (start, units) = match *bytes.first()? {
         n @ 0..0x20 => (1, usize::from(n)),
         n @ 0x30..0x34 if grammar == Grammar::Final => {
@@ -53,7 +53,9 @@ mod tests {
     #[test]
     fn every_form_comes_back_whole_and_never_short() {
         for grammar in [Grammar::Final, Grammar::Draft] {
-            for text in ["", "hello", "é你好", &"x".repeat(31), &"x".repeat(32), &"é".repeat(300), &"x".repeat(2000)] {
+            for text in
+                ["", "hello", "é你好", &"x".repeat(31), &"x".repeat(32), &"é".repeat(300), &"x".repeat(2000)]
+            {
                 let whole = string(grammar, text);
                 let bytes = [&whole[..], b"!"].concat();
                 assert_eq!(split(grammar, &bytes), Some((text.as_bytes(), &whole[..], &b"!"[..])));

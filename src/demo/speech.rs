@@ -7,43 +7,46 @@ use super::{bolt, dubbo};
 
 /// A protocol, from both ends.
 #[derive(Clone, Copy, Debug)]
-pub struct Speech {
+pub(super) struct Speech {
     /// Its name in the conf.
-    pub name: &'static str,
+    pub(super) name: &'static str,
     /// The interface that is called; `None`: calls are not understood on the way, connections are relayed.
-    pub service: Option<&'static str>,
+    pub(super) service: Option<&'static str>,
     /// Length of the frame that begins here, as soon as it can be told.
-    pub len: fn(&[u8]) -> Result<Option<usize>, &'static str>,
+    pub(super) len: fn(&[u8]) -> Result<Option<usize>, &'static str>,
     /// A call of `echo(text)`.
-    pub request: fn(u64, &str) -> Vec<u8>,
+    pub(super) request: fn(u64, &str) -> Vec<u8>,
     /// The provider's answer to a request, which names the endpoint that gave it.
-    pub answer: fn(&[u8], &str) -> Option<Vec<u8>>,
+    pub(super) answer: fn(&[u8], &str) -> Option<Vec<u8>>,
     /// What an answer says; `None` when the frame answers no call.
-    pub open: fn(&[u8]) -> Option<Opened<'_>>,
+    pub(super) open: fn(&[u8]) -> Option<Opened<'_>>,
 }
 
 /// An answer: the call's id; text and endpoint, or why there are none.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Opened<'a> {
+pub(super) struct Opened<'a> {
     /// The call's id on its connection.
-    pub id: u64,
+    pub(super) id: u64,
     /// The text that came back and the endpoint that gave it.
-    pub result: Result<(&'a [u8], &'a [u8]), String>,
+    pub(super) result: Result<(&'a [u8], &'a [u8]), String>,
 }
 
 /// All that the demo speaks.
 #[rustfmt::skip]
-pub const SPEECHES: [Speech; 3] = [
+pub(super) const SPEECHES: [Speech; 3] = [
     Speech { name: "bolt", service: Some(bolt::SERVICE), len: bolt::len, request: bolt::request, answer: bolt::answer, open: bolt::open },
     Speech { name: "dubbo", service: Some(dubbo::SERVICE), len: dubbo::len, request: dubbo::request, answer: dubbo::answer, open: dubbo::open },
     Speech { name: "tcp", service: None, len: line_len, request: line, answer: line_answer, open: line_open },
 ];
 
 /// Longest frame that the demo reads.
-pub const FRAME_MAX: usize = 1 << 20;
+pub(super) const FRAME_MAX: usize = 1 << 20;
 
 /// Takes one whole frame off the front of what was read.
-pub fn cut(speech: &Speech, read: &mut bytes::BytesMut) -> Result<Option<bytes::BytesMut>, &'static str> {
+pub(super) fn cut(
+    speech: &Speech,
+    read: &mut bytes::BytesMut,
+) -> Result<Option<bytes::BytesMut>, &'static str> {
     match (speech.len)(read)? {
         Some(len) if len > FRAME_MAX => Err("a frame that is too long"),
         Some(len) if len <= read.len() => Ok(Some(read.split_to(len))),
@@ -53,17 +56,17 @@ pub fn cut(speech: &Speech, read: &mut bytes::BytesMut) -> Result<Option<bytes::
 }
 
 /// The fixed-size bytes that stand at a place.
-pub fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+pub(super) fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
 }
 
 /// A length of two bytes.
-pub fn len_u16(bytes: &[u8], at: usize) -> Option<usize> {
+pub(super) fn len_u16(bytes: &[u8], at: usize) -> Option<usize> {
     array(bytes, at).map(|bytes| u16::from_be_bytes(bytes).into())
 }
 
 /// A length of four bytes.
-pub fn len_u32(bytes: &[u8], at: usize) -> Option<usize> {
+pub(super) fn len_u32(bytes: &[u8], at: usize) -> Option<usize> {
     array(bytes, at).map(|bytes| u32::from_be_bytes(bytes) as usize)
 }
 
@@ -134,9 +137,16 @@ mod tests {
         let [bolt, dubbo, tcp] = SPEECHES;
         let answer = (bolt.answer)(&unhex(BOLT), "e").unwrap();
         let captured = unhex(BOLT_ANSWER);
-        assert_eq!(answer[20 + 46 + 17..], captured[20 + 46..], "after class and header, as the Java provider wrote");
+        assert_eq!(
+            answer[20 + 46 + 17..],
+            captured[20 + 46..],
+            "after class and header, as the Java provider wrote"
+        );
         let ping = unhex("0101 0000 01 00000007 01 ffffffff 0000 0000 00000000");
-        assert_eq!((bolt.answer)(&ping, "e"), Some(unhex("0100 0000 01 00000007 01 0000 0000 0000 00000000")));
+        assert_eq!(
+            (bolt.answer)(&ping, "e"),
+            Some(unhex("0100 0000 01 00000007 01 0000 0000 0000 00000000"))
+        );
         let ping = unhex("dabb e2 00 0000000000000001 00000001 4e");
         assert_eq!((dubbo.answer)(&ping, "e"), Some(unhex("dabb 22 14 0000000000000001 00000001 4e")));
         let refused = unhex("dabb0264000000000000000300000005 0462757379");

@@ -7,9 +7,11 @@
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part of the harness")]
 
 mod child;
+pub(crate) mod echo;
 mod http;
 pub(crate) mod peers;
 mod process;
+pub(crate) mod raw;
 mod sidecar;
 
 pub(crate) use child::Child;

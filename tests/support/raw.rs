@@ -160,7 +160,15 @@ impl Wire {
         out
     }
 
-    fn bolt_answer(self, command: u8, id: u64, codec: u8, status: u16, map: &[u8], content: &[u8]) -> Vec<u8> {
+    fn bolt_answer(
+        self,
+        command: u8,
+        id: u64,
+        codec: u8,
+        status: u16,
+        map: &[u8],
+        content: &[u8],
+    ) -> Vec<u8> {
         let mut out = self.bolt_open(0, command, id, codec, u8::from(self == Self::Crc));
         out.extend(status.to_be_bytes());
         finish(&mut out, b"", map, content);
@@ -315,7 +323,8 @@ impl Call {
             let arguments = [string("Ljava/lang/String;"), string(&self.payload)].concat();
             return self.dubbo_bytes(&arguments, &map(&self.attachments()));
         }
-        let service = self.version.as_ref().map_or_else(|| self.service.clone(), |v| format!("{}:{v}", self.service));
+        let service =
+            self.version.as_ref().map_or_else(|| self.service.clone(), |v| format!("{}:{v}", self.service));
         let mut header = vec![
             ("service".to_owned(), service.clone()),
             ("sofa_head_target_service".to_owned(), service),
@@ -329,7 +338,16 @@ impl Call {
     pub(crate) fn bolt_bytes(&self, map: &[u8]) -> Vec<u8> {
         let timeout = self.timeout.map_or(-1, |ms| ms as i32);
         let kind = if self.one_way { 2 } else { 1 };
-        self.wire.bolt_request(kind, 1, self.id, self.codec, timeout, SOFA_REQUEST, map, self.payload.as_bytes())
+        self.wire.bolt_request(
+            kind,
+            1,
+            self.id,
+            self.codec,
+            timeout,
+            SOFA_REQUEST,
+            map,
+            self.payload.as_bytes(),
+        )
     }
 
     /// The Dubbo frame with this descriptor and these arguments, and these attachments, in place of its own.
@@ -385,7 +403,8 @@ impl Frame {
         };
         bytes.resize(fixed, 0);
         from.read_exact(&mut bytes[3..])?;
-        let number = |at: usize, len: usize| bytes[at..at + len].iter().fold(0, |n, b| n << 8 | usize::from(*b));
+        let number =
+            |at: usize, len: usize| bytes[at..at + len].iter().fold(0, |n, b| n << 8 | usize::from(*b));
         let mut rest = number(fixed - 4, 4);
         if wire != Wire::Dubbo {
             rest += number(fixed - 8, 2) + number(fixed - 6, 2);
@@ -516,7 +535,8 @@ fn take_string(rest: &mut &[u8]) -> Vec<u8> {
             0x4e => return text,
             0..=31 => lead.into(),
             0x30..=0x33 => {
-                usize::from(lead - 0x30) << 8 | usize::from(*rest.split_off_first().expect("its length goes on"))
+                usize::from(lead - 0x30) << 8
+                    | usize::from(*rest.split_off_first().expect("its length goes on"))
             }
             0x52 | 0x53 => {
                 let len = rest.split_off(..2).expect("its length goes on");
@@ -615,4 +635,9 @@ pub(crate) fn timed<T>(what: impl FnOnce() -> T) -> (T, Duration) {
     let start = Instant::now();
     let value = what();
     (value, start.elapsed())
+}
+
+/// The text of a Hessian string of ASCII that `bytes` begins with.
+pub(crate) fn hessian_text(mut bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&take_string(&mut bytes)).into_owned()
 }

@@ -45,7 +45,7 @@ impl<C: FrameCodec> Frames<C> {
 
     /// Takes a connection out of the engine and its pool.
     pub(super) fn forget_up(&mut self, context: &mut Context<'_>, key: Key) -> Option<Up> {
-        self.retire(key);
+        self.unpool(key);
         let mut up = self.ups.remove(key)?;
         context.local.disconnected(up.endpoint);
         self.effects.extend(up.waiting.drain(..).map(Effect::Resume));

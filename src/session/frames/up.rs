@@ -178,10 +178,17 @@ impl<C: FrameCodec> Frames<C> {
 
     /// Takes a connection out of service: its calls are finished, new ones go elsewhere.
     pub(super) fn retire(&mut self, key: Key) {
-        let Some(up) = self.ups.get_mut(key) else { return };
-        up.retired = true;
-        let (endpoint, lane) = (up.endpoint, usize::from(up.lane));
-        if let Some(pool) = self.pools.get_mut(endpoint.0 as usize).and_then(|lanes| lanes.get_mut(lane)) {
+        if let Some(up) = self.ups.get_mut(key) {
+            up.retired = true;
+        }
+        self.unpool(key);
+    }
+
+    /// Lets no new call find a connection.
+    pub(super) fn unpool(&mut self, key: Key) {
+        let Some(up) = self.ups.get(key) else { return };
+        let (endpoint, lane) = (up.endpoint.0 as usize, usize::from(up.lane));
+        if let Some(pool) = self.pools.get_mut(endpoint).and_then(|lanes| lanes.get_mut(lane)) {
             pool.retain(|other| *other != key);
         }
     }

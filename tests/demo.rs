@@ -1,0 +1,171 @@
+//! `outrigger demo` as a newcomer meets it: the JSON of a timed run, the plain view, calls by hand, wrong usage.
+//!
+//! Black-box: the binary, its output, its exit status and its ports. Must never pass because the demo counted nothing:
+//! counts are compared with what the demo promises, and one test makes calls fail on purpose.
+
+mod support;
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
+
+use serde_json::Value;
+use support::{Child, TempDir, http_get, within};
+
+const PROTOCOLS: [&str; 3] = ["bolt", "dubbo", "tcp"];
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn demo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_outrigger"));
+    command.arg("demo").args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn output(arguments: &[&str]) -> Output {
+    demo(arguments).output().expect("the demo starts")
+}
+
+fn start(arguments: &[&str], temporary: &Path) -> Child {
+    Child::spawn(demo(arguments).env("TMPDIR", temporary).stdout(Stdio::piped()).stderr(Stdio::piped()))
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("output is UTF-8")
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().expect("an object").keys().map(String::as_str).collect()
+}
+
+#[test]
+fn a_timed_run_prints_one_json_object_and_nothing_else() {
+    let output = output(&["--for", "2s", "--json"]);
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+    let value: Value =
+        serde_json::from_str(text(&output.stdout)).expect("one JSON value is all of the output");
+    assert_eq!(keys(&value), ["failures", "protocols"]);
+    assert_eq!(value["failures"], 0);
+    assert_eq!(keys(&value["protocols"]), PROTOCOLS);
+    for name in PROTOCOLS {
+        let protocol = &value["protocols"][name];
+        assert_eq!(keys(protocol), ["calls", "failures", "p50_us", "p99_us"]);
+        let number = |key: &str| protocol[key].as_u64().expect("a whole number");
+        assert_eq!(number("failures"), 0, "{name}");
+        // 400 calls a second are meant; a busy machine may manage fewer, but never many more.
+        assert!((50..=1_000).contains(&number("calls")), "{name}: {protocol}");
+        assert!(0 < number("p50_us") && number("p50_us") <= number("p99_us"), "{name}: {protocol}");
+    }
+}
+
+#[test]
+fn without_a_terminal_the_view_is_plain_lines_and_ends() {
+    let output = output(&["--for", "2500ms"]);
+    let shown = text(&output.stdout);
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""), "{shown}");
+    assert!(!shown.contains('\x1b'), "{shown}");
+    let seconds: Vec<&str> = shown.lines().filter(|line| line.contains(" s | bolt ")).collect();
+    assert_eq!(seconds.len(), 2, "{shown}");
+    assert!(seconds.iter().all(|line| PROTOCOLS.iter().all(|name| line.contains(name))), "{shown}");
+    let endpoints = shown.lines().filter(|line| line.starts_with("  127.0.0.1:") && !line.contains(" - "));
+    assert_eq!(
+        endpoints.count(),
+        2 * PROTOCOLS.len(),
+        "both endpoints of each protocol were called:\n{shown}"
+    );
+    assert!(shown.ends_with("Every answer was the right one.\n"), "{shown}");
+}
+
+#[test]
+fn a_call_by_hand_works_as_printed_and_term_ends_all() {
+    let temporary = TempDir::new();
+    let mut demo = start(&[], temporary.path());
+    let stdout = demo.inner().stdout.take().expect("piped");
+    let mut lines = BufReader::new(stdout).lines().map(|line| line.expect("output is UTF-8"));
+    let mut line =
+        |part: &str| lines.find(|line| line.contains(part)).unwrap_or_else(|| panic!("no {part:?}"));
+
+    let printf = line("printf ");
+    let (printf, rest) = printf.split_once(" | nc -w 1 ").expect("a pipe into nc");
+    let frame = Command::new("sh").args(["-c", printf.trim()]).output().expect("sh starts").stdout;
+    let answer = by_hand(rest, &frame);
+    assert!(answer.windows(6).any(|window| window == b"\x05hello"), "{:?}", String::from_utf8_lossy(&answer));
+
+    let echo = line("echo hello | nc");
+    let answer = by_hand(echo.split_once(" -w 1 ").expect("a port").1, b"hello\n");
+    assert!(text(&answer).starts_with("hello <- 127.0.0.1:"), "{answer:?}");
+
+    let curl = line("curl http://");
+    let address = curl.trim().trim_start_matches("curl http://").trim_end_matches("/stats");
+    let (status, stats) = http_get(address.parse().expect("an address"), "/stats").expect("an answer");
+    assert!(status == 200 && stats.contains("\"bolt\""), "{stats}");
+
+    assert!(conf(temporary.path()).exists());
+    demo.signal("TERM");
+    assert_eq!(demo.wait(PATIENCE).and_then(|status| status.code()), Some(0));
+    assert_eq!(std::fs::read_dir(temporary.path()).expect("it is there").count(), 0, "the conf file is gone");
+}
+
+/// What comes back for these bytes; `place` begins with host and port as nc takes them.
+fn by_hand(place: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut words = place.split_whitespace();
+    let address: SocketAddr = format!("{}:{}", words.next().expect("a host"), words.next().expect("a port"))
+        .parse()
+        .expect("an address");
+    let mut stream = TcpStream::connect(address).expect("the port listens");
+    stream.write_all(bytes).expect("it reads");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let mut answer = vec![0; 4096];
+    let read = stream.read(&mut answer).expect("an answer");
+    answer.truncate(read);
+    answer
+}
+
+fn conf(directory: &Path) -> PathBuf {
+    let mut found = None;
+    let there = within(PATIENCE, || {
+        found = std::fs::read_dir(directory).expect("it is there").flatten().map(|entry| entry.path()).next();
+        found.is_some()
+    });
+    assert!(there, "no conf file in {}", directory.display());
+    found.expect("it was found")
+}
+
+#[test]
+fn refused_calls_are_failures_and_so_is_the_run() {
+    let temporary = TempDir::new();
+    let mut demo = start(&["--json"], temporary.path());
+    let conf = conf(temporary.path());
+    // Its callers are at work by then, so that the first look at the file has happened.
+    std::thread::sleep(Duration::from_secs(1));
+    let written = std::fs::read_to_string(&conf).expect("it can be read");
+    let limited = written.replacen("timeout: 5s", "timeout: 5s\n        limit: { rate: 1/s }", 1);
+    assert_ne!(written, limited);
+    let edited = temporary.path().join("edited");
+    std::fs::write(&edited, limited)
+        .and_then(|()| std::fs::rename(&edited, &conf))
+        .expect("it can be replaced");
+    std::thread::sleep(Duration::from_secs(3));
+    demo.signal("INT");
+    assert_eq!(demo.wait(PATIENCE).and_then(|status| status.code()), Some(1));
+    let (mut out, mut err) = (String::new(), String::new());
+    demo.inner().stdout.take().expect("piped").read_to_string(&mut out).expect("UTF-8");
+    demo.inner().stderr.take().expect("piped").read_to_string(&mut err).expect("UTF-8");
+    let value: Value = serde_json::from_str(&out).expect("one JSON value is all of the output");
+    let failures = |name: &str| value["protocols"][name]["failures"].as_u64().expect("a number");
+    assert!(failures("bolt") > 100, "{value}");
+    assert_eq!((failures("dubbo"), failures("tcp")), (0, 0), "{value}");
+    assert_eq!(value["failures"], failures("bolt"));
+    assert!(err.contains("bolt: status 4"), "the reason is told: {err}");
+}
+
+#[test]
+fn a_duration_without_unit_is_refused_with_advice() {
+    let output = output(&["--for", "1"]);
+    let complaint = text(&output.stderr);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""));
+    assert!(complaint.contains("without a unit") && complaint.contains("write 1ms or 1s"), "{complaint}");
+}
