@@ -70,7 +70,7 @@ async fn show(options: &Options, live: bool) -> Result<u64, String> {
     let mut callers = Vec::new();
     for (at, speech) in SPEECHES.iter().enumerate() {
         let places = sidecar.places;
-        let address = if speech.service.is_some() { places.calls } else { places.plain };
+        let address = if speech.service.is_some() { places.calls } else { places.relay };
         callers.extend(traffic::call(at, address, &board, &stopped));
     }
     let mut view = (!options.json).then(|| View::open(live, &sidecar)).transpose().map_err(cannot)?;

@@ -41,7 +41,7 @@ pub(super) struct Places {
     /// The listener that tells protocols by their first bytes.
     pub(super) calls: SocketAddr,
     /// The listener that relays connections.
-    pub(super) plain: SocketAddr,
+    pub(super) relay: SocketAddr,
 }
 
 impl Sidecar {
@@ -50,8 +50,8 @@ impl Sidecar {
         let fail = |error: io::Error| format!("error: the demo cannot start: {error}");
         // A port that is bound but does not listen is given to nobody else, yet may be bound by who reuses addresses.
         let reserved = [reserve().map_err(fail)?, reserve().map_err(fail)?, reserve().map_err(fail)?];
-        let [(_, admin), (_, calls), (_, plain)] = reserved;
-        let places = Places { admin, calls, plain };
+        let [(_, admin), (_, calls), (_, relay)] = reserved;
+        let places = Places { admin, calls, relay };
         let conf = write(&conf_text(places, endpoints)).map_err(fail)?;
         let (asks, inbox) = mpsc::unbounded_channel();
         let (end, ended) = oneshot::channel();
@@ -131,7 +131,7 @@ fn write(text: &str) -> io::Result<PathBuf> {
 }
 
 fn conf_text(places: Places, endpoints: &[Vec<SocketAddr>]) -> String {
-    let Places { admin, calls, plain } = places;
+    let Places { admin, calls, relay } = places;
     let mut routes = String::new();
     let mut clusters = String::new();
     for (speech, endpoints) in SPEECHES.iter().zip(endpoints) {
@@ -157,8 +157,8 @@ listeners:
     bind: {calls}
     protocol: auto # told by the first bytes
     routes:
-{routes}  plain:
-    bind: {plain}
+{routes}  relay:
+    bind: {relay}
     protocol: tcp
     routes:
       - to: tcp

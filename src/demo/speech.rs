@@ -50,7 +50,6 @@ pub(super) fn cut(
     match (speech.len)(read)? {
         Some(len) if len > FRAME_MAX => Err("a frame that is too long"),
         Some(len) if len <= read.len() => Ok(Some(read.split_to(len))),
-        None if read.len() > FRAME_MAX => Err("a frame without end"),
         _ => Ok(None),
     }
 }
@@ -74,7 +73,10 @@ pub(super) fn len_u32(bytes: &[u8], at: usize) -> Option<usize> {
 const FROM: &str = " <- ";
 
 fn line_len(bytes: &[u8]) -> Result<Option<usize>, &'static str> {
-    Ok(bytes.iter().position(|byte| *byte == b'\n').map(|at| at + 1))
+    match bytes.iter().position(|byte| *byte == b'\n') {
+        None if bytes.len() > FRAME_MAX => Err("a line without end"),
+        end => Ok(end.map(|at| at + 1)),
+    }
 }
 
 fn line(id: u64, text: &str) -> Vec<u8> {

@@ -61,7 +61,7 @@ impl View {
 
     fn introduction(&self, sidecar: &Sidecar) -> String {
         let (places, conf) = (sidecar.places, sidecar.conf.display());
-        let (calls, plain, admin) = (places.calls, places.plain, places.admin);
+        let (calls, relay, admin) = (places.calls, places.relay, places.admin);
         let readable = "LC_ALL=C tr -c ' -~' .; echo";
         let by_name: Vec<_> =
             SPEECHES.iter().filter_map(|speech| Some((speech.name, speech.service?))).collect();
@@ -77,7 +77,7 @@ It runs with {conf}: edit it, and it is taken up within a second.
 {services}    (Java Dubbo never dials 127.x: give it a host name of this machine that means 127.0.0.1)
 {hand}:
     printf '{dubbo}' | nc -w 1 {nc_calls} | {readable}
-    echo hello | nc -w 1 {nc_plain}
+    echo hello | nc -w 1 {nc_relay}
     curl http://{admin}/stats
 
 ",
@@ -86,7 +86,7 @@ It runs with {conf}: edit it, and it is taken up within a second.
             hand = self.paint(BOLD, "Or try one call by hand"),
             dubbo = shell(&dubbo::request(1, "hello")),
             nc_calls = calls.to_string().replace(':', " "),
-            nc_plain = plain.to_string().replace(':', " "),
+            nc_relay = relay.to_string().replace(':', " "),
         )
     }
 

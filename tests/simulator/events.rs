@@ -105,6 +105,7 @@ impl<D: Dialect> Life<D> {
             number: self.numbers,
             key,
             listener,
+            leaving: None,
             pipe: Pipe::new(room, self.now),
             reading: true,
             spoiled: false,
@@ -394,11 +395,14 @@ impl<D: Dialect> Life<D> {
         trace!(self, "snapshot {}: {:?}", self.snapshot.revision, self.shape.listener_names());
         self.local.reconcile(&self.snapshot);
         let names = self.shape.listener_names();
-        self.swapping = self.callers.iter().any(|caller| !names.contains(&caller.listener));
+        for caller in &mut self.callers {
+            if !names.contains(&caller.listener) {
+                caller.leaving.get_or_insert(self.now);
+            }
+        }
         self.handle(|engine, context| {
             engine.reconcile(context, |id| renames.get(id.0 as usize).copied().flatten());
         });
-        self.swapping = false;
     }
 
     fn drain(&mut self) {
@@ -416,10 +420,27 @@ impl<D: Dialect> Life<D> {
 
     fn ends_at_once(&mut self) {
         trace!(self, "shut in the middle");
+        let owed: Vec<usize> = (0..self.calls.len()).filter(|call| self.is_owed(*call)).collect();
+        self.shut_down();
+        let lost = owed.into_iter().find(|call| !self.calls[*call].answered);
+        assert_eq!(lost, None, "a call was with an endpoint, and its caller was not told");
+    }
+
+    /// Whether a call is with an endpoint and its caller still there.
+    fn is_owed(&self, call: usize) -> bool {
+        let call = &self.calls[call];
+        let there = |caller: &Caller| caller.number == call.caller && !caller.spoiled;
+        !call.one_way && !call.answered && call.taken_by.is_some() && self.callers.iter().any(there)
+    }
+
+    /// The end of the process: what is written is still taken by the sockets, then all are closed.
+    fn shut_down(&mut self) {
         self.shut = true;
         self.handle(Frames::shut);
         self.flush_all();
-        self.advance(ms(20));
+        let downs: Vec<Key> = self.callers.iter().map(|caller| caller.key).collect();
+        downs.into_iter().for_each(|key| self.widen(Leg::Down(key), WIDE));
+        self.flush_all();
         assert_eq!((self.callers.len(), self.ups.len()), (0, 0), "connections after the end");
         assert_eq!(self.local.unsettled(), 0, "calls after the end");
     }
@@ -511,9 +532,6 @@ impl<D: Dialect> Life<D> {
             let stay = self.callers.iter().filter(|caller| !caller.spoiled && !self.pressing).count();
             assert_eq!(stay, 0, "callers stay although all is drained");
         }
-        self.shut = true;
-        self.handle(Frames::shut);
-        self.flush_all();
-        assert_eq!((self.callers.len(), self.ups.len()), (0, 0), "connections after the end");
+        self.shut_down();
     }
 }

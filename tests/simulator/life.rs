@@ -38,9 +38,7 @@ pub(crate) struct Life<D: Dialect> {
     pub(crate) draining: bool,
     pub(crate) pressing: bool,
     pub(crate) shut: bool,
-    /// Listeners are being exchanged: callers of those that are gone are closed.
-    pub(crate) swapping: bool,
-    /// Closed callers that had nothing wrong, for statistics of what lives try.
+    /// Events that the engine handled.
     pub(crate) events: u64,
 }
 
@@ -82,7 +80,6 @@ impl<D: Dialect> Life<D> {
             draining: false,
             pressing: false,
             shut: false,
-            swapping: false,
             events: 0,
         }
     }
@@ -164,10 +161,11 @@ impl<D: Dialect> Life<D> {
         let waits = self.calls_waiting(&caller);
         let idle = (counters.idle_callers > idle && (silent && !waits || half)) || (self.draining && half);
         let quiet = self.draining && (!waits || self.pressing);
+        // Its listener is gone: it may finish its calls, but not for ever.
+        let left = caller.leaving.is_some_and(|since| !waits || now.since(since) >= frame_timeout);
         let slow = counters.slow_callers > slow && behind && !self.shape.calm;
-        let gone = self.swapping || self.shut;
         assert!(
-            caller.spoiled || slow || idle || quiet || gone,
+            caller.spoiled || slow || idle || quiet || left || self.shut,
             "caller {} was closed without reason (waits {waits}, behind {behind})",
             caller.number
         );
