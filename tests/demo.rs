@@ -100,8 +100,8 @@ fn a_call_by_hand_works_as_printed_and_term_ends_all() {
 
     let curl = line("curl http://");
     let address = curl.trim().trim_start_matches("curl http://").trim_end_matches("/stats");
-    let (status, stats) = http_get(address.parse().expect("an address"), "/stats").expect("an answer");
-    assert!(status == 200 && stats.contains("\"bolt\""), "{stats}");
+    let (status, body) = http_get(address.parse().expect("an address"), "/stats").expect("an answer");
+    assert!(status == 200 && body.contains("\"bolt\""), "{body}");
 
     assert!(conf(temporary.path()).exists());
     demo.signal("TERM");

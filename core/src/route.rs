@@ -42,6 +42,9 @@ impl Match {
 
     /// The first part that `head` fails on, by name, or `None` when it passes.
     pub fn fails_on(&self, head: Head<'_>) -> Option<&str> {
+        if head.index.opaque && self.wants() != Wants::NONE {
+            return Some("content");
+        }
         if let Some(service) = &self.service
             && !service.matches(head.slot(Slot::Service))
             && !(head.index.slot(Slot::ServiceKey).is_some() && service.matches(head.slot(Slot::ServiceKey)))
@@ -339,6 +342,17 @@ mod tests {
             found(&table, &Call::new("s", "m").header("zone", "a").header("gray", "")).unwrap(),
             "gray"
         );
+    }
+
+    #[test]
+    fn what_cannot_be_read_matches_only_what_asks_for_nothing() {
+        let absent =
+            Match { headers: vec![((*b"zone").into(), Pattern::Present(false))], ..Match::default() };
+        let table = RouteTable::new(vec![route("absent", absent), route("rest", Match::default())]);
+        let mut call = Call::new("s", "m");
+        assert_eq!(found(&table, &call).unwrap(), "absent");
+        call.index.opaque = true;
+        assert_eq!(found(&table, &call).unwrap(), "rest");
     }
 
     #[test]

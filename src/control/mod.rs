@@ -60,6 +60,8 @@ type Stamp = (u64, u64, i64, i64);
 
 /// How often the conf file is looked at.
 const FILE_EVERY: Duration = Duration::from_secs(1);
+/// How long workers may take to end; the process does not wait longer.
+const STOPPING: Duration = Duration::from_millis(500);
 /// Registry news within this time become one snapshot.
 const COALESCE: Duration = Duration::from_millis(50);
 
@@ -141,7 +143,7 @@ pub async fn run_in(host: Host, file: PathBuf, plan: Plan, clock: Clock) -> Resu
             signal = signals.next() => match signal {
                 Signal::Reload => drop(control.reload("HUP")),
                 Signal::Drain => break,
-                Signal::Stop => return control.stop(),
+                Signal::Stop => return control.stop().await,
                 Signal::Other(what) => tracing::warn!("{what} is not supported by this build; nothing was done"),
                 Signal::Logs => tracing::info!("logs go to standard error; there is nothing to reopen"),
             },
@@ -324,7 +326,7 @@ impl Control {
                 }
             }
         }
-        self.stop()
+        self.stop().await
     }
 
     fn tell(&self, command: impl Fn() -> Command) {
@@ -333,14 +335,21 @@ impl Control {
         }
     }
 
-    /// Ends now.
-    fn stop(mut self) -> Result<(), String> {
+    /// Ends now: what is in flight is answered as lost, as far as workers get to it.
+    async fn stop(mut self) -> Result<(), String> {
         self.listening.close();
-        self.tell(|| Command::Stop);
-        // A reader of counts may still hold the workers for a moment; the process ends anyway.
-        if let Some(workers) = Arc::get_mut(&mut self.workers) {
-            workers.iter_mut().for_each(Handle::join);
+        let mut ends = Vec::new();
+        for worker in self.workers.iter() {
+            let (done, end) = oneshot::channel();
+            let _ = worker.commands.send(Command::Stop(done));
+            ends.push(end);
         }
+        let all = async {
+            for end in ends {
+                let _ = end.await;
+            }
+        };
+        let _ = tokio::time::timeout(STOPPING, all).await;
         Ok(())
     }
 }

@@ -50,17 +50,17 @@ pub fn run(options: &Options) -> Result<u64, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())
-        .map_err(cannot)?;
+        .map_err(|error| cannot(&error))?;
     runtime.block_on(show(options, live))
 }
 
 async fn show(options: &Options, live: bool) -> Result<u64, String> {
-    let mut signals = Signals::new().map_err(cannot)?;
+    let mut signals = Signals::new().map_err(|error| cannot(&error))?;
     let mut endpoints = Vec::new();
     for speech in SPEECHES {
         let mut addresses = Vec::new();
         for _ in 0..ENDPOINTS {
-            addresses.push(traffic::serve(speech).await.map_err(cannot)?);
+            addresses.push(traffic::serve(speech).await.map_err(|error| cannot(&error))?);
         }
         endpoints.push(addresses);
     }
@@ -73,7 +73,8 @@ async fn show(options: &Options, live: bool) -> Result<u64, String> {
         let address = if speech.service.is_some() { places.calls } else { places.relay };
         callers.extend(traffic::call(at, address, &board, &stopped));
     }
-    let mut view = (!options.json).then(|| View::open(live, &sidecar)).transpose().map_err(cannot)?;
+    let mut view =
+        (!options.json).then(|| View::open(live, &sidecar)).transpose().map_err(|error| cannot(&error))?;
     let mut looks = tokio::time::interval(Duration::from_secs(1));
     looks.tick().await;
     // Far enough to be never.
@@ -107,13 +108,14 @@ async fn show(options: &Options, live: bool) -> Result<u64, String> {
     };
     let board = board.borrow();
     let told = match view {
-        Some(view) => view.close(&board),
+        // Whoever looked may have left; that is no failure.
+        Some(view) => view.close(&board).or(Ok(())),
         None => view::print(&format!("{}\n", summary(&board))),
     };
     if let Some(why) = board.why.as_ref().filter(|_| options.json) {
         tracing::warn!("calls failed; the last one: {why}");
     }
-    ended.and(told.map_err(cannot).or(Ok(()))).map(|()| board.failures())
+    ended.and(told.map_err(|error| cannot(&error))).map(|()| board.failures())
 }
 
 fn summary(board: &Board) -> serde_json::Value {
@@ -128,7 +130,7 @@ fn summary(board: &Board) -> serde_json::Value {
     json!({ "failures": board.failures(), "protocols": rows.collect::<Map<_, _>>() })
 }
 
-fn cannot(error: io::Error) -> String {
+fn cannot(error: &io::Error) -> String {
     format!("error: the demo cannot run: {error}")
 }
 

@@ -63,10 +63,10 @@ impl View {
         let (places, conf) = (sidecar.places, sidecar.conf.display());
         let (calls, relay, admin) = (places.calls, places.relay, places.admin);
         let readable = "LC_ALL=C tr -c ' -~' .; echo";
-        let by_name: Vec<_> =
-            SPEECHES.iter().filter_map(|speech| Some((speech.name, speech.service?))).collect();
-        let services: String =
-            by_name.iter().map(|(name, service)| format!("    {name:<8}{service}\n")).collect();
+        let mut services = String::new();
+        for (name, service) in SPEECHES.iter().filter_map(|speech| Some((speech.name, speech.service?))) {
+            let _ = writeln!(services, "    {name:<8}{service}");
+        }
         format!(
             "{title}
 

@@ -127,7 +127,10 @@ async fn detect(
             }
         }
     };
-    let outcome = tokio::time::timeout(speaks.detect_timeout, reading).await.unwrap_or(TIMEOUT);
+    let outcome = tokio::select! {
+        outcome = tokio::time::timeout(speaks.detect_timeout, reading) => outcome.unwrap_or(TIMEOUT),
+        () = shared.leave.notified() => CLOSED,
+    };
     if let Some(protocol) = protocols.iter().find(|protocol| protocol.name() == outcome) {
         shared.sniffed.borrow_mut().count(outcome);
         Rc::clone(protocol).serve(stream, first, origin);

@@ -265,17 +265,13 @@ impl<C: FrameCodec> Driver<C> {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0)) => {
                     drop(scratch);
-                    self.lost(leg, "closed by peer");
-                    return Poll::Ready(());
+                    self.ended(leg, socket);
                 }
-                Poll::Ready(Ok(_)) => {
-                    let reads = self.handle(|engine, context| match leg {
-                        Leg::Down(key) => engine.down_bytes(context, key, &mut scratch),
-                        Leg::Up(key) => engine.up_bytes(context, key, &mut scratch),
-                    });
-                    // An effect may have set it already; what the engine says last is true.
-                    socket.reading.set(reads || matches!(leg, Leg::Up(_)));
-                }
+                // What the engine says of reading is noted before its effects are obeyed: they may say more.
+                Poll::Ready(Ok(_)) => self.handle(|engine, context| match leg {
+                    Leg::Down(key) => socket.reading.set(engine.down_bytes(context, key, &mut scratch)),
+                    Leg::Up(key) => drop(engine.up_bytes(context, key, &mut scratch)),
+                }),
                 Poll::Ready(Err(error)) => {
                     drop(scratch);
                     self.lost(leg, &error.to_string());
@@ -285,6 +281,19 @@ impl<C: FrameCodec> Driver<C> {
         }
         waking.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// The peer sends no more. A caller may still wait for answers; an endpoint is gone.
+    fn ended(self: &Rc<Self>, leg: Leg, socket: &Socket) {
+        let waits = match leg {
+            Leg::Down(key) => self.handle(|engine, _| engine.down_ended(key)),
+            Leg::Up(_) => false,
+        };
+        if waits {
+            socket.reading.set(false);
+        } else {
+            self.lost(leg, "closed by peer");
+        }
     }
 
     /// Sleeps until the next deadline or the next look around, whichever is earlier.
@@ -372,10 +381,11 @@ impl<C: FrameCodec> Protocol for Driver<C> {
         let leg = Leg::Down(key);
         self.register(leg, write);
         if !first.is_empty() {
-            let reads = self.handle(|engine, context| engine.down_bytes(context, key, &mut first));
-            if let Some(socket) = self.socket(leg) {
-                socket.reading.set(reads);
-            }
+            let socket = self.socket(leg);
+            self.handle(|engine, context| {
+                let reads = engine.down_bytes(context, key, &mut first);
+                socket.inspect(|socket| socket.reading.set(reads));
+            });
         }
         tokio::task::spawn_local(async move {
             self.live(leg, read).await;

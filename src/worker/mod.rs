@@ -16,7 +16,7 @@ use std::{
 
 use bytes::BytesMut;
 use outrigger_core::{ListenerId, Local, Snapshot, Tally, Tick};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{
     plugins,
@@ -87,8 +87,8 @@ pub enum Command {
     Press,
     /// Say what you know.
     Report(oneshot::Sender<Report>),
-    /// End now.
-    Stop,
+    /// End now; answered when everything is said and closed.
+    Stop(oneshot::Sender<()>),
 }
 
 /// A place among the connections of a worker; given back when dropped.
@@ -182,6 +182,8 @@ pub struct Shared {
     pub sniffed: RefCell<Sniffed>,
     /// No new connections are taken.
     pub draining: Cell<bool>,
+    /// Tells connections that nobody serves yet to leave.
+    pub leave: Notify,
 }
 
 /// Bytes read from a socket at once.
@@ -199,6 +201,7 @@ impl Shared {
             scratch: RefCell::new(BytesMut::with_capacity(SCRATCH)),
             sniffed: RefCell::default(),
             draining: Cell::new(false),
+            leave: Notify::new(),
         })
     }
 
@@ -239,7 +242,6 @@ pub struct Handle {
     pub commands: mpsc::UnboundedSender<Command>,
     /// Connections it has.
     pub load: Arc<AtomicUsize>,
-    thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Handle {
@@ -247,7 +249,7 @@ impl Handle {
     pub fn start(index: usize, clock: Clock, snapshot: Arc<Snapshot>, bounds: Bounds) -> io::Result<Self> {
         let (commands, inbox) = mpsc::unbounded_channel();
         let (started, start) = std::sync::mpsc::sync_channel(1);
-        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             // A local runtime is made in the thread that runs it; how that went is told to who asked for it.
             let built = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -262,14 +264,7 @@ impl Handle {
             }
         })?;
         start.recv().unwrap_or_else(|_| Err(io::Error::other("the worker ended at once")))?;
-        Ok(Self { commands, load: Arc::default(), thread: Some(thread) })
-    }
-
-    /// Waits for the worker's end.
-    pub fn join(&mut self) {
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        Ok(Self { commands, load: Arc::default() })
     }
 }
 
@@ -285,6 +280,8 @@ async fn live(
     let protocols = Rc::new(plugins::protocols(&shared, bounds));
     while let Some(command) = inbox.recv().await {
         match command {
+            // Accepted a moment before draining began: it has sent nothing that we took.
+            Command::Connection { .. } if shared.draining.get() => {}
             Command::Connection { stream, listener, speaks, place } => {
                 let accepted = accept::Accepted { stream, listener, speaks, place };
                 accept::serve(&shared, &protocols, accepted);
@@ -300,6 +297,7 @@ async fn live(
             }
             Command::Drain => {
                 shared.draining.set(true);
+                shared.leave.notify_waiters();
                 protocols.iter().for_each(|protocol| Rc::clone(protocol).drain());
             }
             Command::Press => protocols.iter().for_each(|protocol| Rc::clone(protocol).press()),
@@ -308,10 +306,11 @@ async fn live(
                 report.protocols = protocols.iter().map(|protocol| protocol.report()).collect();
                 let _ = reply.send(report);
             }
-            Command::Stop => {
+            Command::Stop(done) => {
                 protocols.iter().for_each(|protocol| Rc::clone(protocol).shut());
                 // The answers just written go out before the sockets close.
                 tokio::time::sleep(Duration::from_millis(20)).await;
+                let _ = done.send(());
                 break;
             }
         }

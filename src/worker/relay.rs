@@ -37,7 +37,8 @@ pub fn serve(shared: &Rc<Shared>, stream: TcpStream, first: Vec<u8>, origin: Ori
 
 /// A relayed connection is a call of which nothing is known: only a route that asks for nothing matches.
 fn plan(shared: &Shared, listener: ListenerId) -> Option<Plan> {
-    let index = HeadIndex::default();
+    let mut index = HeadIndex::default();
+    index.opaque = true;
     let (snapshot, now) = (shared.snapshot.borrow(), shared.clock.now());
     let head = Head { bytes: &[], index: &index };
     decide(&snapshot, listener, &mut shared.local.borrow_mut(), head, now, now).ok()

@@ -86,9 +86,20 @@ impl<D: Dialect> Life<D> {
 
     /// Lets the engine handle one event, then does what it asks for and looks at its books.
     pub(crate) fn handle<R>(&mut self, event: impl FnOnce(&mut Frames<D>, &mut Context<'_>) -> R) -> R {
+        self.handle_noting(event, |_, _| ())
+    }
+
+    /// The same; `note` is done with the result before the effects are obeyed.
+    pub(crate) fn handle_noting<R>(
+        &mut self,
+        event: impl FnOnce(&mut Frames<D>, &mut Context<'_>) -> R,
+        note: impl FnOnce(&mut Self, &R),
+    ) -> R {
+        self.callers.iter_mut().for_each(|caller| caller.was_reading = caller.reading);
         let (slow, idle) = (self.engine.counters.slow_callers, self.engine.counters.idle_callers);
         let mut context = Context { snapshot: &self.snapshot, local: &mut self.local, now: self.now };
         let result = event(&mut self.engine, &mut context);
+        note(self, &result);
         self.obey(slow, idle);
         self.armed = self.armed.min(self.engine.next_wake(self.now));
         self.balance();
@@ -164,8 +175,9 @@ impl<D: Dialect> Life<D> {
         // Its listener is gone: it may finish its calls, but not for ever.
         let left = caller.leaving.is_some_and(|since| !waits || now.since(since) >= frame_timeout);
         let slow = counters.slow_callers > slow && behind && !self.shape.calm;
+        let ended = caller.ended && !waits;
         assert!(
-            caller.spoiled || slow || idle || quiet || left || self.shut,
+            caller.spoiled || ended || slow || idle || quiet || left || self.shut,
             "caller {} was closed without reason (waits {waits}, behind {behind})",
             caller.number
         );

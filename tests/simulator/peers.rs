@@ -164,6 +164,10 @@ pub(crate) struct Caller {
     pub(crate) pipe: Pipe,
     /// The engine reads it.
     pub(crate) reading: bool,
+    /// It did before the event that is being handled.
+    pub(crate) was_reading: bool,
+    /// It sends no more, but reads on.
+    pub(crate) ended: bool,
     /// It sent what may get it closed.
     pub(crate) spoiled: bool,
     pub(crate) lane: u8,
@@ -226,7 +230,8 @@ pub(crate) struct Seen<'a> {
 fn plausible(why: Refusal, call: &Call, spoiled: bool, world: &Seen<'_>) -> bool {
     let rough = !world.shape.calm && !call.unreadable;
     match why {
-        Refusal::NoRoute => !call.unreadable && (call.service.is_none() || world.shape.holes),
+        // Where there are no routes nothing is read.
+        Refusal::NoRoute => !call.unreadable && call.service.is_none() || world.shape.holes,
         Refusal::NoEndpoint => rough && world.shape.holes,
         Refusal::Limited => rough && world.shape.limit.is_some(),
         Refusal::Overloaded | Refusal::Unreachable => rough && call.service.is_some(),

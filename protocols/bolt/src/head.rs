@@ -42,6 +42,7 @@ pub(crate) fn read(frame: &[u8], wants: Wants, index: &mut HeadIndex) -> Result<
         Err(fault) if sofa => return Err(fault),
         Err(_) => {
             index.fields.clear();
+            index.opaque = true;
             return Ok(());
         }
     };

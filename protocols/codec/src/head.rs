@@ -81,11 +81,14 @@ pub struct HeadIndex {
     pub fields: Vec<Field>,
     /// The caller's own timeout in milliseconds; `None` when it set none (0 and negative mean none).
     pub timeout_ms: Option<u32>,
+    /// Nothing inside can be read (an unknown serialization, a foreign class): only routes that ask for nothing may
+    /// match, and none that asks for an absence.
+    pub opaque: bool,
 }
 
 impl Default for HeadIndex {
     fn default() -> Self {
-        Self { slots: [Span::NONE; SLOTS], fields: Vec::with_capacity(32), timeout_ms: None }
+        Self { slots: [Span::NONE; SLOTS], fields: Vec::with_capacity(32), timeout_ms: None, opaque: false }
     }
 }
 
@@ -95,6 +98,7 @@ impl HeadIndex {
         self.slots = [Span::NONE; SLOTS];
         self.fields.clear();
         self.timeout_ms = None;
+        self.opaque = false;
     }
 
     /// Sets a slot.

@@ -26,7 +26,10 @@ pub(crate) fn read(frame: &[u8], wants: Wants, index: &mut HeadIndex) -> Result<
     match Header::read(frame).map(Header::serialization) {
         Some(HESSIAN2) => fill(&mut hessian::Walker::new(frame, HEADER_LEN), frame, wants, index),
         Some(FASTJSON2) => fill(&mut fastjson2::Walker::new(frame, HEADER_LEN), frame, wants, index),
-        _ => Ok(()),
+        _ => {
+            index.opaque = true;
+            Ok(())
+        }
     }
 }
 

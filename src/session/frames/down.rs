@@ -32,6 +32,7 @@ impl<C: FrameCodec> Frames<C> {
             flushing: false,
             closing: false,
             leaving: None,
+            ended: false,
             beats: Beats::default(),
         })
     }
@@ -75,13 +76,20 @@ impl<C: FrameCodec> Frames<C> {
         self.reads(key)
     }
 
+    /// A caller sends no more, but may still read. Whether answers are still to come; otherwise it can be closed.
+    pub fn down_ended(&mut self, key: Key) -> bool {
+        let Some(down) = self.downs.get_mut(key) else { return false };
+        down.ended = true;
+        down.in_flight > 0 || !down.outbox.is_empty()
+    }
+
     /// A caller's connection ended by itself.
     pub fn down_closed(&mut self, key: Key) {
         self.forget_down(key);
     }
 
     fn reads(&self, key: Key) -> bool {
-        self.downs.get(key).is_some_and(|down| !down.paused && !down.closing)
+        self.downs.get(key).is_some_and(|down| !down.paused && !down.closing && !down.ended)
     }
 
     /// Handles the whole frames in a caller's carry.
@@ -125,12 +133,11 @@ impl<C: FrameCodec> Frames<C> {
                     );
                     if framed.kind == FrameKind::Request {
                         let message = words::too_large(framed.len, self.bounds.frame_max);
+                        let (ticket, why) = (C::ticket(&bytes[at..]), Refusal::TooLarge);
                         self.refuse_down(
                             key,
-                            C::ticket(&bytes[at..]),
-                            framed.id,
-                            Refusal::TooLarge,
-                            &message,
+                            Answer { ticket, id: framed.id, why, message: &message },
+                            context.now,
                         );
                     }
                     self.count_unread(context, key, Refusal::TooLarge);
@@ -199,27 +206,25 @@ impl<C: FrameCodec> Frames<C> {
         if let Err(what) = C::head(frame, wants, &mut self.index) {
             context.local.refuse_unrouted(listener, Refusal::Malformed);
             if framed.kind == FrameKind::Request {
-                self.refuse_down(
-                    key,
-                    C::ticket(frame),
-                    framed.id,
-                    Refusal::Malformed,
-                    &words::malformed(what),
-                );
+                let (ticket, why, message) = (C::ticket(frame), Refusal::Malformed, &words::malformed(what));
+                self.refuse_down(key, Answer { ticket, id: framed.id, why, message }, context.now);
             }
             return;
         }
         let head = Head { bytes: frame, index: &self.index };
         match decide(context.snapshot, listener, context.local, head, arrived, context.now) {
             Ok(plan) => {
-                let caller_ms = self.index.timeout_ms;
-                shorten::<C>(frame, caller_ms, &plan, context.now);
+                if let Some(ms) = self.index.timeout_ms {
+                    let theirs = arrived.after(Duration::from_millis(ms.into()));
+                    shorten::<C>(frame, theirs, &plan, context.now);
+                }
                 let caller = (framed.kind == FrameKind::Request).then_some((key, framed.id));
                 self.forward(context, caller, frame, plan);
             }
             Err(refused) if framed.kind == FrameKind::Request => {
                 let message = words::refused(refused.why, head, name);
-                self.refuse_down(key, C::ticket(frame), framed.id, refused.why, &message);
+                let (ticket, why) = (C::ticket(frame), refused.why);
+                self.refuse_down(key, Answer { ticket, id: framed.id, why, message: &message }, context.now);
             }
             Err(_) => {}
         }
@@ -353,7 +358,7 @@ impl<C: FrameCodec> Frames<C> {
             let message = context.local.endpoint(plan.endpoint).map_or_else(String::new, |endpoint| {
                 words::failed(why, &endpoint.cluster, &endpoint.address, waited)
             });
-            self.refuse_down(down, ticket, id, why, &message);
+            self.refuse_down(down, Answer { ticket, id, why, message: &message }, context.now);
         }
         if why == Refusal::Unreachable {
             context.local.avoid(plan.endpoint, context.now.after(AVOID_FAILED));
@@ -362,8 +367,10 @@ impl<C: FrameCodec> Frames<C> {
     }
 
     /// Answers a caller in our own name.
-    pub(super) fn refuse_down(&mut self, key: Key, ticket: Ticket, id: u64, why: Refusal, message: &str) {
+    pub(super) fn refuse_down(&mut self, key: Key, answer: Answer<'_>, now: Tick) {
         let Some(down) = self.downs.get_mut(key) else { return };
+        let Answer { ticket, id, why, message } = answer;
+        down.last_out = now;
         C::refuse(ticket, id, why, message, down.outbox.buffer(&mut self.buffers));
         self.flush_down(key);
         self.guard_down(key);
@@ -395,12 +402,20 @@ impl<C: FrameCodec> Frames<C> {
     }
 }
 
+/// What a caller is told in our own name.
+#[derive(Clone, Copy)]
+pub(super) struct Answer<'a> {
+    pub(super) ticket: Ticket,
+    pub(super) id: u64,
+    pub(super) why: Refusal,
+    pub(super) message: &'a str,
+}
+
 /// Lowers the timeout in the frame where the route gives the call less than its caller did, so that the provider
-/// too gives up in time.
-fn shorten<C: FrameCodec>(frame: &mut [u8], caller_ms: Option<u32>, plan: &Plan, now: Tick) {
-    let Some(caller_ms) = caller_ms else { return };
-    let left_ms = plan.deadline.since(now).as_millis();
-    if left_ms < u128::from(caller_ms) {
-        C::set_timeout(frame, u32::try_from(left_ms).unwrap_or(u32::MAX).max(1));
+/// too gives up in time; leaves the frame untouched otherwise.
+fn shorten<C: FrameCodec>(frame: &mut [u8], theirs: Tick, plan: &Plan, now: Tick) {
+    if plan.deadline < theirs {
+        let left_ms = u32::try_from(plan.deadline.since(now).as_millis()).unwrap_or(u32::MAX);
+        C::set_timeout(frame, left_ms.max(1));
     }
 }

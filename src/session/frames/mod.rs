@@ -166,6 +166,8 @@ struct Down {
     closing: bool,
     /// Its listener is gone, since then: closed when its calls are answered.
     leaving: Option<Tick>,
+    /// It sends no more; closed when its calls are answered.
+    ended: bool,
     beats: Beats,
 }
 
@@ -326,7 +328,7 @@ impl<C: FrameCodec> Frames<C> {
                 down.outbox.wrote::<C>(n, &mut self.buffers);
                 down.last_out = context.now;
                 if down.outbox.is_empty() {
-                    if down.closing {
+                    if down.closing || (down.ended && down.in_flight == 0) {
                         self.close_down(key);
                     } else if down.paused {
                         self.effects.push(Effect::Resume(key));

@@ -9,6 +9,7 @@ use outrigger_core::{End, settle};
 use super::{
     super::{arena::Key, pending::Call, words},
     AVOID_RETIRED, Context, Effect, Frames, Leg, Tick,
+    down::Answer,
 };
 
 impl<C: FrameCodec> Frames<C> {
@@ -156,6 +157,7 @@ impl<C: FrameCodec> Frames<C> {
             return settle(context.local, call.plan, End::Abandoned, context.now);
         };
         down.in_flight = down.in_flight.saturating_sub(1);
+        down.last_out = context.now;
         C::set_id(frame, call.id);
         down.outbox.buffer(&mut self.buffers).extend_from_slice(frame);
         settle(context.local, call.plan, End::Answered(outcome), context.now);
@@ -172,7 +174,8 @@ impl<C: FrameCodec> Frames<C> {
             }
             None => End::Abandoned,
         };
-        self.refuse_down(call.down, call.ticket, call.id, why, message);
+        let answer = Answer { ticket: call.ticket, id: call.id, why, message };
+        self.refuse_down(call.down, answer, context.now);
         settle(context.local, call.plan, end, context.now);
     }
 
