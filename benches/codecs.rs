@@ -22,7 +22,7 @@ fn codec<C: FrameCodec>(criterion: &mut Criterion, what: &str, hex: &str) {
     let names = Wants::SERVICE.and(Wants::METHOD).and(Wants::TIMEOUT);
     let mut index = HeadIndex::default();
     criterion.bench_function(&format!("{} {what}: scan", C::NAME), |b| {
-        b.iter(|| C::scan(black_box(&frame), FRAME_MAX))
+        b.iter(|| C::scan(black_box(&frame), FRAME_MAX));
     });
     for (name, wants) in [("names", names), ("all", Wants::ALL)] {
         criterion.bench_function(&format!("{} {what}: head, {name}", C::NAME), |bencher| {
@@ -33,7 +33,7 @@ fn codec<C: FrameCodec>(criterion: &mut Criterion, what: &str, hex: &str) {
         });
     }
     criterion.bench_function(&format!("{} {what}: set_id", C::NAME), |b| {
-        b.iter(|| C::set_id(black_box(&mut frame), 77))
+        b.iter(|| C::set_id(black_box(&mut frame), 77));
     });
 }
 

@@ -89,7 +89,7 @@ fn rubbish<C: FrameCodec>() {
     for round in 0..20_000 {
         let mut bytes = opening::<C>();
         bytes.resize(bytes.len() + round % 90, 0);
-        for _ in 0..1 + round % 7 {
+        for _ in 0..=round % 7 {
             seed ^= seed << 13;
             seed ^= seed >> 7;
             seed ^= seed << 17;

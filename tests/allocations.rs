@@ -60,8 +60,11 @@ impl Spoken for Dubbo {
     fn call() -> Vec<u8> {
         let mut body = ["2.0.2", SERVICE, "1.0.0", METHOD, "[B"].map(short).concat();
         body.extend([b"B\x01\x00".as_slice(), &[7; 256]].concat());
-        body.extend([b"H".to_vec(), ["timeout", "3000", "zone", "a"].map(short).concat(), b"Z".to_vec()].concat());
-        let header = [b"\xda\xbb\xc2\0\0\0\0\0\0\0\0\0".as_slice(), &(body.len() as u32).to_be_bytes()].concat();
+        body.extend(
+            [b"H".to_vec(), ["timeout", "3000", "zone", "a"].map(short).concat(), b"Z".to_vec()].concat(),
+        );
+        let header =
+            [b"\xda\xbb\xc2\0\0\0\0\0\0\0\0\0".as_slice(), &(body.len() as u32).to_be_bytes()].concat();
         [header, body].concat()
     }
 
@@ -106,6 +109,8 @@ struct World<C: Spoken> {
     effects: Vec<Effect>,
     /// Legs that have bytes to write.
     dirty: Vec<Leg>,
+    /// Exchanged for `dirty` while that is written.
+    batch: Vec<Leg>,
     answered: usize,
 }
 
@@ -129,6 +134,7 @@ impl<C: Spoken> World<C> {
             answer: C::answer(),
             effects: Vec::with_capacity(64),
             dirty: Vec::with_capacity(64),
+            batch: Vec::with_capacity(64),
             answered: 0,
         }
     }
@@ -178,8 +184,9 @@ impl<C: Spoken> World<C> {
 
     /// Writes what waits; what goes to an endpoint is answered at once.
     fn write(&mut self) {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        for leg in dirty.drain(..) {
+        let mut batch = std::mem::take(&mut self.batch);
+        std::mem::swap(&mut batch, &mut self.dirty);
+        for leg in batch.drain(..) {
             let bytes = self.engine.outgoing(leg);
             let n = bytes.len();
             self.scratch.clear();
@@ -200,9 +207,7 @@ impl<C: Spoken> World<C> {
                 self.scratch = scratch;
             }
         }
-        // Answers were noted meanwhile; the longer of the two vectors is kept.
-        dirty.append(&mut self.dirty);
-        self.dirty = dirty;
+        self.batch = batch;
     }
 }
 

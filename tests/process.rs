@@ -70,20 +70,25 @@ fn mistakes_are_told_with_their_place_and_exit_status_1() {
 
     // Line 7 is `protocol`, line 8 `routes`.
     let unknown = write("unknown.yaml", &text.replace("to: up", "too: up"));
-    let wrong = write("wrong.yaml", &text.replace("to: up", "to: upp, timeout: 5").replace("[bolt,", "[bold,"));
+    let wrong =
+        write("wrong.yaml", &text.replace("to: up", "to: upp, timeout: 5").replace("[bolt,", "[bold,"));
     let torn = write("torn.yaml", &text[..text.len() - 5]);
     let outside = write("outside.yaml", &text.replacen("admin: 127.0.0.1", "admin: 0.0.0.0", 1));
     let missing = dir.path().join("missing.yaml").to_str().expect("a plain path").to_owned();
     for verb in ["check", "run"] {
-        says(&[verb, "-c", &unknown], 1, &["unknown.yaml:8:28", "unknown key `too`", "did you mean `to`?"]);
+        says(&[verb, "-c", &unknown], 1, &["unknown.yaml:8:27", "unknown key `too`", "did you mean `to`?"]);
         says(&[verb, "-c", &torn], 1, &["torn.yaml:"]);
         says(&[verb, "-c", &missing], 1, &["missing.yaml", "No such file"]);
         says(&[verb, "-c", &outside], 1, &["outside.yaml:2:8", "not loopback", "admin_allow_remote: true"]);
         says(&[verb, "-c", dir.path().to_str().expect("a plain path")], 1, &["error: cannot read"]);
     }
-    says(&["check", "-c", &wrong], 1, &["wrong.yaml:8:51", "found `5` without a unit"]);
+    says(&["check", "-c", &wrong], 1, &["wrong.yaml:8:45", "found `5` without a unit"]);
     let all = write("all.yaml", &text.replace("to: up", "to: upp").replace("[bolt,", "[bold,"));
-    says(&["check", "-c", &all], 1, &["all.yaml:7:16", "`bolt`", "all.yaml:8:32", "did you mean `up`?", "2 errors"]);
+    says(
+        &["check", "-c", &all],
+        1,
+        &["all.yaml:7:16", "`bolt`", "all.yaml:8:31", "did you mean `up`?", "2 errors"],
+    );
     for args in [&[][..], &["run"], &["check"], &["serve"], &["run", "-c", "a", "b"]] {
         assert_eq!(outrigger(args).status.code(), Some(1), "{args:?}");
     }
@@ -130,7 +135,11 @@ fn unchanged(sidecar: &Sidecar, client: &mut Client, reload_failed: bool) {
     client.well(Wire::Dubbo, 1);
     sidecar.client().well(Wire::V1, 1);
     let stats = sidecar.stats();
-    assert_eq!((&stats["revision"], &stats["last_reload_successful"]), (&1.into(), &(!reload_failed).into()), "{stats}");
+    assert_eq!(
+        (&stats["revision"], &stats["last_reload_successful"]),
+        (&1.into(), &(!reload_failed).into()),
+        "{stats}"
+    );
     let gauge = format!("outrigger_config_last_reload_successful {}", u8::from(!reload_failed));
     assert!(sidecar.admin_get("/metrics").1.contains(&gauge));
 }
@@ -144,16 +153,23 @@ fn a_conf_that_cannot_be_taken_up_changes_nothing_and_says_why() {
     let held = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let taken = held.local_addr().expect("an address");
     let second = format!("listeners:\n  more: {{ bind: \"{taken}\", routes: [{{ to: up }}] }}\n");
-    let third = format!("listeners:\n  a: {{ bind: \"127.0.0.1:{}\", routes: [{{ to: up }}] }}\n", free_port());
+    let third =
+        format!("listeners:\n  a: {{ bind: \"127.0.0.1:{}\", routes: [{{ to: up }}] }}\n", free_port());
     for (broken, words) in [
-        (good.replace("to: up", "to: nowhere"), &[":8:32", "nowhere"][..]),
+        (good.replace("to: up", "to: nowhere"), &[":8:31", "nowhere"][..]),
         (good.replace("match: {}", "match: {} ]"), &["outrigger.yaml:8:"]),
         (good.replace("routes", "rotues"), &[":8:5", "did you mean `routes`?"]),
         (good[..good.len() / 2].to_owned(), &["outrigger.yaml"]),
         (String::new(), &["outrigger.yaml"]),
-        (good.replace("listeners:\n", &second), &["listener more cannot listen on", "Address already in use"]),
+        (
+            good.replace("listeners:\n", &second),
+            &["listener more cannot listen on", "Address already in use"],
+        ),
         // Also when others of the same conf could be bound.
-        (good.replace("listeners:\n", &format!("{third}{}", &second["listeners:\n".len()..])), &["listener more"]),
+        (
+            good.replace("listeners:\n", &format!("{third}{}", &second["listeners:\n".len()..])),
+            &["listener more"],
+        ),
     ] {
         fs::write(sidecar.conf_path(), &broken).expect("it can be written");
         let (status, said) = sidecar.admin_post("/reload");
@@ -167,7 +183,10 @@ fn a_conf_that_cannot_be_taken_up_changes_nothing_and_says_why() {
         unchanged(&sidecar, &mut client, true);
     }
     let port: u16 = third.split_once("127.0.0.1:").expect("it is there").1[..5].parse().expect("a port");
-    assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err(), "of a refused conf nothing is kept open");
+    assert!(
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err(),
+        "of a refused conf nothing is kept open"
+    );
 
     fs::remove_file(sidecar.conf_path()).expect("it is there");
     let (status, said) = sidecar.admin_post("/reload");
@@ -199,7 +218,7 @@ fn a_swapped_symlink_is_noticed_whether_it_is_well_or_broken() {
     };
     swap("broken.yaml", &good.replace("to: up", "to: down"));
     assert!(within(SOON, || sidecar.stats()["last_reload_successful"] == false), "{}", sidecar.log());
-    assert!(sidecar.log().contains("outrigger.yaml:8:32"), "{}", sidecar.log());
+    assert!(sidecar.log().contains("outrigger.yaml:8:31"), "{}", sidecar.log());
     unchanged(&sidecar, &mut client, true);
     swap("other.yaml", &good.replace(&first.address(), &second.address()));
     assert!(within(SOON, || sidecar.stats()["last_reload_successful"] == true), "{}", sidecar.log());
@@ -232,7 +251,12 @@ fn a_reload_reaches_connections_that_are_open_already() {
 
     // A new listener, by HUP; the route is gone again.
     let port = free_port();
-    let three = good.replace("listeners:\n", &format!("listeners:\n  more: {{ bind: \"127.0.0.1:{port}\", protocol: bolt, routes: [{{ to: up }}] }}\n"));
+    let three = good.replace(
+        "listeners:\n",
+        &format!(
+            "listeners:\n  more: {{ bind: \"127.0.0.1:{port}\", protocol: bolt, routes: [{{ to: up }}] }}\n"
+        ),
+    );
     fs::write(sidecar.conf_path(), &three).expect("it can be written");
     sidecar.signal("HUP");
     assert!(within(SOON, || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()));
@@ -251,7 +275,8 @@ fn a_reload_reaches_connections_that_are_open_already() {
     more.closed(ANSWER_MAX);
 
     // A timeout, on the same connection.
-    fs::write(sidecar.conf_path(), good.replace("to: up }", "to: up, timeout: 200ms }")).expect("it can be written");
+    fs::write(sidecar.conf_path(), good.replace("to: up }", "to: up, timeout: 200ms }"))
+        .expect("it can be written");
     assert_eq!(sidecar.admin_post("/reload").0, 200);
     client.send(&Wire::Dubbo.call(4).payload("never answered").bytes());
     let late = client.next();
@@ -264,7 +289,8 @@ fn a_reload_reaches_connections_that_are_open_already() {
 #[test]
 fn a_reload_keeps_what_a_limit_has_counted() {
     let upstream = Upstream::start();
-    let listener = "    protocol: [bolt, dubbo]\n    routes: [{ match: {}, to: up, limit: { rate: 3/h } }]";
+    let listener =
+        "    protocol: bolt\n    routes: [{ match: { service: t.Echo }, to: up, limit: { rate: 3/h } }]";
     let mut sidecar = Sidecar::start(&conf(listener, &one_cluster(&upstream)));
     let mut client = sidecar.client();
     for id in 0..3 {
@@ -281,7 +307,8 @@ fn a_reload_keeps_what_a_limit_has_counted() {
 #[test]
 fn twenty_reloads_under_load_lose_nothing_and_close_nothing() {
     let endpoints = [Upstream::start(), Upstream::start(), Upstream::start()];
-    let listener = "    protocol: [bolt, dubbo]\n    routes: [{ match: { service: t.Echo }, to: up, timeout: 30s }]";
+    let listener =
+        "    protocol: [bolt, dubbo]\n    routes: [{ match: { service: t.Echo }, to: up, timeout: 30s }]";
     let text = conf(listener, &one_cluster(&endpoints[0])).replace("workers: 1", "workers: 2");
     let mut sidecar = Sidecar::start(&text);
     let (ending, calls) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -330,8 +357,8 @@ fn twenty_reloads_under_load_lose_nothing_and_close_nothing() {
     assert!(endpoints.iter().all(|endpoint| endpoint.calls() > 0));
     let stats = sidecar.stats();
     assert_eq!(stats["protocols"]["bolt"]["events"]["down_opened"], 3, "{stats}");
-    // What left the conf has no connection any more.
-    assert!(within(SOON, || endpoints[0].peers().is_empty() && endpoints[2].peers().is_empty()), "{stats}");
+    // What left the conf has no connection any more; the last conf that was well names the first endpoint.
+    assert!(within(SOON, || endpoints[1].peers().is_empty() && endpoints[2].peers().is_empty()), "{stats}");
     sidecar.assert_well();
 }
 
@@ -417,7 +444,10 @@ fn a_second_term_int_and_quit_end_at_once_and_answer_what_was_in_flight() {
         let (status, took) = timed(|| sidecar.wait(SOON));
         assert!(took < SOON, "{signals:?}");
         assert_eq!(status.code(), Some(0), "{signals:?}");
-        let lost = format!("outrigger: connection to {} (cluster up) was lost before the answer", upstream.address());
+        let lost = format!(
+            "outrigger: connection to {} (cluster up) was lost before the answer",
+            upstream.address()
+        );
         for (wire, client) in &mut clients {
             let mut answer = client.next();
             if *wire == Wire::Dubbo && signals[0] == "TERM" {

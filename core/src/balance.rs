@@ -46,7 +46,7 @@ pub(crate) fn pick(
         Balance::RoundRobin => turn(local, cluster, at),
         Balance::Random => draw(local, cluster),
         Balance::LeastRequest if n <= SCAN_MAX => return least(local, cluster, at, but, now),
-        Balance::LeastRequest => better(local, cluster, at, |local, slot, weight| local.load(slot, weight)),
+        Balance::LeastRequest => better(local, cluster, at, Local::load),
         Balance::P2cEwma => better(local, cluster, at, |local, slot, weight| local.cost(slot, weight, now)),
     };
     let usable = |local: &Local, position: usize| {

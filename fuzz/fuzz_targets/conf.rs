@@ -19,7 +19,7 @@ fuzz_target!(|bytes: &[u8]| {
     let again = load::<Conf>("again.yaml", &written, &env);
     let again = again.unwrap_or_else(|report| panic!("what was written cannot be read: {report}"));
     assert_eq!(serde_json::to_vec(&again.value).expect("a conf can be written"), written);
-    if let Err(report) = lower(loaded, Path::new("fuzz.yaml")) {
+    if let Err(report) = lower(&loaded, Path::new("fuzz.yaml")) {
         shown(&report, bytes);
     }
 });

@@ -138,16 +138,13 @@ impl Plan {
     }
 }
 
-/// Gives a conf its meaning. `file` is where it was read: paths in it are relative to its folder.
-pub fn lower(loaded: Loaded<Conf>, file: &Path) -> Result<Plan, Report> {
+/// Gives a conf its meaning; the words themselves are kept in the plan. `file` is where it was read: paths in it are relative to its folder.
+pub fn lower(loaded: &Loaded<Conf>, file: &Path) -> Result<Plan, Report> {
     let mut lowering = Lowering { problems: Vec::new(), conf: &loaded.value };
     let root = At::root(&loaded.root);
     let plan = lowering.plan(root, file.parent().unwrap_or(Path::new(".")));
     let problems = lowering.problems;
-    match plan {
-        Some(plan) if problems.is_empty() => Ok(plan),
-        _ => Err(loaded.report(problems)),
-    }
+    if problems.is_empty() { Ok(plan) } else { Err(loaded.report(problems)) }
 }
 
 struct Lowering<'a> {
@@ -156,7 +153,7 @@ struct Lowering<'a> {
 }
 
 impl Lowering<'_> {
-    fn plan(&mut self, at: At<'_>, folder: &Path) -> Option<Plan> {
+    fn plan(&mut self, at: At<'_>, folder: &Path) -> Plan {
         let conf = self.conf;
         if conf.app.trim().is_empty() {
             self.problems.push(at.key("app").problem("the application needs a name"));
@@ -191,9 +188,9 @@ impl Lowering<'_> {
             (name.clone(), RegistryPlan::File(folder.join(&file.path)))
         });
         let defaults = Bounds::default();
-        Some(Plan {
+        Plan {
             app: conf.app.clone(),
-            admin: admin?,
+            admin,
             workers: conf.workers.map(usize::from),
             drain_timeout: conf.drain_timeout.get(),
             connections_max: conf.limits.connections_max as usize,
@@ -207,13 +204,13 @@ impl Lowering<'_> {
             clusters,
             registries: registries.collect(),
             written: conf.clone(),
-        })
+        }
     }
 
-    /// The admin address; the outer `None` when it is wrong.
-    fn admin(&mut self, at: At<'_>) -> Option<Option<SocketAddr>> {
+    /// The admin address; `None`: off, or wrong and reported.
+    fn admin(&mut self, at: At<'_>) -> Option<SocketAddr> {
         if self.conf.admin == "off" {
-            return Some(None);
+            return None;
         }
         let address = self.address(at, &self.conf.admin, " or `off`")?;
         if !address.ip().is_loopback() && !self.conf.admin_allow_remote {
@@ -223,7 +220,7 @@ impl Lowering<'_> {
                 "whoever reaches it can drain and reload; write `admin_allow_remote: true` if that is meant";
             self.problems.push(problem.with_help(help));
         }
-        Some(Some(address))
+        Some(address)
     }
 
     fn address(&mut self, at: At<'_>, text: &str, or: &str) -> Option<SocketAddr> {

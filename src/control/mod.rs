@@ -90,7 +90,7 @@ pub fn read(file: &Path) -> Result<Plan, Mistakes> {
     let name = file.display().to_string();
     let lookup = |variable: &str| std::env::var(variable).ok();
     let loaded = conf::decode::load::<conf::file::Conf>(&name, &bytes, &lookup).map_err(Mistakes::In)?;
-    conf::lower::lower(loaded, file).map_err(Mistakes::In)
+    conf::lower::lower(&loaded, file).map_err(Mistakes::In)
 }
 
 /// What a process decides for the sidecar that runs in it.

@@ -13,6 +13,9 @@ use prometheus::{
 
 use super::{Joined, outcomes};
 
+/// Listener and route, or cluster and address.
+type Names = (Box<str>, Box<str>);
+
 /// Label sets of one family at most.
 const SERIES_MAX: usize = 2_000;
 /// What stands for the label values that did not fit.
@@ -132,7 +135,7 @@ fn process(joined: &Joined) -> Vec<MetricFamily> {
 }
 
 /// At most `SERIES_MAX` entries; what is beyond them is one entry of its own.
-fn bounded(all: &BTreeMap<(Box<str>, Box<str>), Tally>) -> Vec<((Box<str>, Box<str>), Tally)> {
+fn bounded(all: &BTreeMap<Names, Tally>) -> Vec<(Names, Tally)> {
     let mut kept: Vec<_> =
         all.iter().take(SERIES_MAX).map(|(key, tally)| (key.clone(), tally.clone())).collect();
     if all.len() > SERIES_MAX {

@@ -170,7 +170,9 @@ impl<D: Dialect> Life<D> {
         let half =
             caller.reading && pipe.partial_since.is_some_and(|since| now.since(since) >= frame_timeout);
         let waits = self.calls_waiting(&caller);
-        let idle = (counters.idle_callers > idle && (silent && !waits || half)) || (self.draining && half);
+        // One that takes no answers is silent too.
+        let silent = silent && (!waits || pipe.blocked_since.is_some());
+        let idle = (counters.idle_callers > idle || self.draining) && (silent || half);
         let quiet = self.draining && (!waits || self.pressing);
         // Its listener is gone: it may finish its calls, but not for ever.
         let left = caller.leaving.is_some_and(|since| !waits || now.since(since) >= frame_timeout);
