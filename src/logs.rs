@@ -11,7 +11,12 @@ use std::{
 };
 
 use tracing_subscriber::{
-    Registry, filter::Targets, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt,
+    Registry,
+    filter::{LevelFilter, Targets},
+    fmt,
+    layer::SubscriberExt,
+    reload,
+    util::SubscriberInitExt,
 };
 
 static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
@@ -36,6 +41,14 @@ pub fn start() {
 /// Sets the level: `debug`, or by module: `info,outrigger::session=debug`. Fails on what cannot be read.
 pub fn set(level: &str) -> Result<(), String> {
     let level = level.replace("%2C", ",").replace("%3D", "=").replace("%3A", ":");
+    for part in level.split(',') {
+        // A bare word that is no level would be taken for the name of a module, and silence all others.
+        if !part.contains('=') && part.trim().parse::<LevelFilter>().is_err() {
+            return Err(format!(
+                "not a level: {part}; write trace, debug, info, warn, error, off, or MODULE=LEVEL\n"
+            ));
+        }
+    }
     let targets: Targets = level.parse().map_err(|error| format!("not a level: {error}\n"))?;
     let Some(handle) = LEVEL.get() else { return Err("logs were not started\n".to_owned()) };
     handle.reload(targets).map_err(|error| format!("{error}\n"))

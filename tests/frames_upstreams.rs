@@ -549,25 +549,73 @@ fn a_caller_that_leaves_takes_nobody_with_it() {
     let mut sidecar = straight("[bolt, dubbo]", &upstream);
     for wire in WIRES {
         let canary = Canary::start(&sidecar, &upstream, wire);
-        let mut leaving = sidecar.client();
-        leaving.send(&wire.call(1).payload("abandoned").bytes());
-        let seen = upstream.next();
-        drop(leaving);
+        let leaving = [sidecar.client(), sidecar.client()].map(|mut client| {
+            client.send(&wire.call(1).payload("abandoned").bytes());
+            (client, upstream.next())
+        });
+        let [(resets, first), (closes, second)] = leaving;
+        // One is gone at once; of the other it cannot be told yet whether it still reads.
+        socket2::SockRef::from(&resets.stream).set_linger(Some(Duration::ZERO)).expect("a socket option");
+        drop(resets);
+        drop(closes);
         let callers = |count: u64| sidecar.stats()["protocols"][wire.protocol()]["callers"] == count;
+        assert!(within(CLOSE_MAX, || callers(2)), "{}", sidecar.stats());
+        first.answer("for nobody");
+        second.answer("for nobody");
         assert!(within(CLOSE_MAX, || callers(1)), "{}", sidecar.stats());
-        seen.answer("for nobody");
         canary.sings();
         assert!(within(CLOSE_MAX, || callers(0)), "{}", sidecar.stats());
     }
     assert_eq!(sidecar.outcomes("", "abandoned"), 4);
-    // One that stops in the middle of a frame, and one that resets.
+    assert_eq!(upstream.accepted(), 4, "one connection for each version and protocol, none of them lost");
+    // One that stops in the middle of a frame.
     let mut half = sidecar.client();
     half.send(&Wire::V1.call(1).bytes()[..30]);
     drop(half);
-    let mut rest = String::new();
-    let mut closing = sidecar.client();
-    closing.stream.shutdown(std::net::Shutdown::Write).expect("it is open");
-    closing.stream.read_to_string(&mut rest).expect("the sidecar closes too");
     sidecar.client().well(Wire::V1, 5);
+    sidecar.assert_well();
+}
+
+#[test]
+fn a_caller_that_sends_no_more_still_gets_its_answers_and_then_the_end() {
+    let upstream = Upstream::start();
+    let mut sidecar = straight("[bolt, dubbo]", &upstream);
+    for wire in WIRES {
+        let mut client = sidecar.client();
+        client.send(&wire.call(1).payload("first").bytes());
+        client.send(&wire.call(2).payload("second").bytes());
+        client.stream.shutdown(std::net::Shutdown::Write).expect("it is open");
+        let seen = [upstream.next(), upstream.next()];
+        client.silent(Duration::from_millis(50));
+        seen[1].answer("to the second");
+        client.expect(&wire.answer(2, "to the second"));
+        seen[0].answer("to the first");
+        client.expect(&wire.answer(1, "to the first"));
+        client.closed(CLOSE_MAX);
+    }
+    // With nothing to wait for, the end comes at once.
+    let mut idle = sidecar.client();
+    let mut rest = String::new();
+    idle.stream.shutdown(std::net::Shutdown::Write).expect("it is open");
+    idle.stream.read_to_string(&mut rest).expect("the sidecar closes too");
+    sidecar.assert_well();
+}
+
+#[test]
+fn a_caller_that_closed_with_a_call_nobody_answers_is_let_go_in_time() {
+    let upstream = Upstream::start();
+    let listener =
+        "    protocol: [bolt, dubbo]\n    keepalive_timeout: 400ms\n    routes: [{ match: {}, to: up }]";
+    let clusters = format!("clusters:\n  up: {{ endpoints: [\"{}\"] }}", upstream.address());
+    let mut sidecar = Sidecar::start(&conf(listener, &clusters));
+    for wire in [Wire::V1, Wire::Dubbo] {
+        let mut client = sidecar.client();
+        client.send(&wire.call(1).payload("never answered").bytes());
+        upstream.next();
+        drop(client);
+    }
+    // Its place and its socket must not be held for ever.
+    let gone = || sidecar.stats()["connections_by_worker"][0] == 0;
+    assert!(within(CLOSE_MAX, gone), "{}", sidecar.stats());
     sidecar.assert_well();
 }

@@ -40,12 +40,16 @@ pub fn serve(address: SocketAddr, remote: bool, asks: mpsc::UnboundedSender<Ask>
     let listener = TcpListener::from_std(listener)?;
     let readers = Arc::new(Semaphore::new(READERS_MAX));
     tokio::spawn(async move {
+        // Given up when no file descriptor is left, so that what goes on can be seen even then.
+        let mut spare = std::fs::File::open("/dev/null").ok();
         loop {
             let Ok(reader) = Arc::clone(&readers).acquire_owned().await else { return };
             let Ok((stream, _)) = listener.accept().await else {
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                drop(spare.take());
+                tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             };
+            spare = spare.or_else(|| std::fs::File::open("/dev/null").ok());
             let asks = asks.clone();
             tokio::spawn(async move {
                 let service = service_fn(move |request| {
@@ -161,6 +165,11 @@ async fn ask<T>(
 
 /// Why a request may be a stranger's by way of somebody's browser.
 fn foreign(request: &Request<Incoming>, remote: bool) -> Option<&'static str> {
+    // Two of either would let one be checked and the other be meant.
+    let twice = |name: header::HeaderName| request.headers().get_all(name).iter().nth(1).is_some();
+    if twice(header::HOST) || twice(header::ORIGIN) {
+        return Some("more than one Host or Origin\n");
+    }
     let named =
         |name: header::HeaderName| request.headers().get(name).map(|value| value.to_str().unwrap_or("?"));
     let host = named(header::HOST).unwrap_or_default();

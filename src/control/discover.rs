@@ -21,8 +21,21 @@ const UPDATES_MAX: usize = 1_024;
 #[derive(Debug)]
 pub struct Discovery {
     watches: BTreeMap<usize, Watch>,
+    /// What each cluster had last: in force until a new watch of it has spoken.
+    kept: BTreeMap<String, Vec<Endpoint>>,
     next: usize,
     sender: mpsc::Sender<Update>,
+}
+
+/// What an update amounts to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Nothing is different.
+    Nothing,
+    /// Some endpoints are others now.
+    Change,
+    /// The endpoints of a cluster are known for the first time: calls may be waiting for them.
+    First,
 }
 
 #[derive(Debug)]
@@ -38,7 +51,7 @@ impl Discovery {
     /// No watches yet; and where their news will come out.
     pub fn new() -> (Self, mpsc::Receiver<Update>) {
         let (sender, updates) = mpsc::channel(UPDATES_MAX);
-        (Self { watches: BTreeMap::new(), next: 0, sender }, updates)
+        (Self { watches: BTreeMap::new(), kept: BTreeMap::new(), next: 0, sender }, updates)
     }
 
     /// Watches what a plan discovers, and nothing else.
@@ -63,6 +76,9 @@ impl Discovery {
             }
             true
         });
+        self.kept.retain(|name, _| {
+            plan.clusters.iter().any(|c| c.name == *name && matches!(c.source, Source::Found { .. }))
+        });
         for (cluster, registry, key) in wanted {
             let number = self.next;
             self.next += 1;
@@ -72,10 +88,10 @@ impl Discovery {
         }
     }
 
-    /// Takes in what a registry said; the cluster whose endpoints are others now, if any.
-    pub fn heard(&mut self, update: Update) -> Option<&str> {
+    /// Takes in what a registry said: whether that changes any endpoints.
+    pub fn heard(&mut self, update: Update) -> Heard {
         // News of a watch that was ended a moment ago are nobody's.
-        let watch = self.watches.get_mut(&update.watch)?;
+        let Some(watch) = self.watches.get_mut(&update.watch) else { return Heard::Nothing };
         match &update.event {
             Event::Lost { reason } => {
                 tracing::warn!(
@@ -86,19 +102,21 @@ impl Discovery {
             Event::Back => tracing::info!(cluster = watch.cluster, "registry is back"),
             Event::Full(_) | Event::Added(_) | Event::Removed(_) => {}
         }
-        watch.members.apply(update.event).then_some(watch.cluster.as_str())
-    }
-
-    /// The endpoints found, by cluster.
-    pub fn found(&self) -> BTreeMap<String, Vec<Endpoint>> {
+        let first = !watch.members.is_known();
+        if !watch.members.apply(update.event) {
+            return Heard::Nothing;
+        }
         let endpoint = |instance: &outrigger_discovery::Instance| Endpoint {
             address: instance.address.as_str().into(),
             weight: instance.weight,
         };
-        self.watches
-            .values()
-            .map(|watch| (watch.cluster.clone(), watch.members.iter().map(endpoint).collect()))
-            .collect()
+        self.kept.insert(watch.cluster.clone(), watch.members.iter().map(endpoint).collect());
+        if first { Heard::First } else { Heard::Change }
+    }
+
+    /// The endpoints found, by cluster.
+    pub fn found(&self) -> &BTreeMap<String, Vec<Endpoint>> {
+        &self.kept
     }
 
     /// A cluster whose registry has not said anything yet.

@@ -27,6 +27,8 @@ use crate::{
 const BACKLOG: i32 = 1024;
 /// Pause after an accept that failed, and between looks for room.
 const PAUSE: Duration = Duration::from_millis(50);
+/// A pause is told of at most so often.
+const TELL_EVERY: Duration = Duration::from_secs(5);
 /// File descriptors kept for endpoints, admin and registries.
 const SPARE: u64 = 64;
 
@@ -180,6 +182,7 @@ async fn accept(
     workers: Arc<Vec<Handle>>,
     connections_max: Arc<AtomicUsize>,
 ) {
+    let mut told: Option<tokio::time::Instant> = None;
     loop {
         let load = |worker: &Handle| worker.load.load(Ordering::Relaxed);
         if workers.iter().map(load).sum::<usize>() >= connections_max.load(Ordering::Relaxed) {
@@ -189,17 +192,21 @@ async fn accept(
         let stream = match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
             Ok(stream) => stream,
             Err(error) => {
-                tracing::warn!(%error, "accepting pauses");
+                if told.is_none_or(|at| at.elapsed() >= TELL_EVERY) {
+                    told = Some(tokio::time::Instant::now());
+                    tracing::warn!(%error, "accepting pauses");
+                }
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
         };
+        let speaks = shape.speaks.load_full();
         if let Some(worker) = workers.iter().min_by_key(|worker| load(worker)) {
             let _ = worker.commands.send(Command::Connection {
                 stream,
                 listener: ListenerId(shape.id.load(Ordering::Relaxed)),
-                speaks: shape.speaks.load_full(),
-                place: Place::take(&worker.load),
+                place: Place::take(&worker.load, if speaks.tcp { 2 } else { 1 }),
+                speaks,
             });
         }
     }

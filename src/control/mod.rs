@@ -131,8 +131,12 @@ pub async fn run_in(host: Host, file: PathBuf, plan: Plan, clock: Clock) -> Resu
                 ask => control.answer(ask),
             },
             Some(update) = updates.recv() => {
-                if control.discovery.heard(update).is_some() {
-                    publish_at.get_or_insert(tokio::time::Instant::now() + COALESCE);
+                match control.discovery.heard(update) {
+                    discover::Heard::First => control.publish(),
+                    discover::Heard::Change => {
+                        publish_at.get_or_insert(tokio::time::Instant::now() + COALESCE);
+                    }
+                    discover::Heard::Nothing => {}
                 }
             }
             () = publish => {
@@ -198,7 +202,7 @@ impl Control {
     /// Tells every worker of the snapshot that follows from the plan and the registries now.
     fn publish(&mut self) {
         let revision = self.snapshot.revision + 1;
-        self.snapshot = Arc::new(self.plan.snapshot(revision, &self.discovery.found()));
+        self.snapshot = Arc::new(self.plan.snapshot(revision, self.discovery.found()));
         self.listening.rename(&self.snapshot);
         for worker in self.workers.iter() {
             let _ = worker.commands.send(Command::Snapshot(Arc::clone(&self.snapshot), self.plan.bounds));

@@ -111,7 +111,7 @@ async fn detect(
     protocols: &[Rc<dyn Protocol>],
     speaks: &Speaks,
     mut stream: TcpStream,
-    origin: Origin,
+    mut origin: Origin,
 ) {
     let mut first = Vec::with_capacity(FIRST_MAX);
     let reading = async {
@@ -133,6 +133,7 @@ async fn detect(
     };
     if let Some(protocol) = protocols.iter().find(|protocol| protocol.name() == outcome) {
         shared.sniffed.borrow_mut().count(outcome);
+        origin.place.keep_one();
         Rc::clone(protocol).serve(stream, first, origin);
     } else if speaks.tcp && outcome != CLOSED {
         relay::serve(shared, stream, first, origin);

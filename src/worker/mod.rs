@@ -91,21 +91,31 @@ pub enum Command {
     Stop(oneshot::Sender<()>),
 }
 
-/// A place among the connections of a worker; given back when dropped.
+/// Places among the connections of a worker; given back when dropped. A connection that may be relayed takes two,
+/// because its other side is a connection of its own.
 #[derive(Debug)]
-pub struct Place(Arc<AtomicUsize>);
+pub struct Place {
+    load: Arc<AtomicUsize>,
+    count: usize,
+}
 
 impl Place {
-    /// Takes a place.
-    pub fn take(load: &Arc<AtomicUsize>) -> Self {
-        load.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(load))
+    /// Takes places.
+    pub fn take(load: &Arc<AtomicUsize>, count: usize) -> Self {
+        load.fetch_add(count, Ordering::Relaxed);
+        Self { load: Arc::clone(load), count }
+    }
+
+    /// Keeps one place and gives the others back.
+    pub fn keep_one(&mut self) {
+        self.load.fetch_sub(self.count.saturating_sub(1), Ordering::Relaxed);
+        self.count = self.count.min(1);
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.load.fetch_sub(self.count, Ordering::Relaxed);
     }
 }
 

@@ -145,7 +145,9 @@ impl<C: FrameCodec> Frames<C> {
             let silent = now.since(down.last_in) >= quiet_for;
             let quiet = leaving && down.in_flight == 0 && down.outbox.is_empty() && silent;
             let overdue = down.leaving.is_some_and(|since| now.since(since) >= frame_timeout);
-            idle || half || stuck || quiet || overdue
+            // It may have left for good: its calls, should they never be answered, do not keep it for ever.
+            let gone = down.ended && now.since(last) >= down.silence;
+            idle || half || stuck || quiet || overdue || gone
         });
         for key in keys.drain(..) {
             self.counters.idle_callers += u64::from(!draining);
