@@ -239,8 +239,8 @@ fn ids_of_any_value_come_back_as_they_were_and_belong_to_their_caller_alone() {
     let mut sidecar = straight("[bolt, dubbo]", &upstream);
     for wire in WIRES {
         let ids: &[u64] = match wire {
-            Wire::Dubbo => &[0, 1, u64::MAX, i64::MIN as u64, i64::MAX as u64, 1 << 32, u32::MAX as u64],
-            _ => &[0, 1, u32::MAX as u64, 0x8000_0000, 0x7fff_ffff],
+            Wire::Dubbo => &[0, 1, u64::MAX, i64::MIN as u64, i64::MAX as u64, 1 << 32, u64::from(u32::MAX)],
+            _ => &[0, 1, u64::from(u32::MAX), 0x8000_0000, 0x7fff_ffff],
         };
         // Two callers with the same ids, each id twice in flight.
         let mut clients = [sidecar.client(), sidecar.client()];

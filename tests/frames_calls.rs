@@ -27,13 +27,15 @@ struct Routed {
 impl Routed {
     fn new(matches: &[&str]) -> Self {
         let endpoints: Vec<Upstream> = matches.iter().map(|_| Upstream::start()).collect();
-        let mut listener = "    protocol: [bolt, dubbo]\n    routes:\n".to_owned();
-        let mut clusters = "clusters:\n".to_owned();
-        for (at, inside) in matches.iter().enumerate() {
-            listener += &format!("      - {{ match: {{ {inside} }}, to: c{at} }}\n");
-            clusters += &format!("  c{at}: {{ endpoints: [\"{}\"] }}\n", endpoints[at].address());
-        }
-        let sidecar = Sidecar::start(&conf(&listener, &clusters));
+        let numbered = matches.iter().zip(&endpoints).enumerate();
+        let (routes, clusters): (Vec<String>, Vec<String>) = numbered
+            .map(|(at, (inside, endpoint))| {
+                let route = format!("      - {{ match: {{ {inside} }}, to: c{at} }}");
+                (route, format!("  c{at}: {{ endpoints: [\"{}\"] }}", endpoint.address()))
+            })
+            .unzip();
+        let listener = format!("    protocol: [bolt, dubbo]\n    routes:\n{}", routes.join("\n"));
+        let sidecar = Sidecar::start(&conf(&listener, &format!("clusters:\n{}", clusters.join("\n"))));
         let client = sidecar.client();
         Self { sidecar, endpoints, client }
     }
@@ -276,7 +278,7 @@ fn fastjson2_calls_are_routed_and_refused_in_their_own_serialization() {
         attachments.push(0xa5);
         let head = ["2.0.2", service, "1.0", method, "Ljava/lang/String;", "argument"].map(jsonb).concat();
         let len = (attachments.len() as u32).to_be_bytes();
-        dubbo(0xc0 | 23, 0, 4, &[&head[..], &len, &attachments].concat())
+        dubbo(0xc0 + 23, 0, 4, &[&head[..], &len, &attachments].concat())
     };
     for (bytes, route) in [(call("f.One", "x", "blue"), 0), (call("f.One", "two", "red"), 1)] {
         routed.client.send(&bytes);
@@ -405,10 +407,11 @@ fn weights_share_the_calls_out() {
         let endpoints = [Upstream::start(), Upstream::start(), Upstream::start()];
         let listener = "    protocol: [bolt, dubbo]
     routes: [{ match: { service: t.Echo }, weights: { most: 80, some: 20, none: 0 } }]";
-        let mut clusters = "clusters:\n".to_owned();
-        for (name, endpoint) in ["most", "some", "none"].iter().zip(&endpoints) {
-            clusters += &format!("  {name}: {{ endpoints: [\"{}\"] }}\n", endpoint.address());
-        }
+        let named = ["most", "some", "none"].iter().zip(&endpoints);
+        let clusters: Vec<String> = named
+            .map(|(name, endpoint)| format!("  {name}: {{ endpoints: [\"{}\"] }}", endpoint.address()))
+            .collect();
+        let clusters = format!("clusters:\n{}", clusters.join("\n"));
         let mut sidecar = Sidecar::start(&conf(listener, &clusters));
         let mut client = sidecar.client();
         for id in 0..1_000 {

@@ -7,13 +7,14 @@
 mod support;
 
 use std::io::{Read as _, Write as _};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use support::echo::{Canary, Upstream, conf, straight};
 use support::raw::{ANSWER_MAX, Client, ECHO, Frame, Refused, WIRES, Wire, dubbo, timed};
 use support::{Sidecar, free_port, within};
 
 /// What the product promises for a lost endpoint is 100 ms; a busy machine gets more.
-const LOST_MAX: Duration = Duration::from_millis(1_000);
+const LOST_MAX: Duration = Duration::from_secs(1);
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_millis(150);
 
@@ -219,6 +220,67 @@ fn calls_in_flight_at_an_endpoint_that_dies_are_answered_at_once() {
 }
 
 #[test]
+fn while_an_endpoint_dies_and_returns_each_call_gets_one_answer_of_its_own_or_the_reason() {
+    const DEATHS: usize = 12;
+    let staying = Upstream::start();
+    let mut dying = Upstream::start();
+    let mut sidecar = Sidecar::start(&all_to(&[&staying, &dying], "balance: round_robin"));
+    let (ending, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let reasons = [lost(&dying), unreachable(&dying.address())];
+    std::thread::scope(|scope| {
+        for wire in WIRES {
+            let mut client = sidecar.client();
+            let (ending, rounds, reasons) = (&ending, &rounds, &reasons);
+            scope.spawn(move || {
+                while !ending.load(Ordering::Relaxed) {
+                    let payload = |id: u64| format!("{ECHO} {id}");
+                    client.send(
+                        &(0..20)
+                            .flat_map(|id| wire.call(id).payload(&payload(id)).bytes())
+                            .collect::<Vec<_>>(),
+                    );
+                    let mut seen = [false; 20];
+                    for _ in 0..20 {
+                        let answer = client.next();
+                        let id = answer.id();
+                        let own = answer.bytes == wire.answer(id, &payload(id));
+                        let refused = |reason| answer.bytes == wire.refusal(id, Refused::Unreachable, reason);
+                        assert!(own || reasons.iter().any(|reason| refused(reason)), "{answer:?}");
+                        assert!(!std::mem::replace(&mut seen[id as usize], true), "{id} was answered twice");
+                    }
+                    rounds.fetch_add(1, Ordering::Relaxed);
+                }
+                client.silent(SILENCE);
+            });
+        }
+        for _ in 0..DEATHS {
+            let before = rounds.load(Ordering::Relaxed);
+            assert!(within(ANSWER_MAX, || rounds.load(Ordering::Relaxed) >= before + 8), "calls go on");
+            dying.stop();
+            std::thread::sleep(Duration::from_millis(20));
+            dying = Upstream::start_at(dying.port());
+        }
+        ending.store(true, Ordering::Relaxed);
+    });
+    let stats = sidecar.stats();
+    let made = 20 * rounds.load(Ordering::Relaxed) as u64;
+    assert_eq!(sidecar.outcomes("", "ok") + sidecar.outcomes("", "unreachable"), made, "{stats}");
+    let clusters: serde_json::Value = serde_json::from_str(&sidecar.admin_get("/clusters").1).expect("JSON");
+    for endpoint in clusters["clusters"]["up"]["endpoints"].as_array().expect("endpoints") {
+        assert_eq!(endpoint["in_flight"], 0, "{clusters}");
+    }
+    // Once back, back for good.
+    let mut client = sidecar.client();
+    let arrived = dying.calls();
+    assert!(within(ANSWER_MAX, || {
+        client.ask(&Wire::V1.call(1));
+        dying.calls() > arrived
+    }));
+    (0..50).for_each(|id| client.well(Wire::V1, id));
+    sidecar.assert_well();
+}
+
+#[test]
 fn an_endpoint_that_dies_in_the_middle_of_a_frame_gives_no_half_answer() {
     for wire in WIRES {
         let upstream = Upstream::start();
@@ -292,6 +354,71 @@ fn calls_that_were_not_sent_go_to_another_endpoint() {
         assert!(sidecar.events(wire.protocol(), "moved") >= 1);
         assert_eq!(sidecar.events(wire.protocol(), "up_failed"), sidecar.events(wire.protocol(), "moved"));
         assert_eq!(sidecar.outcomes("", "ok"), 50);
+        sidecar.assert_well();
+    }
+}
+
+/// A port on which the kernel takes no more connections: who dials it waits.
+fn full_port() -> (socket2::Socket, u16, Vec<std::net::TcpStream>) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).expect("a port");
+    socket.listen(0).expect("it can listen");
+    let address = socket.local_addr().ok().and_then(|address| address.as_socket()).expect("an address");
+    let mut waiting = Vec::new();
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
+        waiting.push(stream);
+        assert!(waiting.len() < 100, "the kernel takes every connection");
+    }
+    (socket, address.port(), waiting)
+}
+
+#[test]
+fn an_endpoint_that_takes_no_connection_is_given_up_after_connect_timeout() {
+    let (_socket, port, _waiting) = full_port();
+    let living = Upstream::start();
+    let listener = "    protocol: [bolt, dubbo]
+    routes:
+      - { match: { service: alone }, to: up }
+      - { match: {}, to: both }";
+    let clusters = format!(
+        "clusters:\n  up: {{ endpoints: [\"127.0.0.1:{port}\"], connect_timeout: 300ms }}\n  \
+         both: {{ endpoints: [\"127.0.0.1:{port}\", \"{}\"], connect_timeout: 300ms, balance: round_robin }}",
+        living.address()
+    );
+    let mut sidecar = Sidecar::start(&conf(listener, &clusters));
+    for wire in WIRES {
+        let mut client = sidecar.client();
+        let message = unreachable(&format!("127.0.0.1:{port}"));
+        let ((), took) =
+            timed(|| client.refused(&wire.call(1).service("alone"), Refused::Unreachable, &message));
+        assert!(took < Duration::from_secs(3), "{took:?}");
+        // Nothing was sent, so where there is another endpoint the call goes there.
+        let ((), took) = timed(|| (0..10).for_each(|id| client.well(wire, id)));
+        assert!(took < Duration::from_secs(4), "{took:?}");
+    }
+    assert_eq!(living.calls(), 40);
+    sidecar.assert_well();
+}
+
+#[test]
+fn idle_and_old_connections_to_an_endpoint_are_replaced_without_losing_a_call() {
+    for (further, idle) in [("idle_timeout: 400ms", true), ("max_age: 400ms", false)] {
+        let upstream = Upstream::start();
+        let mut sidecar = Sidecar::start(&all_to(&[&upstream], further));
+        let mut client = sidecar.client();
+        client.send(&Wire::Dubbo.call(1).payload("held").bytes());
+        let held = upstream.next();
+        std::thread::sleep(Duration::from_millis(1_200));
+        // A call in flight is no idleness, but it does not keep a connection young.
+        client.well(Wire::Dubbo, 2);
+        assert_eq!(upstream.accepted(), if idle { 1 } else { 2 }, "{further}");
+        held.answer("not lost");
+        client.expect(&Wire::Dubbo.answer(1, "not lost"));
+        assert!(within(CLOSE_MAX, || upstream.peers().is_empty()), "{further}: {}", sidecar.stats());
+        client.well(Wire::Dubbo, 3);
+        assert_eq!(sidecar.outcomes("", "ok"), 3);
+        assert_eq!(sidecar.events("dubbo", "up_lost"), 0);
         sidecar.assert_well();
     }
 }

@@ -287,6 +287,52 @@ fn a_reload_reaches_connections_that_are_open_already() {
 }
 
 #[test]
+fn a_listener_that_moves_keeps_its_connections() {
+    let upstream = Upstream::start();
+    let mut sidecar = Sidecar::start(&conf(EVERYTHING, &one_cluster(&upstream)));
+    let mut clients = WIRES.map(|wire| (wire, sidecar.client()));
+    for (wire, client) in &mut clients {
+        client.well(*wire, 1);
+    }
+    let (old, new) = (sidecar.port("main"), free_port());
+    let text = fs::read_to_string(sidecar.conf_path()).expect("it was written");
+    let bind = |port: u16| format!("bind: 127.0.0.1:{port}");
+    fs::write(sidecar.conf_path(), text.replace(&bind(old), &bind(new))).expect("it can be written");
+    assert_eq!(sidecar.admin_post("/reload").0, 200);
+    assert!(
+        within(SOON, || TcpStream::connect((Ipv4Addr::LOCALHOST, old)).is_err()),
+        "the old port is closed"
+    );
+    Client::connect(new).well(Wire::V2, 1);
+    for (wire, client) in &mut clients {
+        client.well(*wire, 2);
+    }
+    sidecar.assert_well();
+}
+
+#[test]
+fn a_reload_while_draining_opens_nothing_again() {
+    let upstream = Upstream::start();
+    let mut sidecar = Sidecar::start(&conf(EVERYTHING, &one_cluster(&upstream)));
+    let mut client = sidecar.client();
+    client.send(&Wire::V1.call(5).payload("in flight").bytes());
+    let seen = upstream.next();
+    sidecar.term();
+    let (port, admin) = (sidecar.port("main"), sidecar.admin());
+    let refuses = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err();
+    assert!(within(SOON, refuses));
+    // Whatever it answers: a process that ends must not take callers in again.
+    let answered = support::http_post(admin, "/reload");
+    sidecar.signal("HUP");
+    std::thread::sleep(SILENCE);
+    assert!(refuses(), "it listens again after {answered:?}");
+    seen.answer("finished");
+    client.expect(&Wire::V1.answer(5, "finished"));
+    client.closed(SOON);
+    assert_eq!(sidecar.wait(SOON).code(), Some(0));
+}
+
+#[test]
 fn a_reload_keeps_what_a_limit_has_counted() {
     let upstream = Upstream::start();
     let listener =
@@ -424,6 +470,47 @@ fn term_without_any_connection_ends_at_once() {
     let upstream = Upstream::start();
     let mut sidecar = straight("auto", &upstream);
     sidecar.term();
+    assert_eq!(sidecar.wait(SOON).code(), Some(0));
+}
+
+#[test]
+fn term_does_not_wait_for_what_has_not_said_what_it_speaks() {
+    let upstream = Upstream::start();
+    let listener =
+        "    protocol: [bolt, dubbo, tcp]\n    detect_timeout: 60s\n    routes: [{ match: {}, to: up }]";
+    let mut sidecar = Sidecar::start(&conf(listener, &one_cluster(&upstream)));
+    let (mut mute, mut half) = (sidecar.client(), sidecar.client());
+    half.send(b"\xda");
+    assert!(within(SOON, || sidecar.stats()["connections_by_worker"][0] == 2));
+    sidecar.term();
+    mute.closed(SOON);
+    half.closed(SOON);
+    assert_eq!(sidecar.wait(SOON).code(), Some(0));
+}
+
+#[test]
+fn a_relayed_connection_may_finish_within_drain_timeout() {
+    use std::io::Read as _;
+    let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let address = server.local_addr().expect("an address");
+    let rest = format!("drain_timeout: 20s\nclusters:\n  up: {{ endpoints: [\"{address}\"] }}");
+    let mut sidecar = Sidecar::start(&conf("    protocol: tcp\n    routes: [{ match: {}, to: up }]", &rest));
+    let mut client = sidecar.client();
+    client.send(b"half of");
+    let (mut relayed, _) = server.accept().expect("it is relayed");
+    sidecar.term();
+    std::thread::sleep(Duration::from_millis(500));
+    client.send(b" a question");
+    client.stream.shutdown(std::net::Shutdown::Write).expect("it is open");
+    let mut asked = String::new();
+    relayed.read_to_string(&mut asked).expect("all of it comes");
+    assert_eq!(asked, "half of a question");
+    relayed.write_all(b"and the answer").expect("the relay reads");
+    drop(relayed);
+    let mut answer = String::new();
+    client.stream.read_to_string(&mut answer).expect("all of it comes");
+    assert_eq!(answer, "and the answer");
+    drop(client);
     assert_eq!(sidecar.wait(SOON).code(), Some(0));
 }
 

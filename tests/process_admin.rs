@@ -245,8 +245,11 @@ fn an_admin_port_for_others_takes_their_host_names_but_still_no_foreign_origin()
     sidecar.assert_well();
 }
 
+/// Names and values.
+type Labels = Vec<(String, String)>;
+
 /// One line of Prometheus' text format: the name, its labels and its value; `None` when it is no such line.
-fn sample(line: &str) -> Option<(String, Vec<(String, String)>, f64)> {
+fn sample(line: &str) -> Option<(String, Labels, f64)> {
     let (series, value) = line.rsplit_once(' ')?;
     let (name, mut rest) = match series.split_once('{') {
         Some((name, rest)) => (name, rest.strip_suffix('}')?),
@@ -338,7 +341,7 @@ fn endpoints_come_and_go_with_the_registry_file_and_a_broken_one_takes_none_away
     let publish = |lines: &[String]| {
         // Renamed into place, as a good writer does.
         let next = dir.path().join("next");
-        let listed: String = lines.iter().map(|line| format!("    - {line}\n")).collect();
+        let listed = lines.iter().map(|line| format!("    - {line}\n")).collect::<Vec<_>>().concat();
         let service =
             if lines.is_empty() { "  t.Echo: []\n".to_owned() } else { format!("  t.Echo:\n{listed}") };
         fs::write(&next, format!("services:\n{service}")).expect("it can be written");

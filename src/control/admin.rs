@@ -4,9 +4,10 @@
 //! must not be made a tool against it: a foreign `Host` (DNS rebinding) or `Origin` (cross-site request) is refused.
 
 use std::{
+    fs::File,
     io,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -30,6 +31,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// No request has a body worth reading.
 const BODY_MAX: u64 = 64 << 10;
 
+fn open_spare() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+fn lock(spare: &Mutex<Option<File>>) -> MutexGuard<'_, Option<File>> {
+    spare.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 type Answer = Response<Full<Bytes>>;
 
 /// Listens on `address`; where that is, for port 0.
@@ -38,33 +47,42 @@ pub fn serve(address: SocketAddr, remote: bool, asks: mpsc::UnboundedSender<Ask>
     listener.set_nonblocking(true)?;
     let bound = listener.local_addr()?;
     let listener = TcpListener::from_std(listener)?;
-    let readers = Arc::new(Semaphore::new(READERS_MAX));
-    tokio::spawn(async move {
-        // Given up when no file descriptor is left, so that what goes on can be seen even then.
-        let mut spare = std::fs::File::open("/dev/null").ok();
-        loop {
-            let Ok(reader) = Arc::clone(&readers).acquire_owned().await else { return };
-            let Ok((stream, _)) = listener.accept().await else {
-                drop(spare.take());
-                tokio::time::sleep(Duration::from_millis(10)).await;
-                continue;
-            };
-            spare = spare.or_else(|| std::fs::File::open("/dev/null").ok());
-            let asks = asks.clone();
-            tokio::spawn(async move {
-                let service = service_fn(move |request| {
-                    let asks = asks.clone();
-                    async move { Ok::<_, std::convert::Infallible>(answer(&request, remote, &asks).await) }
-                });
-                let mut server = hyper::server::conn::http1::Builder::new();
-                server.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_headers(64);
-                let served = server.serve_connection(TokioIo::new(stream), service);
-                let _ = tokio::time::timeout(6 * PATIENCE, served).await;
-                drop(reader);
-            });
-        }
-    });
+    tokio::spawn(accept(listener, remote, asks));
     Ok(bound)
+}
+
+/// Accepts readers, also when no file descriptor is left: then a spare one is given up for the next of them.
+async fn accept(listener: TcpListener, remote: bool, asks: mpsc::UnboundedSender<Ask>) {
+    let readers = Arc::new(Semaphore::new(READERS_MAX));
+    let spare = Arc::new(Mutex::new(open_spare()));
+    loop {
+        let Ok(reader) = Arc::clone(&readers).acquire_owned().await else { return };
+        let Ok((stream, _)) = listener.accept().await else {
+            // Nobody else runs between giving it up and accepting again: the reader that waits gets it.
+            if lock(&spare).take().is_none() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            continue;
+        };
+        let (asks, spare) = (asks.clone(), Arc::clone(&spare));
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let asks = asks.clone();
+                async move { Ok::<_, std::convert::Infallible>(answer(&request, remote, &asks).await) }
+            });
+            let mut server = hyper::server::conn::http1::Builder::new();
+            server.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_headers(64);
+            let served = server.serve_connection(TokioIo::new(stream), service);
+            let _ = tokio::time::timeout(6 * PATIENCE, served).await;
+            // The descriptor just closed becomes the spare one again, before anybody else can take it.
+            let mut spare = lock(&spare);
+            if spare.is_none() {
+                *spare = open_spare();
+            }
+            drop(spare);
+            drop(reader);
+        });
+    }
 }
 
 async fn answer(request: &Request<Incoming>, remote: bool, asks: &mpsc::UnboundedSender<Ask>) -> Answer {

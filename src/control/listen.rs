@@ -184,7 +184,7 @@ async fn accept(
 ) {
     let mut told: Option<tokio::time::Instant> = None;
     loop {
-        let load = |worker: &Handle| worker.load.load(Ordering::Relaxed);
+        let load = |worker: &Handle| worker.load.places.load(Ordering::Relaxed);
         if workers.iter().map(load).sum::<usize>() >= connections_max.load(Ordering::Relaxed) {
             tokio::time::sleep(PAUSE).await;
             continue;

@@ -291,7 +291,7 @@ impl Control {
             connections: self
                 .workers
                 .iter()
-                .map(|worker| worker.load.load(Ordering::Relaxed) as u64)
+                .map(|worker| worker.load.connections.load(Ordering::Relaxed) as u64)
                 .collect(),
         }
     }
@@ -318,7 +318,7 @@ impl Control {
                     break;
                 },
                 _ = looks.tick() => {
-                    let left: usize = self.workers.iter().map(|worker| worker.load.load(Ordering::Relaxed)).sum();
+                    let left: usize = self.workers.iter().map(|worker| worker.load.connections.load(Ordering::Relaxed)).sum();
                     if left == 0 || began.elapsed() >= limit {
                         tracing::info!(left, took = ?began.elapsed(), "drained");
                         break;

@@ -91,31 +91,41 @@ pub enum Command {
     Stop(oneshot::Sender<()>),
 }
 
-/// Places among the connections of a worker; given back when dropped. A connection that may be relayed takes two,
-/// because its other side is a connection of its own.
+/// What a worker has on its hands.
+#[derive(Debug, Default)]
+pub struct Load {
+    /// Connections of callers.
+    pub connections: AtomicUsize,
+    /// Connections they may amount to: one that may be relayed is two, because its other side is one of its own.
+    pub places: AtomicUsize,
+}
+
+/// A connection's part in the load of a worker; given back when dropped.
 #[derive(Debug)]
 pub struct Place {
-    load: Arc<AtomicUsize>,
-    count: usize,
+    load: Arc<Load>,
+    places: usize,
 }
 
 impl Place {
-    /// Takes places.
-    pub fn take(load: &Arc<AtomicUsize>, count: usize) -> Self {
-        load.fetch_add(count, Ordering::Relaxed);
-        Self { load: Arc::clone(load), count }
+    /// Counts a connection that may take so many places.
+    pub fn take(load: &Arc<Load>, places: usize) -> Self {
+        load.connections.fetch_add(1, Ordering::Relaxed);
+        load.places.fetch_add(places, Ordering::Relaxed);
+        Self { load: Arc::clone(load), places }
     }
 
     /// Keeps one place and gives the others back.
     pub fn keep_one(&mut self) {
-        self.load.fetch_sub(self.count.saturating_sub(1), Ordering::Relaxed);
-        self.count = self.count.min(1);
+        self.load.places.fetch_sub(self.places.saturating_sub(1), Ordering::Relaxed);
+        self.places = self.places.min(1);
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.load.fetch_sub(self.count, Ordering::Relaxed);
+        self.load.connections.fetch_sub(1, Ordering::Relaxed);
+        self.load.places.fetch_sub(self.places, Ordering::Relaxed);
     }
 }
 
@@ -250,8 +260,8 @@ const EVENT_INTERVAL: u32 = 127;
 pub struct Handle {
     /// Where commands go.
     pub commands: mpsc::UnboundedSender<Command>,
-    /// Connections it has.
-    pub load: Arc<AtomicUsize>,
+    /// What it has on its hands.
+    pub load: Arc<Load>,
 }
 
 impl Handle {

@@ -468,7 +468,9 @@ impl<D: Dialect> Life<D> {
         self.handle(Frames::shut);
         self.flush_all();
         let downs: Vec<Key> = self.callers.iter().map(|caller| caller.key).collect();
-        downs.into_iter().for_each(|key| self.widen(Leg::Down(key), WIDE));
+        for key in downs {
+            self.widen(Leg::Down(key), WIDE);
+        }
         self.flush_all();
         assert_eq!((self.callers.len(), self.ups.len()), (0, 0), "connections after the end");
         assert_eq!(self.local.unsettled(), 0, "calls after the end");
@@ -483,8 +485,11 @@ impl<D: Dialect> Life<D> {
             let by = if self.shape.calm { 1 } else { self.rng.range(1, 400) };
             self.advance(ms(by));
         }
-        let deadlines = (0..20).take_while(|_| self.shape.calm || self.local.unsettled() > 0).count();
-        for _ in 0..deadlines.min(if self.shape.calm { 0 } else { 20 }) {
+        // The longest route timeout is 3 s; calls without a deadline wait on.
+        for _ in 0..20 {
+            if self.shape.calm || self.local.unsettled() == 0 {
+                break;
+            }
             self.everyone_reads(!silent);
             self.advance(ms(250));
         }
@@ -494,7 +499,9 @@ impl<D: Dialect> Life<D> {
             }
             let keys: Vec<Key> = self.ups.iter().map(|up| up.key).collect();
             assert!(!self.shape.calm, "without faults every call is answered before endpoints go");
-            keys.into_iter().for_each(|key| self.up_lost(key, "gone"));
+            for key in keys {
+                self.up_lost(key, "gone");
+            }
             self.everyone_reads(false);
             self.advance(ms(1_300));
         }
@@ -544,6 +551,13 @@ impl<D: Dialect> Life<D> {
                 }
             }
             self.flush_all();
+        }
+        // Nothing waits to be written any more, so nobody has a reason not to be read.
+        let clear = |pipe: &Pipe| pipe.blocked_since.is_none() && !pipe.flush_said;
+        let open = self.ups.iter().all(|up| up.open && clear(&up.pipe));
+        for caller in self.callers.iter().filter(|caller| open && clear(&caller.pipe)) {
+            let read = caller.reading || caller.spoiled || caller.ended || self.pressing;
+            assert!(read, "caller {} is not read, and nothing is in its way", caller.number);
         }
     }
 

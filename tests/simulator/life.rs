@@ -163,12 +163,13 @@ impl<D: Dialect> Life<D> {
         let caller = self.callers.swap_remove(at);
         let (pipe, now) = (&caller.pipe, self.now);
         let counters = &self.engine.counters;
+        trace!(self, "  {counters:?}");
         let behind = pipe.flush_said || pipe.blocked_since.is_some();
         let silence = self.shape.silence.unwrap_or(D::SERVER_IDLE);
         let frame_timeout = self.shape.bounds.frame_timeout;
         let silent = now.since(caller.last_io) >= silence;
         let half =
-            caller.reading && pipe.partial_since.is_some_and(|since| now.since(since) >= frame_timeout);
+            caller.was_reading && pipe.partial_since.is_some_and(|since| now.since(since) >= frame_timeout);
         let waits = self.calls_waiting(&caller);
         // One that takes no answers is silent too.
         let silent = silent && (!waits || pipe.blocked_since.is_some());
@@ -177,11 +178,15 @@ impl<D: Dialect> Life<D> {
         // Its listener is gone: it may finish its calls, but not for ever.
         let left = caller.leaving.is_some_and(|since| !waits || now.since(since) >= frame_timeout);
         let slow = counters.slow_callers > slow && behind && !self.shape.calm;
-        let ended = caller.ended && !waits;
+        // Nobody knows whether one that sends no more still reads.
+        let ended = caller.ended && (!waits || now.since(caller.last_io) >= silence);
         assert!(
             caller.spoiled || ended || slow || idle || quiet || left || self.shut,
-            "caller {} was closed without reason (waits {waits}, behind {behind})",
-            caller.number
+            "caller {} was closed without reason (waits {waits}, behind {behind}, read {}, half a frame since {:?}, \
+             frame_timeout {frame_timeout:?}, silence {silence:?})",
+            caller.number,
+            caller.was_reading,
+            pipe.partial_since
         );
     }
 
@@ -319,6 +324,7 @@ impl<D: Dialect> Life<D> {
     /// Lets time pass; everything that is due on the way happens at its moment.
     pub(crate) fn advance(&mut self, by: Duration) {
         let until = self.now.after(by);
+        let mut at_once = 0;
         loop {
             let dial = self.ups.iter().filter(|up| !up.open).map(|up| (up.dial_until, up.key));
             let dial = dial.min_by_key(|(due, _)| *due);
@@ -334,6 +340,9 @@ impl<D: Dialect> Life<D> {
                 self.now = self.now.max(self.armed);
                 self.armed = Tick::NEVER;
                 self.handle(Frames::tick);
+                // A call that was read in this tick may be late already: one more look, not a hundred.
+                at_once = if self.armed > self.now { 0 } else { at_once + 1 };
+                assert!(at_once < 10, "a tick that wants to be called again at once, for ever");
             }
             // The flusher runs before the runtime sleeps.
             self.flush_all();

@@ -67,11 +67,18 @@ pub(crate) struct Upstream {
 
 impl Upstream {
     pub(crate) fn start() -> Self {
-        Self::start_at(free_port())
+        // Another test process may take a port between the look and the bind.
+        let bound = (0..100).find_map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, free_port())).ok());
+        Self::serve(bound.expect("a free port"))
     }
 
+    /// Again on the port of one that was stopped.
     pub(crate) fn start_at(port: u16) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port is free");
+        Self::serve(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port is free"))
+    }
+
+    fn serve(listener: TcpListener) -> Self {
+        let port = listener.local_addr().expect("it is bound").port();
         let inner = Arc::new(Inner {
             port,
             accepted: AtomicUsize::new(0),

@@ -213,6 +213,11 @@ impl<C: FrameCodec> Frames<C> {
         }
         let head = Head { bytes: frame, index: &self.index };
         match decide(context.snapshot, listener, context.local, head, arrived, context.now) {
+            // It waited too long here, behind others of a caller that was not read.
+            Ok(plan) if plan.deadline <= context.now => {
+                let caller = (framed.kind == FrameKind::Request).then_some((key, framed.id));
+                self.refuse_planned(context, caller, C::ticket(frame), plan, Refusal::TimedOut);
+            }
             Ok(plan) => {
                 if let Some(ms) = self.index.timeout_ms {
                     let theirs = arrived.after(Duration::from_millis(ms.into()));
