@@ -598,6 +598,38 @@ fn an_endpoint_that_does_not_read_slows_only_its_own_calls() {
 }
 
 #[test]
+fn one_way_calls_wait_for_a_slow_endpoint_as_others_do() {
+    const CALLS: usize = 160;
+    let slow = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = slow.local_addr().expect("an address");
+    let clusters = format!("clusters:\n  up: {{ endpoints: [\"{address}\"] }}");
+    let listener = "    protocol: [bolt, dubbo]\n    routes: [{ match: {}, to: up }]";
+    let mut sidecar = Sidecar::start(&conf(listener, &clusters));
+    let before = sidecar.rss_kib();
+    let client = sidecar.client();
+    let big = Wire::Dubbo.call(1).one_way().payload(&"x".repeat(256 << 10)).bytes();
+    let writer = std::thread::spawn(move || {
+        for _ in 0..CALLS {
+            (&client.stream).write_all(&big).expect("the sidecar reads, if slowly");
+        }
+        client
+    });
+    let (stream, _) = slow.accept().expect("the sidecar connects");
+    // Shorter than what makes an endpoint a stalled one.
+    std::thread::sleep(Duration::from_millis(700));
+    let grown = sidecar.rss_kib().saturating_sub(before);
+    let mut from = std::io::BufReader::new(stream);
+    for _ in 0..CALLS {
+        let frame = Frame::read(&mut from).expect("whole frames come").expect("all of them");
+        assert!(frame.is_one_way());
+    }
+    drop(writer.join().expect("the writer does not panic"));
+    assert!(grown < 16 << 10, "{grown} KiB held for an endpoint that does not read");
+    assert_eq!(sidecar.outcomes("", "one_way"), CALLS as u64, "{}", sidecar.stats());
+    sidecar.assert_well();
+}
+
+#[test]
 fn a_caller_that_does_not_read_is_bounded_and_then_closed_while_others_go_on() {
     let upstream = Upstream::start();
     let rest = format!(

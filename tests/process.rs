@@ -254,7 +254,7 @@ fn a_reload_reaches_connections_that_are_open_already() {
     let three = good.replace(
         "listeners:\n",
         &format!(
-            "listeners:\n  more: {{ bind: \"127.0.0.1:{port}\", protocol: bolt, routes: [{{ to: up }}] }}\n"
+            "listeners:\n  before: {{ bind: \"127.0.0.1:{port}\", protocol: bolt, routes: [{{ to: up }}] }}\n"
         ),
     );
     fs::write(sidecar.conf_path(), &three).expect("it can be written");
@@ -283,6 +283,41 @@ fn a_reload_reaches_connections_that_are_open_already() {
     assert_eq!((late.id(), late.status()), (4, 31));
     held.answer("after all");
     client.expect(&Wire::Dubbo.answer(2, "after all"));
+    sidecar.assert_well();
+}
+
+#[test]
+fn connections_stay_with_their_listener_when_others_come_and_go() {
+    let (own, other) = (Upstream::start(), Upstream::start());
+    let mut sidecar = Sidecar::start(&conf(EVERYTHING, &one_cluster(&own)));
+    let good = fs::read_to_string(sidecar.conf_path()).expect("it was written");
+    // One that is served already, one of which it is not yet known what it speaks.
+    let (mut served, mut mute) = (sidecar.client(), sidecar.client());
+    served.well(Wire::Dubbo, 1);
+    assert!(within(SOON, || sidecar.stats()["connections_by_worker"][0] == 2));
+    let listeners = format!(
+        "listeners:\n  before: {{ bind: \"127.0.0.1:{}\", routes: [{{ to: other }}] }}\n  zlast: {{ bind: \
+         \"127.0.0.1:{}\", routes: [{{ to: other }}] }}\n",
+        free_port(),
+        free_port()
+    );
+    let more = good.replace("listeners:\n", &listeners)
+        + &format!("  other: {{ endpoints: [\"{}\"] }}\n", other.address());
+    fs::write(sidecar.conf_path(), &more).expect("it can be written");
+    assert_eq!(sidecar.admin_post("/reload").0, 200);
+    served.well(Wire::Dubbo, 2);
+    mute.well(Wire::V1, 3);
+    sidecar.client().well(Wire::V2, 4);
+    assert_eq!((own.calls(), other.calls()), (4, 0));
+
+    let mut mute = sidecar.client();
+    assert!(within(SOON, || sidecar.stats()["connections_by_worker"][0] == 3));
+    fs::write(sidecar.conf_path(), &good).expect("it can be written");
+    assert_eq!(sidecar.admin_post("/reload").0, 200);
+    mute.well(Wire::Dubbo, 5);
+    served.well(Wire::Dubbo, 6);
+    sidecar.client().well(Wire::V2, 7);
+    assert_eq!((own.calls(), other.calls()), (7, 0));
     sidecar.assert_well();
 }
 

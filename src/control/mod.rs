@@ -211,6 +211,9 @@ impl Control {
 
     /// Reads the conf file again. Whatever is wrong changes nothing.
     fn reload(&mut self, why: &str) -> Result<u64, String> {
+        if self.draining {
+            return Err("draining; nothing is taken up any more".to_owned());
+        }
         self.stamp = stamp(&self.file);
         let plan = read(&self.file).map_err(|mistakes| mistakes.to_string());
         let result = plan.and_then(|plan| self.take_up(plan));

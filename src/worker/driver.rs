@@ -19,6 +19,7 @@ use std::{
 use outrigger_codec::{FrameCodec, Sniff};
 use outrigger_core::{ListenerId, Tick};
 use tokio::{
+    io::AsyncReadExt,
     net::{
         TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
@@ -63,6 +64,8 @@ struct Socket {
     /// Whether it is read.
     reading: Cell<bool>,
     closed: Cell<bool>,
+    /// Closed, but what the peer still sends is read and dropped for a moment.
+    lingering: Cell<bool>,
 }
 
 impl Socket {
@@ -75,6 +78,8 @@ impl Socket {
 
 /// Reads of one connection in a row before others get their turn.
 const READS_MAX: usize = 4;
+/// How long a caller that is done with is still read from.
+const LINGER: Duration = Duration::from_secs(1);
 /// Unacknowledged bytes to an endpoint for this long mean that it is gone (Linux `TCP_USER_TIMEOUT`).
 const USER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -126,6 +131,13 @@ impl<C: FrameCodec> Driver<C> {
                     }
                     Effect::Close(leg) => {
                         if let Some(socket) = self.unregister(leg) {
+                            socket.closed.set(true);
+                            socket.wake();
+                        }
+                    }
+                    Effect::Finish(key) => {
+                        if let Some(socket) = self.unregister(Leg::Down(key)) {
+                            socket.lingering.set(true);
                             socket.closed.set(true);
                             socket.wake();
                         }
@@ -233,6 +245,12 @@ impl<C: FrameCodec> Driver<C> {
         // Also when this task panics: the engine must not wait for a connection that has no task.
         let _guard = Guard { driver: Rc::clone(&self), leg };
         std::future::poll_fn(|waking| self.poll(waking, leg, &socket, &mut read)).await;
+        if socket.lingering.get() {
+            // The last hold on the writing half: our side of the connection ends here.
+            drop(socket);
+            // Apart, so that a connection that does not linger does not carry the room for it.
+            let _ = tokio::time::timeout(LINGER, Box::pin(drop_all(read))).await;
+        }
     }
 
     fn poll(
@@ -333,6 +351,7 @@ impl<C: FrameCodec> Driver<C> {
             blocked: Cell::new(false),
             reading: Cell::new(true),
             closed: Cell::new(false),
+            lingering: Cell::new(false),
         }));
     }
 
@@ -341,6 +360,12 @@ impl<C: FrameCodec> Driver<C> {
         let place = sockets.get_mut(key.index())?;
         place.take_if(|socket| socket.key == key)
     }
+}
+
+/// Reads until the peer has said everything, and drops it.
+async fn drop_all(mut read: OwnedReadHalf) {
+    let mut dropped = vec![0; 16 << 10];
+    while read.read(&mut dropped).await.is_ok_and(|n| n > 0) {}
 }
 
 /// Keeps a task's waker; cloned only when it is another task's.

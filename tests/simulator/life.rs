@@ -128,7 +128,9 @@ impl<D: Dialect> Life<D> {
                         let until = self.now.after(timeout);
                         self.ups.push(Upstream::new(self.numbers, up, &address, until));
                     }
-                    Effect::Close(Leg::Down(key)) => self.caller_closed(key, slow, idle),
+                    Effect::Close(Leg::Down(key)) | Effect::Finish(key) => {
+                        self.caller_closed(key, slow, idle)
+                    }
                     Effect::Close(Leg::Up(key)) => self.up_closed(key),
                     Effect::Resume(key) => {
                         let mut context =

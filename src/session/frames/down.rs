@@ -65,6 +65,8 @@ impl<C: FrameCodec> Frames<C> {
         let Some(down) = self.downs.get_mut(key) else { return false };
         // It may be waited for in more than one place: what it itself must read comes first.
         if down.outbox.len() > self.bounds.outbox_high || self.pressing {
+            // Said again, because another place it waited for may have let it go meanwhile.
+            down.paused = true;
             return false;
         }
         down.paused = false;
@@ -223,8 +225,8 @@ impl<C: FrameCodec> Frames<C> {
                     let theirs = arrived.after(Duration::from_millis(ms.into()));
                     shorten::<C>(frame, theirs, &plan, context.now);
                 }
-                let caller = (framed.kind == FrameKind::Request).then_some((key, framed.id));
-                self.forward(context, caller, frame, plan);
+                let id = (framed.kind == FrameKind::Request).then_some(framed.id);
+                self.forward(context, key, id, frame, plan);
             }
             Err(refused) if framed.kind == FrameKind::Request => {
                 let message = words::refused(refused.why, head, name);
@@ -235,38 +237,34 @@ impl<C: FrameCodec> Frames<C> {
         }
     }
 
-    /// Hands a frame to a connection of the plan's endpoint. `caller` is absent for one-way calls.
-    fn forward(&mut self, context: &mut Context<'_>, caller: Option<(Key, u64)>, frame: &[u8], plan: Plan) {
+    /// Hands a frame of `key` to a connection of the plan's endpoint. `id` is absent for one-way calls.
+    fn forward(&mut self, context: &mut Context<'_>, key: Key, id: Option<u64>, frame: &[u8], plan: Plan) {
+        let caller = id.map(|id| (key, id));
         let Some(up_key) = self.choose(context, plan.endpoint, C::lane(frame)) else {
             return self.refuse_planned(context, caller, C::ticket(frame), plan, Refusal::NoEndpoint);
         };
         if !self.has_room(context, up_key, plan.endpoint) {
             return self.refuse_planned(context, caller, C::ticket(frame), plan, Refusal::Overloaded);
         }
-        let Some(up) = self.ups.get_mut(up_key) else { return };
-        let id = match caller {
-            Some((down, id)) => {
+        let (Some(up), Some(down)) = (self.ups.get_mut(up_key), self.downs.get_mut(key)) else { return };
+        let ours = match id {
+            Some(id) => {
                 self.next_deadline = self.next_deadline.min(plan.deadline);
-                up.pending.insert(Call { down, id, ticket: C::ticket(frame), tries: 1, plan })
+                down.in_flight += 1;
+                up.pending.insert(Call { down: key, id, ticket: C::ticket(frame), tries: 1, plan })
             }
             None => {
                 settle(context.local, plan, End::Sent, context.now);
                 up.pending.next_id()
             }
         };
-        Self::append(&mut self.buffers, up, frame, id, context.now);
-        let full = up.outbox.len() > self.bounds.outbox_high;
-        self.flush_up(up_key);
-        if let Some((down_key, _)) = caller
-            && let Some(down) = self.downs.get_mut(down_key)
-        {
-            down.in_flight += 1;
-            // It must not fill the bound for all others; so must all who send there, as they come by.
-            if full && let Some(up) = self.ups.get_mut(up_key) {
-                down.paused = true;
-                up.waiting.push(down_key);
-            }
+        Self::append(&mut self.buffers, up, frame, ours, context.now);
+        // It must not fill the bound for all others; so must all who send there, as they come by.
+        if up.outbox.len() > self.bounds.outbox_high {
+            down.paused = true;
+            up.waiting.push(key);
         }
+        self.flush_up(up_key);
     }
 
     /// Puts a frame with a new id behind what waits for an endpoint.

@@ -61,6 +61,9 @@ pub enum Effect {
     },
     /// Close the connection; it is not known here any more.
     Close(Leg),
+    /// Everything was said to this caller, and it is not known here any more: end our side of the connection, then read
+    /// and drop what it still sends for a moment. To close at once would reset it, and could take our last answer away.
+    Finish(Key),
     /// Read this caller again: ask for what it sent already by `resume`.
     Resume(Key),
 }
@@ -328,7 +331,10 @@ impl<C: FrameCodec> Frames<C> {
                 down.outbox.wrote::<C>(n, &mut self.buffers);
                 down.last_out = context.now;
                 if down.outbox.is_empty() {
-                    if down.closing || (down.ended && down.in_flight == 0) {
+                    if down.closing {
+                        self.forget_down(key);
+                        self.effects.push(Effect::Finish(key));
+                    } else if down.ended && down.in_flight == 0 {
                         self.close_down(key);
                     } else if down.paused {
                         self.effects.push(Effect::Resume(key));

@@ -138,7 +138,9 @@ impl<C: FrameCodec> Frames<C> {
         let quiet_for = if self.pressing { Duration::ZERO } else { QUIET };
         self.downs.keys_where(&mut keys, |down| {
             let last = down.last_in.max(down.last_out);
-            let idle = down.in_flight == 0 && now.since(last) >= down.silence;
+            // One that is not read for another's sake has calls of its own waiting here.
+            let held = down.paused && down.outbox.is_empty();
+            let idle = down.in_flight == 0 && !held && now.since(last) >= down.silence;
             let half = !down.paused && !down.carry.is_empty() && now.since(down.carry_since) >= frame_timeout;
             let stuck = down.closing && now.since(down.last_in) >= frame_timeout;
             let leaving = draining || down.leaving.is_some();
