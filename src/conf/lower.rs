@@ -259,6 +259,7 @@ impl Lowering<'_> {
             .filter_map(|(i, route)| self.route(at.key("routes").index(i), i, route, blind, &mut names));
         let routes = routes.collect();
         let speaks = Speaks {
+            listener: name.to_owned(),
             protocols,
             tcp,
             detect_timeout: listener.detect_timeout.get(),

@@ -10,12 +10,11 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use outrigger_core::{ListenerId, Snapshot};
 use tokio::{net::TcpListener, task::AbortHandle};
 
 use crate::{
@@ -49,10 +48,7 @@ struct Open {
 
 /// What a reload may change under a socket that stays open.
 #[derive(Debug)]
-struct Shape {
-    id: AtomicU32,
-    speaks: arc_swap::ArcSwap<Speaks>,
-}
+struct Shape(arc_swap::ArcSwap<Speaks>);
 
 /// Sockets bound and not yet served.
 #[derive(Debug, Default)]
@@ -88,7 +84,7 @@ impl Listening {
     }
 
     /// Serves what was bound; closes what the plan has no more.
-    pub fn serve(&mut self, bound: Bound, snapshot: &Snapshot, workers: &Arc<Vec<Handle>>) {
+    pub fn serve(&mut self, bound: Bound, workers: &Arc<Vec<Handle>>) {
         for name in bound.2 {
             if let Some(open) = self.open.remove(&name) {
                 open.accepting.abort();
@@ -96,7 +92,7 @@ impl Listening {
         }
         for (name, speaks) in bound.1 {
             if let Some(open) = self.open.get(&name) {
-                open.shape.speaks.store(speaks);
+                open.shape.0.store(speaks);
             }
         }
         for (name, bind, socket, speaks) in bound.0 {
@@ -108,22 +104,13 @@ impl Listening {
                     continue;
                 }
             };
-            let id = snapshot.listener_named(&name).map_or(u32::MAX, |id| id.0);
-            let shape = Arc::new(Shape { id: AtomicU32::new(id), speaks: arc_swap::ArcSwap::new(speaks) });
+            let shape = Arc::new(Shape(arc_swap::ArcSwap::new(speaks)));
             let accept =
                 accept(listener, Arc::clone(&shape), Arc::clone(workers), Arc::clone(&self.connections_max));
             let accepting = tokio::spawn(accept).abort_handle();
             if let Some(old) = self.open.insert(name, Open { bind, bound: address, shape, accepting }) {
                 old.accepting.abort();
             }
-        }
-    }
-
-    /// Listener ids of the snapshot that the next connections are accepted under.
-    pub fn rename(&self, snapshot: &Snapshot) {
-        for (name, open) in &self.open {
-            let id = snapshot.listener_named(name).map_or(u32::MAX, |id| id.0);
-            open.shape.id.store(id, Ordering::Relaxed);
         }
     }
 
@@ -152,7 +139,7 @@ impl Listening {
     /// Where each listener is, for a person.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         self.open.iter().map(|(name, open)| {
-            let speaks = open.shape.speaks.load();
+            let speaks = open.shape.0.load();
             let tcp = speaks.tcp.then_some("tcp");
             let names: Vec<&str> = speaks.protocols.iter().copied().chain(tcp).collect();
             format!("outrigger: listener {name} on {} ({})", open.bound, names.join(", "))
@@ -200,11 +187,10 @@ async fn accept(
                 continue;
             }
         };
-        let speaks = shape.speaks.load_full();
+        let speaks = shape.0.load_full();
         if let Some(worker) = workers.iter().min_by_key(|worker| load(worker)) {
             let _ = worker.commands.send(Command::Connection {
                 stream,
-                listener: ListenerId(shape.id.load(Ordering::Relaxed)),
                 place: Place::take(&worker.load, if speaks.tcp { 2 } else { 1 }),
                 speaks,
             });

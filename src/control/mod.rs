@@ -174,7 +174,7 @@ impl Control {
             (0..count).map(|index| Handle::start(index, clock, Arc::clone(&snapshot), plan.bounds)).collect();
         let workers = Arc::new(workers.map_err(|error| format!("error: a worker could not start: {error}"))?);
         listening.connections_max(&plan);
-        listening.serve(bound, &snapshot, &workers);
+        listening.serve(bound, &workers);
         for line in listening.lines() {
             say(&line);
         }
@@ -203,7 +203,6 @@ impl Control {
     fn publish(&mut self) {
         let revision = self.snapshot.revision + 1;
         self.snapshot = Arc::new(self.plan.snapshot(revision, self.discovery.found()));
-        self.listening.rename(&self.snapshot);
         for worker in self.workers.iter() {
             let _ = worker.commands.send(Command::Snapshot(Arc::clone(&self.snapshot), self.plan.bounds));
         }
@@ -244,7 +243,7 @@ impl Control {
         self.discovery.follow(&self.plan);
         self.publish();
         self.listening.connections_max(&self.plan);
-        self.listening.serve(bound, &self.snapshot, &self.workers);
+        self.listening.serve(bound, &self.workers);
         Ok(self.snapshot.revision)
     }
 

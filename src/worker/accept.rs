@@ -3,7 +3,7 @@
 //! A listener with one protocol does not ask. Otherwise the first bytes are shown to each protocol it may speak;
 //! sniffers are mutually exclusive, so the order does not matter. There is a time limit, and every outcome is counted.
 
-use std::{net::TcpStream as StdStream, rc::Rc, sync::Arc, time::Duration};
+use std::{net::TcpStream as StdStream, rc::Rc, sync::Arc};
 
 use outrigger_codec::Sniff;
 use outrigger_core::ListenerId;
@@ -58,12 +58,17 @@ const FIRST_MAX: usize = 64;
 /// Where a connection came from.
 #[derive(Debug)]
 pub struct Origin {
-    /// The listener that accepted it.
-    pub listener: ListenerId,
-    /// Longest silence without calls; `None`: what its protocol says.
-    pub keepalive_timeout: Option<Duration>,
+    /// The listener that accepted it: its name, and how long it lets callers be silent.
+    pub speaks: Arc<Speaks>,
     /// Released when the connection ends.
     pub place: Place,
+}
+
+impl Origin {
+    /// The listener's id now; `None` when a reload took the listener away meanwhile.
+    pub fn listener(&self, shared: &Shared) -> Option<ListenerId> {
+        shared.snapshot.borrow().listener_named(&self.speaks.listener)
+    }
 }
 
 /// A connection that was accepted.
@@ -71,9 +76,7 @@ pub struct Origin {
 pub struct Accepted {
     /// The socket, non-blocking.
     pub stream: StdStream,
-    /// Where it was accepted.
-    pub listener: ListenerId,
-    /// What it may speak.
+    /// By which listener, and what it may speak.
     pub speaks: Arc<Speaks>,
     /// Released when the connection ends.
     pub place: Place,
@@ -86,8 +89,7 @@ pub fn serve(shared: &Rc<Shared>, protocols: &Rc<Vec<Rc<dyn Protocol>>>, accepte
         Err(error) => return tracing::warn!(%error, "an accepted connection cannot be used"),
     };
     let _ = stream.set_nodelay(true); // costs latency when it fails, nothing else
-    let keepalive_timeout = accepted.speaks.keepalive_timeout;
-    let origin = Origin { listener: accepted.listener, keepalive_timeout, place: accepted.place };
+    let origin = Origin { speaks: Arc::clone(&accepted.speaks), place: accepted.place };
     let (shared, protocols, speaks) = (Rc::clone(shared), Rc::clone(protocols), accepted.speaks);
     match speaks.protocols.as_slice() {
         [] => relay::serve(&shared, stream, Vec::new(), origin),

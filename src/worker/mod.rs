@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use outrigger_core::{ListenerId, Local, Snapshot, Tally, Tick};
+use outrigger_core::{Local, Snapshot, Tally, Tick};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{
@@ -55,6 +55,8 @@ impl Clock {
 /// How a listener tells what its connections speak.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Speaks {
+    /// The listener's name. Its id is looked up when a connection begins to be served: a reload may lie between.
+    pub listener: String,
     /// Names of protocols, in the order of the list of plug-ins.
     pub protocols: Vec<&'static str>,
     /// Whether bytes that are nobody's are relayed as they are.
@@ -68,13 +70,11 @@ pub struct Speaks {
 /// What the control thread asks of a worker.
 #[derive(Debug)]
 pub enum Command {
-    /// A connection was accepted on a listener of the latest snapshot.
+    /// A connection was accepted.
     Connection {
         /// The socket, non-blocking.
         stream: std::net::TcpStream,
-        /// Where it was accepted.
-        listener: ListenerId,
-        /// What it may speak.
+        /// By which listener, and what it may speak.
         speaks: Arc<Speaks>,
         /// Released when the connection ends.
         place: Place,
@@ -302,9 +302,8 @@ async fn live(
         match command {
             // Accepted a moment before draining began: it has sent nothing that we took.
             Command::Connection { .. } if shared.draining.get() => {}
-            Command::Connection { stream, listener, speaks, place } => {
-                let accepted = accept::Accepted { stream, listener, speaks, place };
-                accept::serve(&shared, &protocols, accepted);
+            Command::Connection { stream, speaks, place } => {
+                accept::serve(&shared, &protocols, accept::Accepted { stream, speaks, place });
             }
             Command::Snapshot(snapshot, bounds) => {
                 let old = shared.snapshot.replace(Arc::clone(&snapshot));

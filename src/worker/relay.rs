@@ -22,7 +22,9 @@ pub fn serve(shared: &Rc<Shared>, stream: TcpStream, first: Vec<u8>, origin: Ori
     shared.sniffed.borrow_mut().count("tcp");
     let shared = Rc::clone(shared);
     tokio::task::spawn_local(async move {
-        let Some(plan) = plan(&shared, origin.listener) else { return };
+        let Some(plan) = origin.listener(&shared).and_then(|listener| plan(&shared, listener)) else {
+            return;
+        };
         let end = match connect(&shared, &plan).await {
             Ok(upstream) => relay(&shared, stream, upstream, first).await,
             Err(error) => {
