@@ -578,18 +578,32 @@ fn what_speaks_no_protocol_of_the_listener_is_closed_in_time() {
     }
     assert_eq!(sidecar.detected("unknown"), strangers.len() as u64);
 
-    // Nothing at all, or too little to tell.
-    for bytes in [&b""[..], b"\xda", b"\x01", b"\x02\x01\x01\x00"] {
+    // Too little to tell.
+    for bytes in [&b"\xda"[..], b"\x01", b"\x02\x01\x01\x00"] {
         let mut client = sidecar.client();
         client.send(bytes);
         client.closed(CLOSE_MAX);
     }
-    assert_eq!(sidecar.detected("timeout"), 4);
+    assert_eq!(sidecar.detected("timeout"), 3);
 
     drop(sidecar.client());
     assert!(within(CLOSE_MAX, || sidecar.detected("closed") == 1), "{}", sidecar.stats());
     assert_eq!(sidecar.detected("dubbo"), 1);
     canary.sings();
+    sidecar.assert_well();
+}
+
+#[test]
+fn a_caller_may_connect_long_before_its_first_call_but_not_for_ever() {
+    let upstream = Upstream::start();
+    let listener = "    protocol: auto\n    detect_timeout: 100ms\n    keepalive_timeout: 900ms\n    routes: [{ match: {}, to: up }]";
+    let clusters = format!("clusters:\n  up: {{ endpoints: [\"{}\"] }}", upstream.address());
+    let mut sidecar = Sidecar::start(&conf(listener, &clusters));
+    let (mut early, mut mute) = (sidecar.client(), sidecar.client());
+    early.silent(Duration::from_millis(400));
+    early.well(Wire::Dubbo, 1);
+    mute.closed(CLOSE_MAX);
+    assert_eq!((sidecar.detected("dubbo"), sidecar.detected("timeout")), (1, 1));
     sidecar.assert_well();
 }
 

@@ -624,3 +624,20 @@ fn a_caller_that_never_stops_calling_does_not_hold_up_the_end() {
     assert!(took < Duration::from_secs(8), "{took:?}");
     assert!(caller.join().expect("only right answers came") > 0);
 }
+
+#[test]
+fn a_listener_may_be_renamed_over_its_port() {
+    let upstream = Upstream::start();
+    let mut sidecar = Sidecar::start(&conf(EVERYTHING, &one_cluster(&upstream)));
+    let good = fs::read_to_string(sidecar.conf_path()).expect("it was written");
+    let mut client = sidecar.client();
+    client.well(Wire::Dubbo, 1);
+    let renamed = good.replace("  main:", "  renamed:");
+    assert_ne!(renamed, good, "the listener's name is known here");
+    fs::write(sidecar.conf_path(), &renamed).expect("it can be written");
+    let (status, body) = sidecar.admin_post("/reload");
+    assert_eq!(status, 200, "{body}");
+    // The port goes on under its new name, and so do new connections; those of the old name are let go gently.
+    sidecar.client().well(Wire::Dubbo, 2);
+    sidecar.assert_well();
+}

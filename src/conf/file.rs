@@ -87,7 +87,8 @@ pub struct Listener {
     #[serde(default = "Listener::default_protocol")]
     #[schemars(with = "OneOrMany<ProtocolName>")]
     pub protocol: OneOrMany<String>,
-    /// How long a connection may take until it can be told what it speaks.
+    /// How long a connection may take, from its first byte, until it can be told what it speaks. With `tcp` in a list also how
+    /// long to wait for a first byte, before the server is let speak first.
     #[serde(default = "Listener::default_detect_timeout")]
     pub detect_timeout: Duration,
     /// A connection without calls and bytes for this long is closed (Bolt 90s, Dubbo 180s).

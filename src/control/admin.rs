@@ -8,6 +8,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
     time::Duration,
 };
 
@@ -17,7 +18,7 @@ use hyper::{Method, Request, Response, StatusCode, body::Incoming, header, servi
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc, oneshot},
 };
 
@@ -57,12 +58,12 @@ async fn accept(listener: TcpListener, remote: bool, asks: mpsc::UnboundedSender
     let spare = Arc::new(Mutex::new(open_spare()));
     loop {
         let Ok(reader) = Arc::clone(&readers).acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else {
-            // Nobody else runs between giving it up and accepting again: the reader that waits gets it.
-            if lock(&spare).take().is_none() {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            continue;
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(_) => match accept_with(&spare, &listener).await {
+                Some(stream) => stream,
+                None => continue,
+            },
         };
         let (asks, spare) = (asks.clone(), Arc::clone(&spare));
         tokio::spawn(async move {
@@ -83,6 +84,19 @@ async fn accept(listener: TcpListener, remote: bool, asks: mpsc::UnboundedSender
             drop(reader);
         });
     }
+}
+
+/// Accepts with the spare descriptor. Given back at once when nobody waits: the kernel says that none is left also then.
+async fn accept_with(spare: &Mutex<Option<File>>, listener: &TcpListener) -> Option<TcpStream> {
+    if lock(spare).take().is_some() {
+        let once = std::future::poll_fn(|waking| Poll::Ready(listener.poll_accept(waking))).await;
+        if let Poll::Ready(Ok((stream, _))) = once {
+            return Some(stream);
+        }
+        *lock(spare) = open_spare();
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    None
 }
 
 async fn answer(request: &Request<Incoming>, remote: bool, asks: &mpsc::UnboundedSender<Ask>) -> Answer {

@@ -42,6 +42,8 @@ pub struct Listening {
 struct Open {
     bind: SocketAddr,
     bound: SocketAddr,
+    /// Another hold on the socket, for a listener of another name that a reload puts in its place.
+    socket: std::net::TcpListener,
     shape: Arc<Shape>,
     accepting: AbortHandle,
 }
@@ -68,7 +70,7 @@ impl Listening {
                     bound.1.push((listener.name.clone(), Arc::clone(&listener.speaks)));
                 }
                 _ => {
-                    let socket = socket(listener)?;
+                    let socket = self.socket(listener)?;
                     let entry = (listener.name.clone(), listener.bind, socket, Arc::clone(&listener.speaks));
                     bound.0.push(entry);
                 }
@@ -81,6 +83,15 @@ impl Listening {
             .cloned()
             .collect();
         Ok(bound)
+    }
+
+    /// The socket of an open listener that is bound there, or a new one.
+    fn socket(&self, listener: &ListenerPlan) -> Result<std::net::TcpListener, String> {
+        let open = self.open.values().find(|open| open.bind == listener.bind && listener.bind.port() != 0);
+        match open.map(|open| open.socket.try_clone()) {
+            Some(Ok(socket)) => Ok(socket),
+            _ => socket(listener),
+        }
     }
 
     /// Serves what was bound; closes what the plan has no more.
@@ -96,9 +107,11 @@ impl Listening {
             }
         }
         for (name, bind, socket, speaks) in bound.0 {
-            let Ok(address) = socket.local_addr() else { continue };
-            let listener = match TcpListener::from_std(socket) {
-                Ok(listener) => listener,
+            let served = socket
+                .try_clone()
+                .and_then(|socket| Ok((socket.local_addr()?, TcpListener::from_std(socket)?)));
+            let (address, listener) = match served {
+                Ok(served) => served,
                 Err(error) => {
                     tracing::error!(%error, name, "a listener cannot be served");
                     continue;
@@ -108,7 +121,8 @@ impl Listening {
             let accept =
                 accept(listener, Arc::clone(&shape), Arc::clone(workers), Arc::clone(&self.connections_max));
             let accepting = tokio::spawn(accept).abort_handle();
-            if let Some(old) = self.open.insert(name, Open { bind, bound: address, shape, accepting }) {
+            if let Some(old) = self.open.insert(name, Open { bind, bound: address, socket, shape, accepting })
+            {
                 old.accepting.abort();
             }
         }

@@ -3,7 +3,7 @@
 //! A listener with one protocol does not ask. Otherwise the first bytes are shown to each protocol it may speak;
 //! sniffers are mutually exclusive, so the order does not matter. There is a time limit, and every outcome is counted.
 
-use std::{net::TcpStream as StdStream, rc::Rc, sync::Arc};
+use std::{net::TcpStream as StdStream, rc::Rc, sync::Arc, time::Duration};
 
 use outrigger_codec::Sniff;
 use outrigger_core::ListenerId;
@@ -52,6 +52,8 @@ pub const UNKNOWN: &str = "unknown";
 pub const TIMEOUT: &str = "timeout";
 /// The caller left before it could be told.
 pub const CLOSED: &str = "closed";
+/// How long a caller that says nothing may keep its connection, unless the listener says otherwise: as Dubbo's servers.
+const SILENCE_MAX: Duration = Duration::from_secs(180);
 /// First bytes looked at; the longest signature is shorter.
 const FIRST_MAX: usize = 64;
 
@@ -116,21 +118,8 @@ async fn detect(
     mut origin: Origin,
 ) {
     let mut first = Vec::with_capacity(FIRST_MAX);
-    let reading = async {
-        loop {
-            match stream.read_buf(&mut first).await {
-                Ok(0) | Err(_) => return CLOSED,
-                Ok(_) => {}
-            }
-            match verdict(protocols, speaks, &first) {
-                Some(outcome) => return outcome,
-                None if first.len() >= FIRST_MAX => return UNKNOWN,
-                None => {}
-            }
-        }
-    };
     let outcome = tokio::select! {
-        outcome = tokio::time::timeout(speaks.detect_timeout, reading) => outcome.unwrap_or(TIMEOUT),
+        outcome = tell(protocols, speaks, &mut stream, &mut first) => outcome,
         () = shared.leave.notified() => CLOSED,
     };
     if let Some(protocol) = protocols.iter().find(|protocol| protocol.name() == outcome) {
@@ -143,6 +132,38 @@ async fn detect(
         shared.sniffed.borrow_mut().count(outcome);
         tracing::debug!(outcome, bytes = first.len(), "closing a connection of no known protocol");
     }
+}
+
+/// Reads first bytes into `first` until it can be told what they are; a protocol's name, or how it ended otherwise.
+async fn tell(
+    protocols: &[Rc<dyn Protocol>],
+    speaks: &Speaks,
+    stream: &mut TcpStream,
+    first: &mut Vec<u8>,
+) -> &'static str {
+    // A caller may connect long before its first call. Where the bytes may be nobody's, its server may have to speak
+    // first, and cannot be waited for that long.
+    let silence = speaks.keepalive_timeout.unwrap_or(SILENCE_MAX).max(speaks.detect_timeout);
+    let silence = if speaks.tcp { speaks.detect_timeout } else { silence };
+    match tokio::time::timeout(silence, stream.readable()).await {
+        Err(_) => return TIMEOUT,
+        Ok(Err(_)) => return CLOSED,
+        Ok(Ok(())) => {}
+    }
+    let telling = async {
+        loop {
+            match stream.read_buf(first).await {
+                Ok(0) | Err(_) => return CLOSED,
+                Ok(_) => {}
+            }
+            match verdict(protocols, speaks, first) {
+                Some(outcome) => return outcome,
+                None if first.len() >= FIRST_MAX => return UNKNOWN,
+                None => {}
+            }
+        }
+    };
+    tokio::time::timeout(speaks.detect_timeout, telling).await.unwrap_or(TIMEOUT)
 }
 
 /// The protocol these bytes are, or `UNKNOWN` when they are nobody's; `None`: more are needed.
