@@ -129,7 +129,7 @@ impl<D: Dialect> Life<D> {
                         self.ups.push(Upstream::new(self.numbers, up, &address, until));
                     }
                     Effect::Close(Leg::Down(key)) | Effect::Finish(key) => {
-                        self.caller_closed(key, slow, idle)
+                        self.caller_closed(key, slow, idle);
                     }
                     Effect::Close(Leg::Up(key)) => self.up_closed(key),
                     Effect::Resume(key) => {
