@@ -30,47 +30,61 @@ pub const PROBLEMS_MAX: usize = 1_000;
 /// Most values visited over all passes; the first pass always ends.
 const VISITS_MAX: usize = 20_000_000;
 
-/// A conf that was read without a mistake, and its text for the checks that come after.
-#[derive(Debug)]
-pub struct Loaded<T> {
-    /// The structs.
-    pub value: T,
-    /// The tree they came from; see [`yaml::At`].
-    pub root: Node,
-    file: String,
-    source: String,
-}
-
-impl<T> Loaded<T> {
-    /// A report of mistakes found later, in the meaning of the conf.
-    pub fn report(&self, problems: Vec<Problem>) -> Report {
-        Report::new(&*self.file, &*self.source, problems)
-    }
-}
-
 /// Bytes of a file to structs, or everything that is wrong with them. `file` is the name to show.
-pub fn load<T: DeserializeOwned>(file: &str, bytes: &[u8], lookup: &Lookup<'_>) -> Result<Loaded<T>, Report> {
+pub fn load<T: DeserializeOwned>(file: &str, bytes: &[u8], lookup: &Lookup<'_>) -> Result<T, Report> {
+    load_with(file, bytes, lookup, |value, _| (value, Vec::new()))
+}
+
+/// Bytes of a file to structs, and on to what they mean, or everything that is wrong with either.
+///
+/// `meaning` is asked also when the structs hold blanks instead of what could not be read; what it finds wrong where
+/// something is reported already only follows from that, and is left out.
+pub fn load_with<T: DeserializeOwned, M>(
+    file: &str,
+    bytes: &[u8],
+    lookup: &Lookup<'_>,
+    meaning: impl FnOnce(T, &Node) -> (M, Vec<Problem>),
+) -> Result<M, Report> {
     let tree = yaml::read(bytes, lookup);
     let mut problems = tree.problems;
-    match decode(&tree.root) {
-        Ok(value) if problems.is_empty() => {
-            return Ok(Loaded { value, root: tree.root, file: file.to_owned(), source: tree.source });
+    let (value, more) = decode_partly(&tree.root);
+    problems.extend(more);
+    if let Some(value) = value {
+        let (meant, more) = meaning(value, &tree.root);
+        let apart = |found: &Problem, known: &Problem| {
+            found.span.end < known.span.start || known.span.end < found.span.start
+        };
+        let new: Vec<_> =
+            more.into_iter().filter(|found| problems.iter().all(|known| apart(found, known))).collect();
+        if problems.is_empty() && new.is_empty() {
+            return Ok(meant);
         }
-        Ok(_) => {}
-        Err(more) => problems.extend(more),
+        problems.extend(new);
     }
     Err(Report::new(file, tree.source, problems))
 }
 
 /// A tree to structs, or all problems sorted by place. The list is empty when the tree itself was broken.
 pub fn decode<T: DeserializeOwned>(root: &Node) -> Result<T, Vec<Problem>> {
+    match decode_partly(root) {
+        (Some(value), problems) if problems.is_empty() => Ok(value),
+        (_, problems) => Err(problems),
+    }
+}
+
+/// A tree to structs, with blanks where there are problems; `None` when not even that can be made.
+fn decode_partly<T: DeserializeOwned>(root: &Node) -> (Option<T>, Vec<Problem>) {
     let mut state = State::default();
     loop {
         let known = (state.problems.len(), state.repairs_made);
         let outcome = T::deserialize(Value { state: &mut state, node: root, key: None });
-        let root_failed = match outcome {
-            Ok(value) if state.problems.is_empty() => return Ok(value),
-            Ok(_) | Err(Fail::Noted) => true,
+        let mut partial = None;
+        let ended = match outcome {
+            Ok(value) => {
+                partial = Some(value);
+                true
+            }
+            Err(Fail::Noted) => true,
             Err(Fail::Said(said)) => {
                 state.note_unless_dirty(root, said);
                 true
@@ -79,13 +93,13 @@ pub fn decode<T: DeserializeOwned>(root: &Node) -> Result<T, Vec<Problem>> {
         };
         let learnt = known != (state.problems.len(), state.repairs_made);
         let full = state.problems.len() >= PROBLEMS_MAX || state.visits >= VISITS_MAX;
-        if root_failed || !learnt || full {
+        if ended || !learnt || full {
             let mut problems = state.problems;
             problems.sort();
             if full {
                 problems.push(Problem::new(root.span, "too many errors; the rest is not shown"));
             }
-            return Err(problems);
+            return (partial, problems);
         }
     }
 }

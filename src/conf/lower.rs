@@ -16,10 +16,10 @@ use outrigger_core as core;
 use outrigger_core::{ClusterSettings, Endpoint, Pattern, RouteTable, Snapshot, Target};
 
 use super::{
-    decode::Loaded,
+    decode::load_with,
     file::{self, Conf, Test},
     report::{Problem, Report, listing, near, quote},
-    yaml::At,
+    yaml::{At, Lookup},
 };
 use crate::{plugins::PROTOCOLS, session::frames::Bounds, worker::Speaks};
 
@@ -138,18 +138,23 @@ impl Plan {
     }
 }
 
-/// Gives a conf its meaning; the words themselves are kept in the plan. `file` is where it was read: paths in it are relative to its folder.
-pub fn lower(loaded: &Loaded<Conf>, file: &Path) -> Result<Plan, Report> {
-    let mut lowering = Lowering { problems: Vec::new(), conf: &loaded.value };
-    let root = At::root(&loaded.root);
-    let plan = lowering.plan(root, file.parent().unwrap_or(Path::new(".")));
-    let problems = lowering.problems;
-    if problems.is_empty() { Ok(plan) } else { Err(loaded.report(problems)) }
+/// Bytes of a conf file to what they mean, or everything that is wrong with them. Paths in it are relative to the
+/// folder of `file`, whose name is shown with mistakes.
+pub fn read(file: &Path, bytes: &[u8], lookup: &Lookup<'_>) -> Result<Plan, Report> {
+    let folder = file.parent().unwrap_or(Path::new("."));
+    load_with(&file.display().to_string(), bytes, lookup, |conf: Conf, root| {
+        let at = At::root(root);
+        let mut lowering = Lowering { problems: Vec::new(), conf: &conf, at };
+        let plan = lowering.plan(at, folder);
+        (plan, lowering.problems)
+    })
 }
 
 struct Lowering<'a> {
     problems: Vec<Problem>,
     conf: &'a Conf,
+    /// The whole document.
+    at: At<'a>,
 }
 
 impl Lowering<'_> {
@@ -420,6 +425,8 @@ impl Lowering<'_> {
         for (at, name, weight) in written {
             match self.conf.clusters.keys().position(|known| known == name) {
                 Some(cluster) => targets.push(Target { cluster: cluster as u32, weight }),
+                // Written, but wrong in itself: that is what is reported.
+                None if self.at.key("clusters").has(name) => {}
                 None => {
                     let known: Vec<&str> = self.conf.clusters.keys().map(String::as_str).collect();
                     self.push_near(at, format!("no cluster is called {}", quote(name)), name, known);
@@ -498,7 +505,8 @@ impl Lowering<'_> {
     }
 
     fn discover(&mut self, at: At<'_>, discover: &file::Discover) -> Source {
-        if !self.conf.registries.contains_key(&discover.registry) {
+        let written = self.at.key("registries").has(&discover.registry);
+        if !written && !self.conf.registries.contains_key(&discover.registry) {
             let known: Vec<&str> = self.conf.registries.keys().map(String::as_str).collect();
             let message = format!("no registry is called {}", quote(&discover.registry));
             self.push_near(at.key("registry"), message, &discover.registry, known);

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
-use super::decode::{Loaded, OneOrMany, decode, load};
+use super::decode::{OneOrMany, decode, load, load_with};
 use super::report::{Problem, Report, Span, near};
 use super::units::{Duration, Rate, Size};
 use super::yaml::{self, At, DEPTH_MAX, Kind, Node, Step, Tree, locate};
@@ -156,8 +156,17 @@ fn env(name: &str) -> Option<String> {
     }
 }
 
-fn conf(text: &str) -> Result<Loaded<Conf>, Report> {
-    load("conf.yaml", text.as_bytes(), &env)
+/// A conf, and the tree it came from.
+#[derive(Debug)]
+struct Read {
+    value: Conf,
+    root: Node,
+}
+
+fn conf(text: &str) -> Result<Read, Report> {
+    load_with("conf.yaml", text.as_bytes(), &env, |value, root| {
+        (Read { value, root: root.clone() }, Vec::new())
+    })
 }
 
 /// The problems as `line:column message`.
@@ -549,8 +558,27 @@ fn places_are_found_by_path() {
     assert_eq!(spot(route.key("absent").key("deeper").span()), spot(route.span()));
     let ingress = At::root(&conf.root).key("listeners").key("ingress");
     assert_eq!(spot(ingress.key("protocol").index(0).span()), (15, 49));
-    let shown = conf.report(vec![route.key("to").problem("no such cluster")]).to_string();
+    let late = |_: Conf, root: &Node| {
+        let route = At::root(root).key("listeners").key("egress").key("routes").index(0);
+        ((), vec![route.key("to").problem("no such cluster")])
+    };
+    let shown = load_with("conf.yaml", GOOD.as_bytes(), &env, late).unwrap_err().to_string();
     assert!(shown.contains("error: no such cluster\n   --> conf.yaml:11:13\n"), "{shown}");
+}
+
+#[test]
+fn mistakes_in_the_meaning_are_told_beside_those_in_the_words_but_never_twice() {
+    let bad = GOOD.replacen("bind:", "bnd:", 1);
+    let late = |_: Conf, root: &Node| {
+        let egress = At::root(root).key("listeners").key("egress");
+        let (to, bind) = (egress.key("routes").index(0).key("to"), egress.key("bind"));
+        ((), vec![to.problem("no such cluster"), bind.problem("follows from the first")])
+    };
+    let report = load_with("conf.yaml", bad.as_bytes(), &env, late).unwrap_err();
+    let messages: Vec<&str> = report.problems().iter().map(|problem| problem.message.as_str()).collect();
+    assert!(messages.iter().any(|message| message.contains("unknown key `bnd`")), "{messages:?}");
+    assert!(messages.contains(&"no such cluster"), "{messages:?}");
+    assert!(!messages.contains(&"follows from the first"), "{messages:?}");
 }
 
 #[test]

@@ -599,6 +599,11 @@ impl<'n> At<'n> {
         }
     }
 
+    /// Whether a key was written here, whatever its value.
+    pub fn has(self, name: &str) -> bool {
+        self.node.is_some_and(|node| node.get(name).is_some())
+    }
+
     /// An item of a list; a value that may be one or a list is its own first item.
     #[must_use]
     pub fn index(self, index: usize) -> Self {

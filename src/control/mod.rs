@@ -87,10 +87,8 @@ impl std::fmt::Display for Mistakes {
 pub fn read(file: &Path) -> Result<Plan, Mistakes> {
     let bytes = std::fs::read(file)
         .map_err(|error| Mistakes::File(format!("error: cannot read {}: {error}", file.display())))?;
-    let name = file.display().to_string();
     let lookup = |variable: &str| std::env::var(variable).ok();
-    let loaded = conf::decode::load::<conf::file::Conf>(&name, &bytes, &lookup).map_err(Mistakes::In)?;
-    conf::lower::lower(&loaded, file).map_err(Mistakes::In)
+    conf::lower::read(file, &bytes, &lookup).map_err(Mistakes::In)
 }
 
 /// What a process decides for the sidecar that runs in it.
