@@ -24,8 +24,6 @@ pub(crate) const COMMAND_VERSION: u8 = 1;
 pub(crate) const CODEC_HESSIAN2: u8 = 1;
 pub(crate) const CODEC_HESSIAN2_OLD: u8 = 4;
 
-/// Class and header lengths are Java shorts: what is larger is negative there.
-const SHORT_SIGN: u8 = 0x80;
 /// A switch byte from here on is out of range for `ProtocolSwitch`.
 const SWITCH_SIGN: u8 = 0x80;
 const SWITCH_CRC: u8 = 1;
@@ -152,16 +150,8 @@ impl Layout {
     /// The fault of the bytes that `buf` has of the fixed header, be it all of them or not.
     #[inline]
     pub(crate) fn fault(&self, buf: &[u8]) -> Option<Malformed> {
-        let signed = |at: usize, sign: u8| buf.get(at).is_some_and(|byte| byte & sign != 0);
-        if self.switch.is_some_and(|at| signed(at, SWITCH_SIGN)) {
-            Some(Malformed("switch above 127"))
-        } else if signed(self.class_len, SHORT_SIGN) {
-            Some(Malformed("class length above 32767"))
-        } else if signed(self.header_len, SHORT_SIGN) {
-            Some(Malformed("header length above 32767"))
-        } else {
-            None
-        }
+        let switch = self.switch.and_then(|at| buf.get(at))?;
+        (switch & SWITCH_SIGN != 0).then_some(Malformed("switch above 127"))
     }
 
     /// Whether four bytes of CRC end this frame.
@@ -179,13 +169,15 @@ impl Layout {
     /// Where class, header map, content and the whole frame end, by the declared lengths.
     #[inline]
     pub(crate) fn ends(&self, frame: &[u8]) -> Option<Ends> {
-        let class = self.fixed.saturating_add(be16(frame, self.class_len)?.into());
-        let header = class.saturating_add(be16(frame, self.header_len)?.into());
+        let (class_len, header_len) = (be16(frame, self.class_len)?, be16(frame, self.header_len)?);
+        let class = self.fixed.saturating_add(class_len.into());
+        let header = class.saturating_add(header_len.into());
         let content_len = be32(frame, self.content_len)?;
         let content = header.saturating_add(content_len as usize);
         let crc = if self.has_crc(frame) { CRC_LEN } else { 0 };
-        // Java's `int` is negative from here on, and a sum of it may wrap to anything.
-        let signed = content_len > i32::MAX as u32;
+        // Java's `short` and `int` are negative from here on: such a part is skipped as absent, or a sum wraps.
+        let short = class_len.max(header_len) > i16::MAX as u16;
+        let signed = short || content_len > i32::MAX as u32;
         Some(Ends { class, header, content, frame: content.saturating_add(crc), signed })
     }
 }
@@ -196,7 +188,7 @@ pub(crate) struct Ends {
     pub(crate) header: usize,
     pub(crate) content: usize,
     pub(crate) frame: usize,
-    /// Whether the content length is negative to a Java peer.
+    /// Whether one of the lengths is negative to a Java peer.
     pub(crate) signed: bool,
 }
 
