@@ -35,6 +35,9 @@ pub fn malformed(what: Malformed) -> String {
 
 /// The message for a frame beyond the bound.
 pub fn too_large(len: usize, frame_max: usize) -> String {
+    if len <= frame_max {
+        return "outrigger: a length in the frame's header is larger than its protocol allows".to_owned();
+    }
     format!("outrigger: frame of {len} bytes is larger than frame_max ({frame_max})")
 }
 

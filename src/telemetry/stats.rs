@@ -46,7 +46,7 @@ pub fn clusters(joined: &Joined) -> Value {
         value.insert("address".into(), json!(address));
         value.insert("in_flight".into(), json!(endpoint.in_flight));
         value.insert("connections".into(), json!(endpoint.connections));
-        value.insert("latency_us".into(), json!(endpoint.latency.as_micros() as u64));
+        value.insert("peak_ewma_us".into(), json!(endpoint.latency.as_micros() as u64));
         let state = match (endpoint.listed, endpoint.avoided) {
             (false, _) => "leaving",
             (true, 0) => "in use",

@@ -16,8 +16,10 @@ use super::{
 /// The listener of callers whose listener is gone: it has no routes.
 const NOWHERE: ListenerId = ListenerId(u32::MAX);
 
-/// How often connections are looked over.
+/// How often connections are looked over while calls have deadlines, and while draining.
 const SWEEP: Duration = Duration::from_millis(200);
+/// How often otherwise.
+const SWEEP_IDLE: Duration = Duration::from_secs(1);
 /// A caller without calls and without a byte for this long may be closed while draining: whatever it had sent
 /// before it learnt of our end has arrived by then.
 const QUIET: Duration = Duration::from_millis(200);
@@ -25,7 +27,12 @@ const QUIET: Duration = Duration::from_millis(200);
 impl<C: FrameCodec> Frames<C> {
     /// When `tick` wants to be called next; `Tick::NEVER` when nothing waits.
     pub fn next_wake(&self, now: Tick) -> Tick {
-        let sweep = if self.downs.is_empty() && self.ups.is_empty() { Tick::NEVER } else { now.after(SWEEP) };
+        if self.downs.is_empty() && self.ups.is_empty() {
+            return self.next_deadline;
+        }
+        // Nobody waits for an answer by a certain time: a sidecar that idles should cost nothing to speak of.
+        let busy = self.draining.is_some() || self.next_deadline != Tick::NEVER;
+        let sweep = now.after(if busy { SWEEP } else { SWEEP_IDLE });
         self.next_deadline.min(sweep)
     }
 
@@ -79,7 +86,7 @@ impl<C: FrameCodec> Frames<C> {
         };
         if !up.connected {
             // Who dials keeps the time more exactly; this is for the one that never reports.
-            if now.since(up.since) >= settings.connect_timeout.saturating_add(2 * SWEEP) {
+            if now.since(up.since) >= settings.connect_timeout.saturating_add(SWEEP_IDLE) {
                 self.up_lost(context, key, "connect timeout");
             }
             return;

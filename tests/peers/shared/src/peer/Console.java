@@ -35,6 +35,9 @@ final class Console {
         /** The framework's own liveness call, where it has one. */
         Object ping();
 
+        /** Whether the framework would choose demo()'s connection for a new call, where it can say. */
+        boolean available();
+
         Object generic(String method, String[] types, Object... args) throws Exception;
 
         /** A generic call of process() with an order built without its class; answers "name/count/status". */
@@ -87,6 +90,7 @@ final class Console {
             case "peak": return demo.peak();
             case "slow": return demo.slow(Long.parseLong(w[1]));
             case "late": return demo.late(w[1], Long.parseLong(w[2]));
+            case "retired": return retired(w[1], Long.parseLong(w[2]));
             case "missing": return framework.missing().ping("anyone");
             case "ping": return framework.ping();
             case "generic": return framework.generic("echo", new String[] {"java.lang.String"}, w[1]);
@@ -150,6 +154,26 @@ final class Console {
         go.countDown();
         for (Thread t : threads) t.join();
         return "own=" + own + " other=" + other + " failed=" + failed;
+    }
+
+    /**
+     * A call during which the peer takes its connection out of service without closing it. Only what is seen before
+     * the answer can have come counts: the connection that brings the answer later was up until then.
+     */
+    private String retired(String text, long wait) throws InterruptedException {
+        final long start = System.nanoTime();
+        final AtomicInteger seen = new AtomicInteger();
+        Thread watch = new Thread(() -> {
+            while (micros(start) < wait * 1000 && seen.get() == 0) {
+                if (!framework.available() && micros(start) < wait * 1000) seen.set(1);
+                java.util.concurrent.locks.LockSupport.parkNanos(5_000_000);
+            }
+        });
+        if (!framework.available()) throw new IllegalStateException("out of service before the call");
+        watch.start();
+        String answer = framework.demo().late(text, wait);
+        watch.join();
+        return answer + (seen.get() == 1 ? " retired" : " in service");
     }
 
     private static long micros(long start) { return (System.nanoTime() - start) / 1000; }

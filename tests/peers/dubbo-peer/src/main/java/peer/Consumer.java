@@ -11,6 +11,7 @@ import org.apache.dubbo.config.MethodConfig;
 import org.apache.dubbo.config.ReferenceConfig;
 import org.apache.dubbo.config.RegistryConfig;
 import org.apache.dubbo.config.bootstrap.DubboBootstrap;
+import org.apache.dubbo.rpc.Invoker;
 import org.apache.dubbo.rpc.RpcContext;
 import org.apache.dubbo.rpc.RpcException;
 import org.apache.dubbo.rpc.service.EchoService;
@@ -18,18 +19,20 @@ import org.apache.dubbo.rpc.service.GenericService;
 import peer.api.DemoService;
 import peer.api.MissingService;
 
+import java.lang.reflect.Method;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.Map;
 
 public final class Consumer implements Console.Framework {
+    private final Invoker<?> invoker;
     private final DemoService demo;
     private final DemoService green;
     private final MissingService missing;
     private final GenericService generic;
 
-    private Consumer(Args args) {
+    private Consumer(Args args) throws ReflectiveOperationException {
         ApplicationConfig app = new ApplicationConfig("peer-consumer");
         app.setQosEnable(false);
         ReferenceConfig<DemoService> demo = reference("demo", args);
@@ -50,6 +53,9 @@ public final class Consumer implements Console.Framework {
         DubboBootstrap.getInstance().application(app).registry(new RegistryConfig("N/A"))
             .reference(demo).reference(green).reference(missing).reference(generic).start();
         this.demo = demo.get();
+        Method invoker = ReferenceConfig.class.getDeclaredMethod("getInvoker");
+        invoker.setAccessible(true);
+        this.invoker = (Invoker<?>) invoker.invoke(demo);
         this.green = green.get();
         this.missing = missing.get();
         this.generic = generic.get();
@@ -83,6 +89,9 @@ public final class Consumer implements Console.Framework {
     public void fire(String token) { demo.fire(token); }
 
     public Object ping() { return ((EchoService) demo).$echo("still there"); }
+
+    /** Connected, and not told READONLY. Dubbo 2.7 keeps its invoker from applications, hence reflection. */
+    public boolean available() { return invoker.isAvailable(); }
 
     public Object generic(String method, String[] types, Object... args) {
         return generic.$invoke(method, types, args);

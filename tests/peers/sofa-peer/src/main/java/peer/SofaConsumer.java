@@ -53,6 +53,8 @@ public final class SofaConsumer implements Console.Framework {
 
     public Object ping() { throw new UnsupportedOperationException("SOFARPC has no echo call of its own"); }
 
+    public boolean available() { throw new UnsupportedOperationException("Bolt clients know no such state"); }
+
     public Object generic(String method, String[] types, Object... args) {
         return generic.$invoke(method, types, args);
     }
