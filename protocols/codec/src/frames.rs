@@ -55,7 +55,7 @@ pub enum Scan {
     },
     /// A whole frame.
     Frame(Framed),
-    /// The fixed header declares more than `frame_max`. The header itself is in the buffer, so that a call can
+    /// The fixed header declares more than `frame_max`, or a part longer than the protocol allows. The header itself is in the buffer, so that a call can
     /// be refused by its id; then the connection must be closed.
     TooLarge(Framed),
     /// Nothing after this can be trusted; the connection must be closed.

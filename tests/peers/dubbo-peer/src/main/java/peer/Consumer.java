@@ -1,6 +1,7 @@
 /*
  * Dubbo consumer: --url dubbo://HOST:PORT (a host NAME: Dubbo never dials 127.x), --timeout MS, and --heartbeat MS
- * to have idle connections heartbeat sooner than once a minute. One source for Dubbo 2.7 and 3.3.
+ * to have idle connections heartbeat, and lost ones dialled again, sooner than once a minute. One source for Dubbo
+ * 2.7 and 3.3.
  * Must not retry: a case sees the first answer or none.
  */
 package peer;
@@ -75,7 +76,10 @@ public final class Consumer implements Console.Framework {
         r.setRetries(0);
         r.setCheck(false);
         Map<String, String> parameters = new LinkedHashMap<String, String>();
-        parameters.put("heartbeat", "" + args.number("heartbeat", 60000));
+        String period = "" + args.number("heartbeat", 60000);
+        parameters.put("heartbeat", period);
+        // Dubbo 3.3 keeps its minute between two dials whatever the heartbeat, unless this says otherwise.
+        parameters.put("dubbo.application.least-reconnect-duration", period);
         r.setParameters(parameters);
         return r;
     }
