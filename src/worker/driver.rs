@@ -9,7 +9,7 @@
 
 use std::{
     cell::{Cell, RefCell, RefMut},
-    io::ErrorKind,
+    io,
     pin::Pin,
     rc::Rc,
     task::{Context as Wakeable, Poll, Waker},
@@ -172,36 +172,33 @@ impl<C: FrameCodec> Driver<C> {
         std::future::poll_fn(move |waking: &mut Wakeable<'_>| {
             remember(&self.flusher, waking.waker());
             std::mem::swap(&mut legs, &mut *self.dirty.borrow_mut());
-            for leg in legs.drain(..) {
-                if let Some(socket) = self.socket(leg).filter(|socket| !socket.blocked.get()) {
-                    self.flush(leg, &socket);
-                }
-            }
+            self.flush_all(&mut legs);
             Poll::<()>::Pending
         })
         .await;
     }
 
-    /// Writes a connection's outbox; where the socket takes no more, its own task waits for it.
-    fn flush(self: &Rc<Self>, leg: Leg, socket: &Socket) {
-        let failed = self.handle(|engine, context| {
-            loop {
-                let bytes = engine.outgoing(leg);
-                if bytes.is_empty() {
-                    return None;
-                }
-                match socket.write.try_write(bytes) {
-                    Ok(n) => engine.wrote(context, leg, n),
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                        socket.blocked.set(true);
-                        socket.wake();
-                        return None;
-                    }
-                    Err(error) => return Some(error),
+    /// Writes the outboxes of connections, all of them at one time for the engine.
+    fn flush_all(self: &Rc<Self>, legs: &mut Vec<Leg>) {
+        let mut failed = Vec::new();
+        self.handle(|engine, context| {
+            for leg in legs.drain(..) {
+                if let Some(socket) = self.socket(leg).filter(|socket| !socket.blocked.get())
+                    && let Err(error) = write_out(engine, context, leg, &socket)
+                {
+                    failed.push((leg, error));
                 }
             }
         });
-        if let Some(error) = failed {
+        for (leg, error) in failed {
+            self.lost(leg, &error.to_string());
+        }
+    }
+
+    /// Writes a connection's outbox.
+    fn flush(self: &Rc<Self>, leg: Leg, socket: &Socket) {
+        let written = self.handle(|engine, context| write_out(engine, context, leg, socket));
+        if let Err(error) = written {
             self.lost(leg, &error.to_string());
         }
     }
@@ -359,6 +356,30 @@ impl<C: FrameCodec> Driver<C> {
         let (mut sockets, key) = self.sockets(leg);
         let place = sockets.get_mut(key.index())?;
         place.take_if(|socket| socket.key == key)
+    }
+}
+
+/// Writes an outbox; where the socket takes no more, its own task is woken to wait for it.
+fn write_out<C: FrameCodec>(
+    engine: &mut Frames<C>,
+    context: &mut Context<'_>,
+    leg: Leg,
+    socket: &Socket,
+) -> io::Result<()> {
+    loop {
+        let bytes = engine.outgoing(leg);
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        match socket.write.try_write(bytes) {
+            Ok(n) => engine.wrote(context, leg, n),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                socket.blocked.set(true);
+                socket.wake();
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
     }
 }
 

@@ -171,11 +171,24 @@ fn text(value: Value, needed: bool) -> Result<Span, Malformed> {
 /// Java writes text, Go text or a number. Zero and less mean none.
 fn millis(value: Value, frame: &[u8]) -> Option<u32> {
     let ms = match value {
-        Value::Text(span) => std::str::from_utf8(span.of(frame)?).ok()?.trim().parse::<i64>().ok()?,
+        Value::Text(span) => digits(span.of(frame)?).or_else(|| number(span.of(frame)?))?,
         Value::Number(ms) => ms,
         Value::Null | Value::Opaque => return None,
     };
     (ms > 0).then(|| u32::try_from(ms).unwrap_or(u32::MAX))
+}
+
+/// What Java writes: a few digits and nothing else.
+fn digits(text: &[u8]) -> Option<i64> {
+    let few = (1..=9).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
+    few.then(|| {
+        text.iter().fold(0_i64, |sum, digit| sum.wrapping_mul(10).wrapping_add(i64::from(digit & 0x0f)))
+    })
+}
+
+/// Any other spelling of a number.
+fn number(text: &[u8]) -> Option<i64> {
+    std::str::from_utf8(text).ok()?.trim().parse().ok()
 }
 
 /// The number of parameters that a descriptor such as `Ljava/lang/String;I[J` names.
