@@ -118,6 +118,22 @@ fn all_mistakes_are_told_at_once_with_their_places() {
     assert!(text.contains("bad.yaml:4:5") && text.contains("7 errors"), "{text}");
 }
 
+#[test]
+fn what_a_relay_cannot_do_is_refused_where_it_is_asked_for() {
+    let dir = TempDir::new();
+    let file = dir.path().join("relay.yaml");
+    let text = "app: a\nlisteners:\n  l:\n    bind: 127.0.0.1:1\n    protocol: tcp\n    keepalive_timeout: 9s\n    \
+                routes: [{ to: c, timeout: 1s }]\nclusters: { c: { endpoints: ['a:1'] } }\n";
+    std::fs::write(&file, text).expect("a file");
+    let path = file.to_str().expect("a path");
+    let (well, _, told) = outrigger(&["check", "-c", path]);
+    assert!(!well && told.contains("relay.yaml:6:24") && told.contains("relay.yaml:7:32"), "{told}");
+    // The same keys mean something as soon as calls can be told.
+    std::fs::write(&file, text.replace("protocol: tcp", "protocol: [bolt, tcp]")).expect("a file");
+    let (well, _, told) = outrigger(&["check", "-c", path]);
+    assert!(well, "{told}");
+}
+
 fn place(problem: &Value) -> (u64, u64) {
     (problem["line"].as_u64().expect("a line"), problem["column"].as_u64().expect("a column"))
 }

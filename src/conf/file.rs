@@ -16,6 +16,7 @@ use super::{
     decode::OneOrMany,
     units::{Duration, Rate, Size},
 };
+use crate::plugins::PROTOCOLS;
 
 /// The conf of one application's sidecar.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -108,15 +109,18 @@ impl Listener {
     }
 }
 
-/// The names `protocol` may have, for the schema.
-#[derive(JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[allow(dead_code)] // only its schema is used: what a build speaks is the list of plug-ins
-enum ProtocolName {
-    Auto,
-    Bolt,
-    Dubbo,
-    Tcp,
+/// The names `protocol` may have, for the schema: those of the list of plug-ins, so that a new one needs no line here.
+enum ProtocolName {}
+
+impl JsonSchema for ProtocolName {
+    fn schema_name() -> Cow<'static, str> {
+        "ProtocolName".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let names: Vec<&str> = ["auto"].into_iter().chain(PROTOCOLS.iter().copied()).chain(["tcp"]).collect();
+        json_schema!({ "type": "string", "enum": names })
+    }
 }
 
 /// What a call must look like, and where it then goes.

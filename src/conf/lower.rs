@@ -258,6 +258,11 @@ impl Lowering<'_> {
         let bind = self.address(at.key("bind"), &listener.bind, "");
         let (protocols, tcp) = self.protocols(at.key("protocol"), &listener.protocol.0);
         let blind = protocols.is_empty();
+        if blind && listener.keepalive_timeout.is_some() {
+            let message =
+                "a listener that speaks only `tcp` does not know a silent connection from a done one";
+            self.problems.push(at.key("keepalive_timeout").problem(message).with_help("leave it out"));
+        }
         let mut names = HashSet::new();
         let routes = listener.routes.iter().enumerate();
         let routes = routes
@@ -329,6 +334,10 @@ impl Lowering<'_> {
         if blind && matches.as_ref().is_some_and(|matches| matches.wants() != outrigger_codec::Wants::NONE) {
             let problem = at.key("match").problem("a listener that speaks only `tcp` knows nothing to match");
             self.problems.push(problem.with_help("leave the match empty"));
+        }
+        if blind && route.timeout.is_some() {
+            let problem = at.key("timeout").problem("a relayed connection has no answer to wait for");
+            self.problems.push(problem.with_help("leave the timeout out"));
         }
         let targets = self.targets(at, route);
         let limit = match &route.limit {
