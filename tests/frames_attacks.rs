@@ -196,6 +196,9 @@ fn garbage_in_mid_stream_closes_that_connection_alone() {
         assert_eq!(sidecar.events(wire.protocol(), "malformed"), before + garbage.len() as u64);
         canary.sings();
     }
+    // A person is told, but not once for each of them.
+    let lines = sidecar.log().matches("whose framing cannot be trusted").count();
+    assert!((1..10).contains(&lines), "{lines} lines");
     sidecar.assert_well();
 }
 

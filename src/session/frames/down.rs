@@ -149,11 +149,7 @@ impl<C: FrameCodec> Frames<C> {
                 Scan::Broken(what) => {
                     self.count_broken(what);
                     self.count_unread(context, key, Refusal::Malformed);
-                    tracing::debug!(
-                        protocol = C::NAME,
-                        reason = what.0,
-                        "closing a caller whose framing is broken"
-                    );
+                    self.tell(context.now, "closed a caller whose framing cannot be trusted", what.0);
                     self.finish_down(key);
                     at = bytes.len();
                 }
