@@ -43,8 +43,8 @@ impl Cluster {
 /// How the endpoints of a cluster are reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterSettings {
-    /// Connections per endpoint and worker, at least 1.
-    pub connections: u32,
+    /// Connections per endpoint and worker, at least 1; `None`: what the protocol says.
+    pub connections: Option<u32>,
     /// How long a connection may take to be made.
     pub connect_timeout: Duration,
     /// A connection without calls for this long is closed; `None`: never.
@@ -58,7 +58,7 @@ pub struct ClusterSettings {
 impl Default for ClusterSettings {
     fn default() -> Self {
         Self {
-            connections: 1,
+            connections: None,
             connect_timeout: Duration::from_secs(1),
             idle_timeout: None,
             max_age: None,

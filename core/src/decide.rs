@@ -116,6 +116,7 @@ mod tests {
                 .collect(),
             timeout: Some(Duration::from_secs(2)),
             limit: None,
+            idempotent: false,
         }
     }
 

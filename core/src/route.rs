@@ -88,6 +88,8 @@ pub struct Route {
     pub timeout: Option<Duration>,
     /// How many calls may pass.
     pub limit: Option<Arc<Limit>>,
+    /// Its calls may be sent again when nothing was answered.
+    pub idempotent: bool,
 }
 
 /// The routes of one listener, indexed.
@@ -276,6 +278,7 @@ mod tests {
             targets: [Target { cluster: 0, weight: 1 }].into(),
             timeout: None,
             limit: None,
+            idempotent: false,
         }
     }
 

@@ -21,7 +21,11 @@ use super::{
     report::{Problem, Report, listing, near, quote},
     yaml::{At, Lookup},
 };
-use crate::{plugins::PROTOCOLS, session::frames::Bounds, worker::Speaks};
+use crate::{
+    plugins::PROTOCOLS,
+    session::{Manners, frames::Bounds},
+    worker::Speaks,
+};
 
 /// A conf with its meaning: everything the process does follows from it.
 #[derive(Debug)]
@@ -273,7 +277,10 @@ impl Lowering<'_> {
             protocols,
             tcp,
             detect_timeout: listener.detect_timeout.get(),
-            keepalive_timeout: listener.keepalive_timeout.map(super::units::Duration::get),
+            manners: Arc::new(Manners {
+                keepalive_timeout: listener.keepalive_timeout.map(super::units::Duration::get),
+                ..Manners::default()
+            }),
         };
         Some(ListenerPlan { name: name.to_owned(), bind: bind?, speaks: Arc::new(speaks), routes })
     }
@@ -358,6 +365,7 @@ impl Lowering<'_> {
             targets: targets?.into(),
             timeout: route.timeout.map(super::units::Duration::get).filter(|timeout| !timeout.is_zero()),
             limit,
+            idempotent: false,
         })
     }
 
@@ -490,7 +498,7 @@ impl Lowering<'_> {
             file::Balance::P2cEwma => core::Balance::P2cEwma,
         };
         let settings = ClusterSettings {
-            connections: cluster.connections,
+            connections: Some(cluster.connections),
             connect_timeout: cluster.connect_timeout.get(),
             idle_timeout: cluster.idle_timeout.map(super::units::Duration::get),
             max_age: cluster.max_age.map(super::units::Duration::get),

@@ -143,7 +143,7 @@ async fn tell(
 ) -> &'static str {
     // A caller may connect long before its first call. Where the bytes may be nobody's, its server may have to speak
     // first, and cannot be waited for that long.
-    let silence = speaks.keepalive_timeout.unwrap_or(SILENCE_MAX).max(speaks.detect_timeout);
+    let silence = speaks.manners.keepalive_timeout.unwrap_or(SILENCE_MAX).max(speaks.detect_timeout);
     let silence = if speaks.tcp { speaks.detect_timeout } else { silence };
     match tokio::time::timeout(silence, stream.readable()).await {
         Err(_) => return TIMEOUT,

@@ -422,7 +422,7 @@ impl<C: FrameCodec> Protocol for Driver<C> {
 
     fn serve(self: Rc<Self>, stream: TcpStream, mut first: Vec<u8>, origin: Origin) {
         let Some(listener) = origin.listener(&self.shared) else { return };
-        let silence = origin.speaks.keepalive_timeout;
+        let silence = origin.speaks.manners.keepalive_timeout;
         let key = self.handle(|engine, context| engine.down_open(listener, silence, context.now));
         let (read, write) = stream.into_split();
         let leg = Leg::Down(key);

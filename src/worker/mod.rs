@@ -20,7 +20,10 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{
     plugins,
-    session::frames::{Bounds, Counters},
+    session::{
+        Manners,
+        frames::{Bounds, Counters},
+    },
 };
 
 pub mod accept;
@@ -63,8 +66,8 @@ pub struct Speaks {
     pub tcp: bool,
     /// How long a connection may take until it can be told what it speaks.
     pub detect_timeout: Duration,
-    /// Longest silence of a caller without calls; `None`: what its protocol says.
-    pub keepalive_timeout: Option<Duration>,
+    /// How its callers are treated.
+    pub manners: Arc<Manners>,
 }
 
 /// What the control thread asks of a worker.

@@ -52,14 +52,18 @@ pub enum Slot {
     Version,
     /// The service group (Dubbo).
     Group,
-    /// The authority (HTTP).
+    /// The authority (HTTP), with its port if one was given.
     Authority,
-    /// The path (HTTP).
+    /// The authority without its port (HTTP).
+    Host,
+    /// The path without its query (HTTP).
     Path,
+    /// The query without its question mark (HTTP); absent when there is no question mark.
+    Query,
 }
 
 /// How many [`Slot`]s there are.
-pub const SLOTS: usize = 7;
+pub const SLOTS: usize = 9;
 
 /// A header: Bolt's header map entry, Dubbo's attachment, HTTP's field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,11 +88,25 @@ pub struct HeadIndex {
     /// Nothing inside can be read (an unknown serialization, a foreign class): only routes that ask for nothing may
     /// match, and none that asks for an absence.
     pub opaque: bool,
+    /// Names of headers are the same in upper and lower case.
+    pub caseless: bool,
+    /// Slots whose bytes had to be spelled anew to be compared (a host in capitals, a path with needless escapes).
+    spelled: Vec<u8>,
+    /// Which slots lie in `spelled`, by bit.
+    anew: u16,
 }
 
 impl Default for HeadIndex {
     fn default() -> Self {
-        Self { slots: [Span::NONE; SLOTS], fields: Vec::with_capacity(32), timeout_ms: None, opaque: false }
+        Self {
+            slots: [Span::NONE; SLOTS],
+            fields: Vec::with_capacity(32),
+            timeout_ms: None,
+            opaque: false,
+            caseless: false,
+            spelled: Vec::new(),
+            anew: 0,
+        }
     }
 }
 
@@ -99,6 +117,9 @@ impl HeadIndex {
         self.fields.clear();
         self.timeout_ms = None;
         self.opaque = false;
+        self.caseless = false;
+        self.spelled.clear();
+        self.anew = 0;
     }
 
     /// Sets a slot.
@@ -108,9 +129,27 @@ impl HeadIndex {
         }
     }
 
-    /// A slot's span, absent when it was not set.
+    /// Gives a slot bytes that stand nowhere in the head. They are copied.
+    pub fn spell(&mut self, slot: Slot, bytes: impl Iterator<Item = u8>) {
+        let at = self.spelled.len();
+        self.spelled.extend(bytes);
+        self.set(slot, Span::new(at, self.spelled.len().saturating_sub(at)));
+        self.anew |= 1 << slot as u16;
+    }
+
+    /// A slot's span in the head's bytes, absent when it was not set or was spelled anew.
     pub fn slot(&self, slot: Slot) -> Span {
+        if self.anew & (1 << slot as u16) != 0 {
+            return Span::NONE;
+        }
         self.slots.get(slot as usize).copied().unwrap_or(Span::NONE)
+    }
+
+    fn slot_anew(&self, slot: Slot) -> Option<&[u8]> {
+        if self.anew & (1 << slot as u16) == 0 {
+            return None;
+        }
+        self.slots.get(slot as usize).and_then(|span| span.of(&self.spelled))
     }
 }
 
@@ -126,15 +165,18 @@ pub struct Head<'a> {
 impl<'a> Head<'a> {
     /// A slot's bytes, or `None` when the head has none.
     pub fn slot(&self, slot: Slot) -> Option<&'a [u8]> {
-        self.index.slot(slot).of(self.bytes)
+        self.index.slot(slot).of(self.bytes).or_else(|| self.index.slot_anew(slot))
     }
 
-    /// The value of the first header called `name` (bytes compared exactly), or `None`.
+    /// The value of the first header called `name`, or `None`. Capitals count unless the protocol says they do not.
     pub fn field(&self, name: &[u8]) -> Option<&'a [u8]> {
+        let same = |theirs: &[u8]| {
+            theirs == name || (self.index.caseless && theirs.eq_ignore_ascii_case(name))
+        };
         self.index
             .fields
             .iter()
-            .find(|field| field.name.of(self.bytes) == Some(name))
+            .find(|field| field.name.of(self.bytes).is_some_and(same))
             .and_then(|field| field.value.of(self.bytes))
     }
 }
@@ -157,7 +199,7 @@ impl Wants {
     pub const VERSION: Self = Self(1 << 2);
     /// [`Slot::Group`].
     pub const GROUP: Self = Self(1 << 3);
-    /// [`Slot::Authority`] and [`Slot::Path`].
+    /// [`Slot::Authority`], [`Slot::Host`], [`Slot::Path`] and [`Slot::Query`].
     pub const TARGET: Self = Self(1 << 4);
     /// [`HeadIndex::fields`].
     pub const FIELDS: Self = Self(1 << 5);

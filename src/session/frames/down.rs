@@ -299,7 +299,7 @@ impl<C: FrameCodec> Frames<C> {
         }
         let lane = usize::from(lane).min(LANES_MAX - 1);
         let pool = self.pools.get(at)?.get(lane)?;
-        let most = context.local.endpoint(endpoint)?.settings.connections.max(1) as usize;
+        let most = context.local.endpoint(endpoint)?.settings.connections.unwrap_or(1).max(1) as usize;
         let ups = &self.ups;
         let busy =
             |key: &Key| ups.get(*key).map_or((true, usize::MAX), |up| (!up.connected, up.pending.len()));

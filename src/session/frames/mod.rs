@@ -11,7 +11,7 @@
 
 use std::{marker::PhantomData, time::Duration};
 
-use outrigger_codec::{FrameCodec, HeadIndex, frames::LANES_MAX};
+use outrigger_codec::{FrameCodec, HeadIndex, exchange::Limits, frames::LANES_MAX};
 use outrigger_core::{EndpointSlot, ListenerId, Local, Snapshot, Tick};
 
 use super::{
@@ -79,6 +79,8 @@ pub struct Bounds {
     pub outbox_high: usize,
     /// Longest time from a frame's first byte to its last.
     pub frame_timeout: Duration,
+    /// Bounds of heads and bodies.
+    pub limits: Limits,
 }
 
 impl Default for Bounds {
@@ -88,6 +90,7 @@ impl Default for Bounds {
             outbox_max: 64 << 20,
             outbox_high: 1 << 20,
             frame_timeout: Duration::from_secs(30),
+            limits: Limits::default(),
         }
     }
 }
