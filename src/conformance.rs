@@ -3,7 +3,10 @@
 //! Only what follows from the interface itself is checked here; captured frames and attacks are each crate's own.
 
 use outrigger_codec::{
-    FrameCodec, FrameKind, HeadIndex, Outcome, Refusal, Scan, Sniff, Ticket, Wants, frames::LANES_MAX,
+    ExchangeCodec, Find, FrameCodec, FrameKind, HeadIndex, Outcome, Policy, Refusal, ReplyKind, Scan, Sniff, Ticket,
+    Wants,
+    exchange::{Body, Limits, Side},
+    frames::LANES_MAX,
 };
 
 /// A protocol's sniffer.
@@ -12,11 +15,21 @@ pub(crate) type Sniffer = fn(&[u8]) -> Sniff;
 /// Longest frame these checks make.
 const FRAME_MAX: usize = 1 << 20;
 
-/// The first bytes a client of this protocol may send.
-pub(crate) fn opening<C: FrameCodec>() -> Vec<u8> {
-    let mut frame = Vec::new();
-    C::heartbeat(0, 1, &mut frame);
-    frame
+/// The first bytes a client may send, by discipline.
+pub(crate) mod opening {
+    use outrigger_codec::{ExchangeCodec, FrameCodec};
+
+    /// Of a protocol of frames.
+    pub(crate) fn frames<C: FrameCodec>() -> Vec<u8> {
+        let mut frame = Vec::new();
+        C::heartbeat(0, 1, &mut frame);
+        frame
+    }
+
+    /// Of a protocol of exchanges: there is one so far that anybody could send.
+    pub(crate) fn exchange<C: ExchangeCodec>() -> Vec<u8> {
+        b"POST /service/method HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello".to_vec()
+    }
 }
 
 /// The promises of a protocol of frames.
@@ -36,7 +49,7 @@ pub(crate) fn frames<C: FrameCodec>(name: &str) {
     if !goodbye.is_empty() {
         assert_eq!(whole::<C>(&goodbye).kind, FrameKind::Retire);
     }
-    truncated::<C>(&opening::<C>());
+    truncated::<C>(&opening::frames::<C>());
     rubbish::<C>();
 }
 
@@ -57,7 +70,7 @@ fn keep_alive<C: FrameCodec>(lane: u8, id: u64) {
 /// A refusal is an answer with the call's id, and no success.
 fn refused<C: FrameCodec>(why: Refusal, id: u64) {
     let message = "outrigger: no route for com.example.Echo — ünïcödé 🚀 ".repeat(100);
-    let ticket: Ticket = C::ticket(&opening::<C>());
+    let ticket: Ticket = C::ticket(&opening::frames::<C>());
     for message in ["", "short", &message] {
         let mut answer = b"bytes before".to_vec();
         let before = answer.len();
@@ -87,7 +100,7 @@ fn rubbish<C: FrameCodec>() {
     let mut seed = 0x2545_f491_4f6c_dd1d_u64;
     let mut index = HeadIndex::default();
     for round in 0..20_000 {
-        let mut bytes = opening::<C>();
+        let mut bytes = opening::frames::<C>();
         bytes.resize(bytes.len() + round % 90, 0);
         for _ in 0..=round % 7 {
             seed ^= seed << 13;
@@ -116,6 +129,81 @@ fn whole<C: FrameCodec>(bytes: &[u8]) -> outrigger_codec::Framed {
             framed
         }
         other => panic!("{}: {other:?}", C::NAME),
+    }
+}
+
+/// The promises of a protocol of exchanges.
+pub(crate) fn exchange<C: ExchangeCodec>(name: &str) {
+    assert_eq!(C::NAME, name, "the list of plug-ins and the codec name it alike");
+    assert!(!C::CLIENT_IDLE.is_zero() && !C::SERVER_IDLE.is_zero() && C::CONNECTIONS > 0);
+    let opening = opening::exchange::<C>();
+    let limits = Limits::default();
+    let asked = asked::<C>(&opening);
+    for why in Refusal::ALL {
+        for (asked, close) in [(None, true), (Some(&asked), true), (Some(&asked), false)] {
+            own_answer::<C>(&|out| C::refuse(asked, why, None, "outrigger: ünïcödé 🚀", close, out), close);
+        }
+    }
+    for end in 0..opening.len() {
+        let found = C::find(&opening[..end], 0, Side::Request, &limits);
+        match found {
+            Find::Partial { searched } => assert!(searched <= end),
+            Find::Head { len } => assert!(len <= end),
+            Find::Fault(fault) => panic!("{name}: {fault:?} at {end}"),
+        }
+    }
+    rubbish_exchange::<C>(&opening);
+}
+
+fn asked<C: ExchangeCodec>(opening: &[u8]) -> outrigger_codec::Asked {
+    let limits = Limits::default();
+    let Find::Head { len } = C::find(opening, 0, Side::Request, &limits) else { panic!("{}: no head", C::NAME) };
+    let mut index = HeadIndex::default();
+    C::request(&opening[..len], &Policy::default(), &limits, &mut index).expect("its own opening")
+}
+
+/// An answer of ours passes our own gate, is no success, and says whether the connection goes on.
+fn own_answer<C: ExchangeCodec>(render: &dyn Fn(&mut Vec<u8>), close: bool) {
+    let mut answer = Vec::new();
+    render(&mut answer);
+    let limits = Limits::default();
+    let Find::Head { len } = C::find(&answer, 0, Side::Reply, &limits) else { panic!("{}: no head", C::NAME) };
+    let mut index = HeadIndex::default();
+    let asked = asked::<C>(&opening::exchange::<C>());
+    let reply = C::reply(&answer[..len], &asked, &limits, &mut index).expect("its own answer");
+    assert_eq!((reply.kind, reply.keep), (ReplyKind::Final, !close));
+    assert_ne!(reply.outcome, Outcome::Ok);
+    let mut passed = Vec::new();
+    let head = outrigger_codec::Head { bytes: &answer[..len], index: &index };
+    let mut body = C::answer(head, &asked, &reply, &Policy::default(), close, &mut passed);
+    let passed = body.pass(&answer[len..], &limits, &mut passed).expect("its own body");
+    assert!(passed.done && passed.used == answer.len() - len);
+}
+
+/// Nothing a peer sends makes a codec panic, and what passes the gate passes it again as it was spelled.
+fn rubbish_exchange<C: ExchangeCodec>(opening: &[u8]) {
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    let (policy, limits) = (Policy::default(), Limits::default());
+    let mut index = HeadIndex::default();
+    for round in 0..20_000 {
+        let mut bytes = opening.to_vec();
+        for _ in 0..=round % 5 {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            let at = (seed as usize >> 8) % bytes.len();
+            bytes[at] = seed as u8;
+        }
+        let Find::Head { len } = C::find(&bytes, 0, Side::Request, &limits) else { continue };
+        index.clear();
+        let Ok(asked) = C::request(&bytes[..len], &policy, &limits, &mut index) else { continue };
+        let head = outrigger_codec::Head { bytes: &bytes[..len], index: &index };
+        let hop = outrigger_codec::exchange::Hop { policy: &policy, peer: None, authority: "a", request_id: "" };
+        let mut spelled = Vec::new();
+        let _ = C::forward(head, &asked, &hop, &mut spelled);
+        let mut again = HeadIndex::default();
+        let reread = C::request(&spelled, &policy, &limits, &mut again).expect("what we spell is what we read");
+        assert_eq!(reread.body, asked.body);
     }
 }
 

@@ -22,7 +22,7 @@ fn examples() -> Vec<PathBuf> {
     };
     let mut files: Vec<PathBuf> = files.filter(yaml).collect();
     files.sort();
-    assert!(files.len() >= 6, "the examples are there");
+    assert!(files.len() >= 8, "the examples are there");
     files
 }
 
@@ -161,4 +161,47 @@ fn explain_says_where_a_call_goes_and_what_others_failed_on() {
     );
     let nowhere = ask(&["--method", "get", "--group", "red", "--version", "1.4.0"]);
     assert!(nowhere.contains("group does not match") && nowhere.contains("no route matches"), "{nowhere}");
+}
+
+#[test]
+fn explain_follows_requests_of_http_through_the_same_tables() {
+    let ask = |file: &str, args: &[&str]| {
+        let file = folder().join(file);
+        let (well, out, err) =
+            outrigger(&[&["explain", "-c", file.to_str().expect("a path")], args].concat());
+        assert!(well, "{err}");
+        out
+    };
+    let web = |args: &[&str]| ask("web-http1.yaml", args);
+    for (args, route) in [
+        (vec!["--method", "GET", "--path", "/%68ealthz?full"], "/healthz"),
+        (vec!["--method", "PUT", "--path", "/x", "--authority", "Admin.Example.com:8443"], "admin"),
+        (vec!["--method", "GET", "--path", "/users/7/orders/?x=1&version=%32"], "orders-v2"),
+        (vec!["--method", "GET", "--path", "/users/7/orders/9?version=1"], "read-orders"),
+        (vec!["--method", "POST", "--path", "/users/7/orders/"], "write-orders"),
+        (vec!["--method", "POST", "--path", "/api/x", "--header", "x-zone=a"], "api"),
+    ] {
+        let told = web(&args);
+        assert!(told.contains(&format!("({route}): matches")), "{route}: {told}");
+    }
+    let told = web(&["--method", "POST", "--path", "/users//orders/", "--authority", "a"]);
+    for passed in [
+        "(/healthz): passed over, path",
+        "(admin): passed over, authority",
+        "(api): passed over, path",
+        "(route-6): passed over, method",
+    ] {
+        assert!(told.contains(passed), "{passed}: {told}");
+    }
+    assert!(told.contains("no route matches") && told.contains("HTTP 404"), "{told}");
+    let told = web(&["--method", "GET", "--path", "/users/7/orders/"]);
+    assert!(told.contains("(orders-v2): passed over, query") && told.contains("idempotent"), "{told}");
+    // On a port for everything each protocol finds its own routes.
+    let told = ask("one-port.yaml", &["--authority", "users.internal:80", "--path", "/v1/7"]);
+    assert!(
+        told.contains("service does not match") && told.contains("(users.internal/v1/*): matches"),
+        "{told}"
+    );
+    let told = ask("one-port.yaml", &["--service", "com.example.OtherService"]);
+    assert!(told.contains("authority does not match") && told.contains("no route matches"), "{told}");
 }

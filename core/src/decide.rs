@@ -20,6 +20,15 @@ pub struct Plan {
     pub started: Tick,
     /// When its answer must be complete; [`Tick::NEVER`] when nobody set a timeout.
     pub deadline: Tick,
+    /// It may be sent again when nothing was answered.
+    pub idempotent: bool,
+}
+
+impl Plan {
+    /// The request is complete only now, some time after its head was: the route's timeout runs from here.
+    pub fn complete(&mut self, now: Tick) {
+        self.deadline = self.deadline.after(now.since(self.started));
+    }
 }
 
 /// A call that goes nowhere; already counted.
@@ -29,6 +38,8 @@ pub struct Refused {
     pub why: Refusal,
     /// The route that matched, or the listener's slot for calls without a route.
     pub route: Option<RouteSlot>,
+    /// How long to wait before it may pass, where a limit knows.
+    pub wait: Option<Duration>,
 }
 
 /// Decides one call that came in on `listener`. `arrived` is when its first byte came, `now` when it was complete.
@@ -45,8 +56,8 @@ pub fn decide(
         .map(|listener| &listener.routes)
         .and_then(|routes: &RouteTable| routes.find(head));
     let Some((at, route)) = found else { return Err(refuse(local, listener, None, Refusal::NoRoute)) };
-    if route.limit.as_ref().is_some_and(|limit| !limit.admit(now)) {
-        return Err(refuse(local, listener, Some(at), Refusal::Limited));
+    if let Some(Err(wait)) = route.limit.as_ref().map(|limit| limit.admit(now)) {
+        return Err(Refused { wait: Some(wait), ..refuse(local, listener, Some(at), Refusal::Limited) });
     }
     let target = draw(local, &route.targets);
     let picked =
@@ -56,7 +67,7 @@ pub fn decide(
     };
     local.begin(slot, endpoint);
     let deadline = deadline(route.timeout, head.index.timeout_ms, arrived, now);
-    Ok(Plan { route: slot, endpoint, started: now, deadline })
+    Ok(Plan { route: slot, endpoint, started: now, deadline, idempotent: route.idempotent })
 }
 
 /// One of a route's targets, by weight.
@@ -86,7 +97,7 @@ fn refuse(local: &mut Local, listener: ListenerId, route: Option<u32>, why: Refu
     if let Some(slot) = route {
         local.count_refusal(slot, why);
     }
-    Refused { why, route }
+    Refused { why, route, wait: None }
 }
 
 #[cfg(test)]

@@ -51,11 +51,11 @@ impl Limit {
         Some(Self { limiter: RateLimiter::direct_with_clock(quota, told.clone()), told, quota })
     }
 
-    /// Whether one more call may pass at `now`; if so it is counted.
-    pub fn admit(&self, now: Tick) -> bool {
+    /// Lets one more call pass at `now` and counts it, or says how long to wait until one may.
+    pub fn admit(&self, now: Tick) -> Result<(), Duration> {
         // Workers may tell times some nanoseconds apart, in any order; GCRA saturates on a step back.
         self.told.0.store(now.0, Ordering::Relaxed);
-        self.limiter.check().is_ok()
+        self.limiter.check().map_err(|not_until| not_until.wait_time_from(Nanos::new(now.0)))
     }
 
     /// Whether `other` allows the same, so that a reload keeps what was already counted.
@@ -81,11 +81,11 @@ mod tests {
         let two = NonZeroU32::new(2).unwrap();
         let limit = Limit::new(NonZeroU32::new(1000).unwrap(), Duration::from_secs(1), two).unwrap();
         let start = Tick(5_000_000_000);
-        assert!(limit.admit(start) && limit.admit(start));
-        assert!(!limit.admit(start));
-        assert!(!limit.admit(start.after(Duration::from_micros(900))));
-        assert!(limit.admit(start.after(Duration::from_millis(1))));
-        assert!(!limit.admit(start.after(Duration::from_millis(1))));
+        assert!(limit.admit(start).is_ok() && limit.admit(start).is_ok());
+        assert_eq!(limit.admit(start), Err(Duration::from_millis(1)));
+                assert!(limit.admit(start.after(Duration::from_micros(900))).is_err());
+        assert!(limit.admit(start.after(Duration::from_millis(1))).is_ok());
+        assert!(limit.admit(start.after(Duration::from_millis(1))).is_err());
     }
 
     #[test]

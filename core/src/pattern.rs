@@ -1,9 +1,13 @@
-//! One test of one value of a head: exact, prefix, regex, one of several, or merely there.
+//! One test of one value of a head: exact, prefix, regex, one of several, a path with variables, or merely there.
 //!
 //! Regular expressions must match the whole value (an unanchored `admin` that lets `not-admin-at-all` through has
 //! opened many doors); the `regex` crate runs in time linear in the value, whatever the caller sends.
 
 use regex::bytes::{Regex, RegexBuilder};
+
+mod template;
+
+pub use template::{Template, TemplateError};
 
 /// A test of one value.
 #[derive(Clone, Debug)]
@@ -16,6 +20,8 @@ pub enum Pattern {
     Regex(Regex),
     /// Equal to one of these.
     Any(Box<[Box<[u8]>]>),
+    /// A path of this form.
+    Template(Template),
     /// There (`true`) or not there (`false`), whatever it is.
     Present(bool),
 }
@@ -34,6 +40,11 @@ impl Pattern {
         RegexBuilder::new(&anchored).size_limit(1 << 20).build().map(Self::Regex)
     }
 
+    /// Compiles a path with variables, as in `/users/{id}/{rest*}`.
+    pub fn template(source: &str) -> Result<Self, TemplateError> {
+        Template::new(source).map(Self::Template)
+    }
+
     /// Whether `value` (absent: `None`) passes.
     pub fn matches(&self, value: Option<&[u8]>) -> bool {
         match (self, value) {
@@ -43,6 +54,7 @@ impl Pattern {
             (Self::Prefix(want), Some(value)) => value.starts_with(want),
             (Self::Regex(want), Some(value)) => want.is_match(value),
             (Self::Any(wants), Some(value)) => wants.iter().any(|want| **want == *value),
+            (Self::Template(want), Some(value)) => want.matches(value),
         }
     }
 
@@ -70,6 +82,7 @@ impl std::fmt::Display for Pattern {
                 }
                 write!(f, "]")
             }
+            Self::Template(template) => write!(f, "{template}"),
             Self::Present(true) => write!(f, "present"),
             Self::Present(false) => write!(f, "absent"),
         }

@@ -1,8 +1,8 @@
 //! Routes: what a call must look like, and where it then goes.
 //!
 //! Routes are tried in the order of the conf and the first that matches wins, but their number must not cost:
-//! routes with an exact service are found by one hash lookup on (service, method) or (service), and only the
-//! candidates are tested, in order. Only routes without an exact service are walked one by one.
+//! a route with an exact service, path or authority is found by a hash lookup on it, and only the candidates are
+//! tested, in order. Only routes that have nothing exact are walked one by one.
 
 use std::{hash::BuildHasher, sync::Arc, time::Duration};
 
@@ -11,6 +11,8 @@ use hashbrown::HashTable;
 use outrigger_codec::{Head, Slot, Wants};
 
 use crate::{Limit, Pattern};
+
+mod query;
 
 /// What a call must look like. An empty match matches every call.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +25,12 @@ pub struct Match {
     pub version: Option<Pattern>,
     /// The service group.
     pub group: Option<Pattern>,
+    /// The authority, with its port or without, in lower case.
+    pub authority: Option<Pattern>,
+    /// The path without its query, no character escaped that need not be.
+    pub path: Option<Pattern>,
+    /// Parameters of the query by name; all must pass.
+    pub query: Vec<(Box<[u8]>, Pattern)>,
     /// Headers by name; all must pass.
     pub headers: Vec<(Box<[u8]>, Pattern)>,
 }
@@ -35,6 +43,7 @@ impl Match {
             (self.method.is_some(), Wants::METHOD),
             (self.version.is_some(), Wants::VERSION),
             (self.group.is_some(), Wants::GROUP),
+            (self.authority.is_some() || self.path.is_some() || !self.query.is_empty(), Wants::TARGET),
             (!self.headers.is_empty(), Wants::FIELDS),
         ];
         parts.iter().filter(|(used, _)| *used).fold(Wants::NONE, |all, (_, part)| all.and(*part))
@@ -45,13 +54,21 @@ impl Match {
         if head.index.opaque && self.wants() != Wants::NONE {
             return Some("content");
         }
-        if let Some(service) = &self.service
-            && !service.matches(head.slot(Slot::Service))
-            && !(head.index.slot(Slot::ServiceKey).is_some() && service.matches(head.slot(Slot::ServiceKey)))
-        {
+        // Some parts have two spellings, of which a route may name either.
+        let either = |pattern: &Option<Pattern>, slot, other| {
+            pattern.as_ref().is_none_or(|pattern| {
+                let other = head.slot(other);
+                pattern.matches(head.slot(slot)) || (other.is_some() && pattern.matches(other))
+            })
+        };
+        if !either(&self.service, Slot::Service, Slot::ServiceKey) {
             return Some("service");
         }
+        if !either(&self.authority, Slot::Authority, Slot::Host) {
+            return Some("authority");
+        }
         let slots = [
+            ("path", &self.path, Slot::Path),
             ("method", &self.method, Slot::Method),
             ("version", &self.version, Slot::Version),
             ("group", &self.group, Slot::Group),
@@ -61,8 +78,36 @@ impl Match {
                 return Some(name);
             }
         }
+        if !self.query_passes(head) {
+            return Some("query");
+        }
         let (name, _) = self.headers.iter().find(|(name, pattern)| !pattern.matches(head.field(name)))?;
         Some(std::str::from_utf8(name).unwrap_or("header"))
+    }
+
+    fn query_passes(&self, head: Head<'_>) -> bool {
+        if self.query.is_empty() {
+            return true;
+        }
+        let query = head.slot(Slot::Query);
+        self.query.iter().all(|(name, pattern)| {
+            let value = query.and_then(|query| query::value(query, name));
+            pattern.matches(value.as_deref())
+        })
+    }
+
+    /// By which exact values a call that this match lets pass can be found; empty when only a test can tell.
+    fn keys(&self) -> Vec<Key<'_>> {
+        let [service, method, authority, path] = [&self.service, &self.method, &self.authority, &self.path]
+            .map(|pattern| pattern.as_ref().and_then(Pattern::exact_values));
+        match (service, method, authority, path) {
+            (Some(services), Some(methods), ..) => pairs(Kind::ServiceMethod, services, methods),
+            (Some(services), None, ..) => alone(Kind::Service, services),
+            (None, _, Some(authorities), Some(paths)) => pairs(Kind::AuthorityPath, authorities, paths),
+            (None, _, None, Some(paths)) => alone(Kind::Path, paths),
+            (None, _, Some(authorities), None) => alone(Kind::Authority, authorities),
+            (None, _, None, None) => Vec::new(),
+        }
     }
 }
 
@@ -96,25 +141,60 @@ pub struct Route {
 #[derive(Debug)]
 pub struct RouteTable {
     routes: Box<[Route]>,
-    /// Routes by exact (service, method), or by exact service alone where the method is no exact one.
+    /// Routes by what they ask for exactly.
     index: HashTable<Entry>,
-    /// Routes without an exact service, in order.
+    /// Routes that ask for nothing exactly, in order.
     rest: Box<[u32]>,
     hasher: RandomState,
     wants: Wants,
+    /// Which kinds the index has, by bit: no other is looked up.
+    kinds: u8,
     /// Whether any indexed service is spelled with its version, so that a second lookup can find something.
     spelled: bool,
-    /// Whether the index has routes with a method, and routes without one.
-    with_method: bool,
-    without_method: bool,
 }
+
+/// What a key of the index is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+enum Kind {
+    ServiceMethod,
+    Service,
+    AuthorityPath,
+    Path,
+    Authority,
+}
+
+impl Kind {
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// A key of the index; `second` is `None` where its kind has one part (not empty: to compare two slices of no bytes,
+/// which lie nowhere, takes some processors longer than all the rest).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key<'a> {
+    kind: Kind,
+    first: &'a [u8],
+    second: Option<&'a [u8]>,
+}
+
+/// A route that matches, with its index.
+type Found<'a> = Option<(u32, &'a Route)>;
 
 #[derive(Debug)]
 struct Entry {
-    service: Box<[u8]>,
-    method: Option<Box<[u8]>>,
+    kind: Kind,
+    first: Box<[u8]>,
+    second: Option<Box<[u8]>>,
     /// Indices into `routes`, ascending.
     candidates: Vec<u32>,
+}
+
+impl Entry {
+    fn key(&self) -> Key<'_> {
+        Key { kind: self.kind, first: &self.first, second: self.second.as_deref() }
+    }
 }
 
 impl RouteTable {
@@ -124,37 +204,21 @@ impl RouteTable {
         let mut index = HashTable::with_capacity(routes.len());
         let mut rest = Vec::new();
         for (at, route) in routes.iter().enumerate() {
-            let at = at as u32;
-            let Some(services) = route.matches.service.as_ref().and_then(Pattern::exact_values) else {
-                rest.push(at);
-                continue;
-            };
-            let methods: Vec<Option<&[u8]>> =
-                match route.matches.method.as_ref().and_then(Pattern::exact_values) {
-                    Some(methods) => methods.iter().map(|method| Some(&**method)).collect(),
-                    None => vec![None],
-                };
-            for service in services {
-                for method in &methods {
-                    add(&mut index, &hasher, service, *method, at);
-                }
+            let keys = route.matches.keys();
+            if keys.is_empty() {
+                rest.push(at as u32);
+            }
+            for key in keys {
+                add(&mut index, &hasher, key, at as u32);
             }
         }
         // The caller's timeout bounds every call, so it is always read where it can be.
         let wants = routes.iter().fold(Wants::TIMEOUT, |all, route| all.and(route.matches.wants()));
-        let spelled = index.iter().any(|entry: &Entry| entry.service.contains(&b':'));
-        let with_method = index.iter().any(|entry| entry.method.is_some());
-        let without_method = index.iter().any(|entry| entry.method.is_none());
-        Self {
-            routes: routes.into(),
-            index,
-            rest: rest.into(),
-            hasher,
-            wants,
-            spelled,
-            with_method,
-            without_method,
-        }
+        let kinds = index.iter().fold(0, |all, entry: &Entry| all | entry.kind.bit());
+        let of_service = Kind::ServiceMethod.bit() | Kind::Service.bit();
+        let spelled =
+            index.iter().any(|entry| entry.kind.bit() & of_service != 0 && entry.first.contains(&b':'));
+        Self { routes: routes.into(), index, rest: rest.into(), hasher, wants, kinds, spelled }
     }
 
     /// The parts of a head that any of the routes reads.
@@ -169,29 +233,61 @@ impl RouteTable {
 
     /// The first route that matches, with its index.
     pub fn find(&self, head: Head<'_>) -> Option<(u32, &Route)> {
-        let mut best: Option<(u32, &Route)> = None;
-        if !self.index.is_empty() {
-            let method = head.slot(Slot::Method);
+        let mut best = None;
+        if self.has(Kind::Service) || self.has(Kind::ServiceMethod) {
             let spelled = self.spelled.then(|| head.slot(Slot::ServiceKey)).flatten();
             for service in [head.slot(Slot::Service), spelled].into_iter().flatten() {
-                if self.with_method && method.is_some() {
-                    best = self.better(best, self.candidates(service, method), head);
-                }
-                if self.without_method {
-                    best = self.better(best, self.candidates(service, None), head);
-                }
+                best = self.look_up_both(best, Kind::ServiceMethod, service, Slot::Method, head);
+                best = self.look_up(best, Key { kind: Kind::Service, first: service, second: None }, head);
+            }
+        }
+        if let Some(path) = head.slot(Slot::Path) {
+            best = self.look_up(best, Key { kind: Kind::Path, first: path, second: None }, head);
+        }
+        if self.has(Kind::Authority) || self.has(Kind::AuthorityPath) {
+            let authority = head.slot(Slot::Authority);
+            let host = head.slot(Slot::Host).filter(|host| Some(*host) != authority);
+            for authority in [authority, host].into_iter().flatten() {
+                best = self.look_up_both(best, Kind::AuthorityPath, authority, Slot::Path, head);
+                best =
+                    self.look_up(best, Key { kind: Kind::Authority, first: authority, second: None }, head);
             }
         }
         self.better(best, &self.rest, head)
     }
 
-    /// The first of `candidates` (ascending) that matches, if it stands before `best`.
-    fn better<'a>(
+    fn has(&self, kind: Kind) -> bool {
+        self.kinds & kind.bit() != 0
+    }
+
+    /// What is found under a key, if it stands before `best`.
+    fn look_up<'a>(&'a self, best: Found<'a>, key: Key<'_>, head: Head<'_>) -> Found<'a> {
+        if !self.has(key.kind) {
+            return best;
+        }
+        match self.index.find(self.hasher.hash_one(key), |entry| entry.key() == key) {
+            Some(entry) => self.better(best, &entry.candidates, head),
+            None => best,
+        }
+    }
+
+    /// The same by a key whose second part is a slot; a head without it finds nothing.
+    fn look_up_both<'a>(
         &'a self,
-        best: Option<(u32, &'a Route)>,
-        candidates: &[u32],
+        best: Found<'a>,
+        kind: Kind,
+        first: &[u8],
+        slot: Slot,
         head: Head<'_>,
-    ) -> Option<(u32, &'a Route)> {
+    ) -> Found<'a> {
+        match head.slot(slot) {
+            Some(second) => self.look_up(best, Key { kind, first, second: Some(second) }, head),
+            None => best,
+        }
+    }
+
+    /// The first of `candidates` (ascending) that matches, if it stands before `best`.
+    fn better<'a>(&'a self, best: Found<'a>, candidates: &[u32], head: Head<'_>) -> Found<'a> {
         let end = best.map_or(u32::MAX, |(at, _)| at);
         for &at in candidates.iter().take_while(|at| **at < end) {
             if let Some(route) = self.routes.get(at as usize)
@@ -202,23 +298,16 @@ impl RouteTable {
         }
         best
     }
-
-    fn candidates(&self, service: &[u8], method: Option<&[u8]>) -> &[u32] {
-        let hash = self.hasher.hash_one((service, method));
-        self.index
-            .find(hash, |entry| *entry.service == *service && entry.method.as_deref() == method)
-            .map_or(&[], |entry| &entry.candidates)
-    }
 }
 
-fn add(index: &mut HashTable<Entry>, hasher: &RandomState, service: &[u8], method: Option<&[u8]>, at: u32) {
-    let hash = hasher.hash_one((service, method));
-    let same = |entry: &Entry| *entry.service == *service && entry.method.as_deref() == method;
+fn add(index: &mut HashTable<Entry>, hasher: &RandomState, key: Key<'_>, at: u32) {
+    let hash = hasher.hash_one(key);
     let entry = index
-        .entry(hash, same, |entry| hasher.hash_one((&*entry.service, entry.method.as_deref())))
+        .entry(hash, |entry| entry.key() == key, |entry| hasher.hash_one(entry.key()))
         .or_insert_with(|| Entry {
-            service: service.into(),
-            method: method.map(Into::into),
+            kind: key.kind,
+            first: key.first.into(),
+            second: key.second.map(Into::into),
             candidates: Vec::new(),
         })
         .into_mut();
@@ -226,6 +315,18 @@ fn add(index: &mut HashTable<Entry>, hasher: &RandomState, service: &[u8], metho
     if entry.candidates.last() != Some(&at) {
         entry.candidates.push(at);
     }
+}
+
+fn alone(kind: Kind, values: &[Box<[u8]>]) -> Vec<Key<'_>> {
+    values.iter().map(|first| Key { kind, first, second: None }).collect()
+}
+
+/// Every first value with every second one.
+fn pairs<'a>(kind: Kind, firsts: &'a [Box<[u8]>], seconds: &'a [Box<[u8]>]) -> Vec<Key<'a>> {
+    let keys = firsts
+        .iter()
+        .flat_map(|first| seconds.iter().map(move |second| Key { kind, first, second: Some(second) }));
+    keys.collect()
 }
 
 #[cfg(test)]
@@ -358,6 +459,109 @@ mod tests {
         assert_eq!(found(&table, &call).unwrap(), "rest");
     }
 
+    fn http(authority: &str, target: &str) -> Call {
+        let (path, query) =
+            target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+        let host = authority.split_once(':').map_or(authority, |(host, _)| host);
+        let call = Call { bytes: Vec::new(), index: HeadIndex::default() }
+            .slot(Slot::Authority, authority)
+            .slot(Slot::Host, host)
+            .slot(Slot::Path, path)
+            .slot(Slot::Method, "GET");
+        match query {
+            Some(query) => call.slot(Slot::Query, query),
+            None => call,
+        }
+    }
+
+    fn path(path: &str) -> Match {
+        Match { path: Some(Pattern::exact(path)), ..Match::default() }
+    }
+
+    #[test]
+    fn an_authority_matches_with_its_port_or_without() {
+        let authority = |authority| Some(Pattern::exact(authority));
+        let table = RouteTable::new(vec![
+            route("port and path", Match { authority: authority("a:81"), ..path("/x") }),
+            route("host and path", Match { authority: authority("a"), ..path("/y") }),
+            route("port", Match { authority: authority("a:81"), ..Match::default() }),
+            route("host", Match { authority: authority("a"), ..Match::default() }),
+            route("below", Match { authority: Some(Pattern::Prefix((*b"b").into())), ..Match::default() }),
+        ]);
+        assert_eq!(found(&table, &http("a:81", "/x")).unwrap(), "port and path");
+        assert_eq!(found(&table, &http("a:82", "/y")).unwrap(), "host and path");
+        assert_eq!(found(&table, &http("a", "/y?z")).unwrap(), "host and path");
+        assert_eq!(found(&table, &http("a:81", "/z")).unwrap(), "port");
+        assert_eq!(found(&table, &http("a:82", "/x")).unwrap(), "host");
+        assert_eq!(found(&table, &http("bc", "/")).unwrap(), "below");
+        assert_eq!(found(&table, &http("c", "/x")), None);
+        assert_eq!(found(&table, &Call::new("a", "/x")), None);
+    }
+
+    #[test]
+    fn paths_exact_and_otherwise_are_tried_in_the_order_of_the_conf() {
+        let template = |source| Some(Pattern::template(source).unwrap());
+        let table = RouteTable::new(vec![
+            route("me", path("/users/me")),
+            route("user", Match { path: template("/users/{id}"), ..Match::default() }),
+            route("never", path("/users/you")),
+            route("put", Match { method: Some(Pattern::exact("PUT")), ..path("/x") }),
+            route("x", path("/x")),
+        ]);
+        assert_eq!(found(&table, &http("a", "/users/me")).unwrap(), "me");
+        assert_eq!(found(&table, &http("a", "/users/you")).unwrap(), "user");
+        assert_eq!(found(&table, &http("a", "/x?y=/users/me")).unwrap(), "x");
+        assert_eq!(found(&table, &http("a", "/users/")), None);
+        assert_eq!(table.wants(), Wants::TIMEOUT.and(Wants::TARGET).and(Wants::METHOD));
+    }
+
+    #[test]
+    fn a_query_is_compared_by_name_and_as_it_is_meant() {
+        let query = vec![
+            ((*b"version").into(), Pattern::exact("2 a")),
+            ((*b"debug").into(), Pattern::Present(false)),
+        ];
+        let table = RouteTable::new(vec![route("two", Match { query, ..Match::default() })]);
+        assert!(table.wants().any(Wants::TARGET));
+        assert_eq!(found(&table, &http("a", "/?x&version=2+a")).unwrap(), "two");
+        assert_eq!(found(&table, &http("a", "/?%76ersion=2%20a&version=1")).unwrap(), "two");
+        assert_eq!(found(&table, &http("a", "/?version=1&version=2+a")), None);
+        assert_eq!(found(&table, &http("a", "/?version=2+a&debug")), None);
+        assert_eq!(found(&table, &http("a", "/")), None);
+    }
+
+    #[test]
+    fn each_part_says_its_name_when_it_fails() {
+        let matches = Match {
+            authority: Some(Pattern::exact("a")),
+            query: vec![((*b"v").into(), Pattern::exact("1"))],
+            ..path("/x")
+        };
+        assert_eq!(matches.fails_on(http("b", "/x?v=1").head()), Some("authority"));
+        assert_eq!(matches.fails_on(http("a:1", "/y?v=1").head()), Some("path"));
+        assert_eq!(matches.fails_on(http("a", "/x?v=2").head()), Some("query"));
+        assert_eq!(matches.fails_on(http("a", "/x?v=1").head()), None);
+        assert_eq!(matches.fails_on(Call::new("s", "m").head()), Some("authority"));
+    }
+
+    #[test]
+    fn ten_thousand_exact_paths_are_all_found_and_none_is_walked() {
+        let routes = (0..10_000).map(|at| match at % 3 {
+            0 => path(&format!("/{at}")),
+            1 => Match { authority: Some(Pattern::exact("a")), ..path(&format!("/{at}")) },
+            _ => Match { authority: Some(Pattern::exact(&format!("h{at}"))), ..Match::default() },
+        });
+        let routes: Vec<Route> = routes.enumerate().map(|(at, m)| route(&at.to_string(), m)).collect();
+        let table = RouteTable::new(routes);
+        assert!(table.rest.is_empty());
+        assert_eq!(table.index.len(), 10_000);
+        for at in (0..10_000).step_by(7) {
+            let call =
+                if at % 3 == 2 { http(&format!("h{at}:8080"), "/") } else { http("a:81", &format!("/{at}")) };
+            assert_eq!(found(&table, &call).unwrap(), at.to_string());
+        }
+    }
+
     #[test]
     fn the_index_agrees_with_trying_one_route_after_the_other() {
         // A small deterministic generator: every combination of kinds over a small alphabet, many orders.
@@ -366,33 +570,55 @@ mod tests {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (seed >> 33) % n
         };
-        let names = ["a", "b", "ab", "c"];
-        for _ in 0..300 {
-            let pattern = |next: &mut dyn FnMut(u64) -> u64| match next(5) {
-                0 => None,
-                1 | 2 => Some(Pattern::exact(names[next(4) as usize])),
-                3 => Some(Pattern::Prefix(names[next(4) as usize].as_bytes().into())),
-                _ => Some(Pattern::Any(
-                    [names[next(4) as usize].as_bytes().into(), names[next(4) as usize].as_bytes().into()]
-                        .into(),
-                )),
+        let names = ["a", "b", "ab", "a:1"];
+        let paths = ["/a", "/b", "/a/b", "/a?b", "/b?b=1"];
+        let hosts = ["a", "a:1", "b", "b:1"];
+        let mut hits = 0;
+        for _ in 0..400 {
+            let mut pattern = |names: &[&str], from: u64| {
+                let name = |next: &mut dyn FnMut(u64) -> u64| -> Box<[u8]> {
+                    let name = names[next(names.len() as u64) as usize];
+                    name.split('?').next().unwrap_or_default().as_bytes().into()
+                };
+                match next(from) {
+                    0 => Some(Pattern::Exact(name(&mut next))),
+                    1 => Some(Pattern::Any([name(&mut next), name(&mut next)].into())),
+                    2 => Some(Pattern::Prefix(name(&mut next))),
+                    3 => Some(Pattern::Present(next(2) == 0)),
+                    4 => Some(Pattern::template(["/{x}", "/a/{x*}"][next(2) as usize]).unwrap()),
+                    _ => None,
+                }
             };
             let routes: Vec<Route> = (0..12)
                 .map(|at| {
-                    route(
-                        &at.to_string(),
-                        Match { service: pattern(&mut next), method: pattern(&mut next), ..Match::default() },
-                    )
+                    let matches = Match {
+                        service: pattern(&names, 12),
+                        method: pattern(&names, 20),
+                        authority: pattern(&hosts, 9),
+                        path: pattern(&paths, 8),
+                        query: pattern(&["", "1"], 20)
+                            .map(|test| ((*b"b").into(), test))
+                            .into_iter()
+                            .collect(),
+                        ..Match::default()
+                    };
+                    route(&at.to_string(), matches)
                 })
                 .collect();
             let table = RouteTable::new(routes.clone());
-            for service in names {
-                for method in names {
-                    let call = Call::new(service, method);
-                    let plain = routes.iter().find(|route| route.matches.fails_on(call.head()).is_none());
-                    assert_eq!(found(&table, &call), plain.map(|route| route.name.to_string()));
-                }
+            let rpc = names.iter().flat_map(|service| {
+                names.map(|method| {
+                    let key = format!("{service}:1");
+                    Call::new(service, method).slot(Slot::ServiceKey, &key)
+                })
+            });
+            let web = hosts.iter().flat_map(|host| paths.map(|path| http(host, path)));
+            for call in rpc.chain(web) {
+                let plain = routes.iter().find(|route| route.matches.fails_on(call.head()).is_none());
+                assert_eq!(found(&table, &call), plain.map(|route| route.name.to_string()));
+                hits += usize::from(plain.is_some());
             }
         }
+        assert!(hits > 3_000, "{hits}: too few calls were found a route");
     }
 }

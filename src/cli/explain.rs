@@ -8,7 +8,7 @@ use outrigger_codec::{Field, Head, HeadIndex, Slot, Span};
 use outrigger_core::Route;
 
 use crate::{
-    conf::lower::{ListenerPlan, Plan, Source},
+    conf::lower::{ListenerPlan, Plan, Source, plain},
     control,
 };
 
@@ -33,6 +33,12 @@ pub struct Explain {
     /// The service group.
     #[arg(long)]
     group: Option<String>,
+    /// The authority (HTTP): `host` or `host:port`.
+    #[arg(long)]
+    authority: Option<String>,
+    /// The path (HTTP); behind a `?` the query.
+    #[arg(long)]
+    path: Option<String>,
     /// A header: `name=value`; may be given more than once.
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
     headers: Vec<(String, String)>,
@@ -89,10 +95,34 @@ impl Explain {
                 index.set(slot, put(text));
             }
         }
+        if let Some(authority) = &self.authority {
+            let authority = authority.to_ascii_lowercase();
+            index.set(Slot::Authority, put(&authority));
+            index.set(Slot::Host, put(host(&authority)));
+        }
+        if let Some(target) = &self.path {
+            let (path, query) =
+                target.split_once('?').map_or((&**target, None), |(path, query)| (path, Some(query)));
+            index.set(Slot::Path, put(&plain(path)));
+            if let Some(query) = query {
+                index.set(Slot::Query, put(query));
+            }
+        }
+        // Only HTTP has these two, and there the names of headers are the same in any case.
+        index.caseless = self.authority.is_some() || self.path.is_some();
         for (name, value) in &self.headers {
             index.fields.push(Field { name: put(name), value: put(value) });
         }
         (bytes, index)
+    }
+}
+
+/// An authority without its port.
+fn host(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        // The colons of a bare `[::1]` are no port's.
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
     }
 }
 
@@ -126,7 +156,7 @@ fn explain(plan: &Plan, listener: &ListenerPlan, head: Head<'_>, out: &mut Strin
     if passed > PASSED_MAX {
         let _ = writeln!(out, "  … and {} more passed over", passed - PASSED_MAX);
     }
-    let _ = writeln!(out, "  no route matches: the call is refused (Bolt 0x06, Dubbo 60)");
+    let _ = writeln!(out, "  no route matches: the call is refused (Bolt 0x06, Dubbo 60, HTTP 404)");
 }
 
 fn chosen(plan: &Plan, route: &Route, out: &mut String) {
@@ -137,6 +167,9 @@ fn chosen(plan: &Plan, route: &Route, out: &mut String) {
     .unwrap_or_default();
     if let Some(limit) = &route.limit {
         let _ = writeln!(out, "    limit: {limit}");
+    }
+    if route.idempotent {
+        let _ = writeln!(out, "    idempotent: sent again when nothing was answered");
     }
     let total: u64 = route.targets.iter().map(|target| u64::from(target.weight)).sum();
     for target in &route.targets {

@@ -69,11 +69,28 @@ pub struct Limits {
     pub outbox_max: Size,
     /// Callers' connections at once; more wait to be accepted.
     pub connections_max: u32,
+    /// The longest head of an HTTP message, first line included; 1KiB to 1MiB. Longer: 431.
+    pub head_max: Size,
+    /// The most headers of an HTTP message, 1 to 1000. More: 431.
+    pub headers_max: u32,
+    /// The longest target of an HTTP request, 64B to `head_max`. Longer: 414.
+    pub uri_max: Size,
+    /// The longest body of an HTTP request, framing not counted; by default there is no bound. Longer: 413.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body_max: Option<Size>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { frame_max: Size::new(8 << 20), outbox_max: Size::new(64 << 20), connections_max: 10_000 }
+        Self {
+            frame_max: Size::new(8 << 20),
+            outbox_max: Size::new(64 << 20),
+            connections_max: 10_000,
+            head_max: Size::new(64 << 10),
+            headers_max: 100,
+            uri_max: Size::new(8 << 10),
+            body_max: None,
+        }
     }
 }
 
@@ -92,9 +109,18 @@ pub struct Listener {
     /// long to wait for a first byte, before the server is let speak first.
     #[serde(default = "Listener::default_detect_timeout")]
     pub detect_timeout: Duration,
-    /// A connection without calls and bytes for this long is closed (Bolt 90s, Dubbo 180s).
+    /// A connection without calls and bytes for this long is closed (Bolt 90s, Dubbo 180s, HTTP/1 60s).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keepalive_timeout: Option<Duration>,
+    /// How long the head of an HTTP request may take, from its first byte to its last (10s). Longer: 408.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_timeout: Option<Duration>,
+    /// How long a body of HTTP, in either direction, may stand still (30s).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<Duration>,
+    /// How HTTP requests are treated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<Http>,
     /// Where calls go; tried in order, the first that matches wins.
     pub routes: Vec<Route>,
 }
@@ -107,6 +133,65 @@ impl Listener {
     fn default_detect_timeout() -> Duration {
         duration(5_000)
     }
+}
+
+/// How HTTP requests are treated.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// Headers whose name has an underscore, which some servers take for a hyphen.
+    pub underscores: Underscores,
+    /// What a connection may be upgraded to; a request for anything else is served as if it had not asked.
+    pub upgrades: Vec<String>,
+    /// Lets TRACE pass; else it is refused with 405.
+    pub trace: bool,
+    /// Lets CONNECT pass, as a tunnel to an endpoint of its route; else it is refused with 405.
+    pub connect: bool,
+    /// The name that the sidecar gives itself in `Via`; by default it adds no such header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
+    /// What services are told of the caller: `X-Forwarded-For`, `-Proto` and `-Host`.
+    pub forwarded: Forwarded,
+    /// Adds an `X-Request-Id` to requests that have none.
+    pub request_id: bool,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            underscores: Underscores::Drop,
+            upgrades: vec!["websocket".to_owned()],
+            trace: false,
+            connect: false,
+            via: None,
+            forwarded: Forwarded::Off,
+            request_id: false,
+        }
+    }
+}
+
+/// What is done with a header whose name has an underscore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Underscores {
+    /// It goes no further.
+    Drop,
+    /// The request is refused with 400.
+    Reject,
+    /// It is a header like any other.
+    Allow,
+}
+
+/// What services are told of the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Forwarded {
+    /// Nothing; what the caller says of itself passes.
+    Off,
+    /// The caller's address goes behind those of earlier proxies.
+    Append,
+    /// Only what the sidecar knows itself; what the caller said is dropped.
+    Replace,
 }
 
 /// The names `protocol` may have, for the schema: those of the list of plug-ins, so that a new one needs no line here.
@@ -145,6 +230,9 @@ pub struct Route {
     /// How many calls may pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<Limit>,
+    /// Calls of this route may be sent again when a connection was lost before anything was answered (HTTP).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub idempotent: bool,
 }
 
 /// What a call must look like. All parts given must match.
@@ -154,7 +242,7 @@ pub struct Match {
     /// The interface. For Bolt `interface` matches any version, `interface:1.0` the whole name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<Test>,
-    /// The method; for Dubbo's `$invoke` the method that it names.
+    /// The method; for Dubbo's `$invoke` the method that it names, for HTTP `GET` and the like.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<Test>,
     /// The service version; for Bolt also `version:uniqueId`.
@@ -163,7 +251,16 @@ pub struct Match {
     /// The service group (Dubbo).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<Test>,
-    /// Headers by name: Bolt's header map, Dubbo's attachments.
+    /// The authority (HTTP): `host` matches any port, `host:port` only that one. Upper and lower case are the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<Test>,
+    /// The path (HTTP), without its query. May also be `{ template: "/users/{id}/orders/{rest*}" }`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<Test>,
+    /// Parameters of the query (HTTP) by name; of several with one name the first counts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub query: BTreeMap<String, Test>,
+    /// Headers by name: Bolt's header map, Dubbo's attachments, HTTP's headers (their names in any case).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, Test>,
 }
@@ -187,6 +284,8 @@ pub enum OtherTest {
     Regex(String),
     /// Equal to one of these.
     Any(Vec<String>),
+    /// Only for `path`: a path in which `{name}` stands for one segment and a last `{name*}` for the rest.
+    Template(String),
     /// There (true) or not there (false).
     Present(bool),
 }
@@ -262,28 +361,26 @@ pub struct Cluster {
     /// How one of them is picked.
     #[serde(default)]
     pub balance: Balance,
-    /// Connections per endpoint and worker; calls share them.
-    #[serde(default = "Cluster::default_connections")]
-    pub connections: u32,
+    /// Connections per endpoint and worker. Calls of Bolt and Dubbo share them (1); one of HTTP/1 carries one call at a
+    /// time (1024).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<u32>,
     /// How long a connection may take to be made.
     #[serde(default = "Cluster::default_connect_timeout")]
     pub connect_timeout: Duration,
-    /// A connection without calls for this long is closed; never by default (it is kept alive by heartbeats).
+    /// A connection without calls for this long is closed; never by default (it is kept alive by heartbeats), for HTTP/1
+    /// after 60s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_timeout: Option<Duration>,
     /// A connection of this age takes no new calls and is replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_age: Option<Duration>,
-    /// Calls in flight on one connection; more are refused.
+    /// Calls in flight on one connection, or for HTTP/1 in line for one; more are refused.
     #[serde(default = "Cluster::default_pending_max")]
     pub pending_max: u32,
 }
 
 impl Cluster {
-    fn default_connections() -> u32 {
-        1
-    }
-
     fn default_connect_timeout() -> Duration {
         duration(1_000)
     }

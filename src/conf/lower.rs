@@ -22,10 +22,16 @@ use super::{
     yaml::{At, Lookup},
 };
 use crate::{
-    plugins::PROTOCOLS,
-    session::{Manners, frames::Bounds},
+    plugins::{PROTOCOLS, exchanges},
+    session::Bounds,
     worker::Speaks,
 };
+
+mod http;
+#[cfg(test)]
+mod tests;
+
+pub use http::plain;
 
 /// A conf with its meaning: everything the process does follows from it.
 #[derive(Debug)]
@@ -154,6 +160,17 @@ pub fn read(file: &Path, bytes: &[u8], lookup: &Lookup<'_>) -> Result<Plan, Repo
     })
 }
 
+/// What the routes of a listener can know of what they carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Carries {
+    /// Nothing: bytes.
+    Bytes,
+    /// Calls.
+    Calls,
+    /// Calls, some of them of HTTP.
+    Http,
+}
+
 struct Lowering<'a> {
     problems: Vec<Problem>,
     conf: &'a Conf,
@@ -178,6 +195,7 @@ impl Lowering<'_> {
         if conf.limits.connections_max == 0 {
             self.problems.push(limits.key("connections_max").problem("expected at least 1"));
         }
+        let of_heads = self.limits(limits, &conf.limits);
         let clusters: Vec<ClusterPlan> = conf
             .clusters
             .iter()
@@ -207,6 +225,7 @@ impl Lowering<'_> {
                 frame_max,
                 outbox_max,
                 outbox_high: defaults.outbox_high.min(outbox_max),
+                limits: of_heads,
                 ..defaults
             },
             listeners,
@@ -260,27 +279,28 @@ impl Lowering<'_> {
 
     fn listener(&mut self, at: At<'_>, name: &str, listener: &file::Listener) -> Option<ListenerPlan> {
         let bind = self.address(at.key("bind"), &listener.bind, "");
+        let told = self.problems.len();
         let (protocols, tcp) = self.protocols(at.key("protocol"), &listener.protocol.0);
-        let blind = protocols.is_empty();
-        if blind && listener.keepalive_timeout.is_some() {
-            let message =
-                "a listener that speaks only `tcp` does not know a silent connection from a done one";
-            self.problems.push(at.key("keepalive_timeout").problem(message).with_help("leave it out"));
-        }
+        // Where a name is wrong, nobody knows what else would be of no use.
+        let carries = if self.problems.len() > told || protocols.iter().any(|name| exchanges(name)) {
+            Carries::Http
+        } else if protocols.is_empty() {
+            Carries::Bytes
+        } else {
+            Carries::Calls
+        };
+        let manners = self.manners(at, listener, carries);
         let mut names = HashSet::new();
         let routes = listener.routes.iter().enumerate();
         let routes = routes
-            .filter_map(|(i, route)| self.route(at.key("routes").index(i), i, route, blind, &mut names));
+            .filter_map(|(i, route)| self.route(at.key("routes").index(i), i, route, carries, &mut names));
         let routes = routes.collect();
         let speaks = Speaks {
             listener: name.to_owned(),
             protocols,
             tcp,
             detect_timeout: listener.detect_timeout.get(),
-            manners: Arc::new(Manners {
-                keepalive_timeout: listener.keepalive_timeout.map(super::units::Duration::get),
-                ..Manners::default()
-            }),
+            manners: Arc::new(manners),
         };
         Some(ListenerPlan { name: name.to_owned(), bind: bind?, speaks: Arc::new(speaks), routes })
     }
@@ -334,18 +354,11 @@ impl Lowering<'_> {
         at: At<'_>,
         index: usize,
         route: &file::Route,
-        blind: bool,
+        carries: Carries,
         names: &mut HashSet<String>,
     ) -> Option<core::Route> {
         let matches = self.matches(at.key("match"), &route.matches);
-        if blind && matches.as_ref().is_some_and(|matches| matches.wants() != outrigger_codec::Wants::NONE) {
-            let problem = at.key("match").problem("a listener that speaks only `tcp` knows nothing to match");
-            self.problems.push(problem.with_help("leave the match empty"));
-        }
-        if blind && route.timeout.is_some() {
-            let problem = at.key("timeout").problem("a relayed connection has no answer to wait for");
-            self.problems.push(problem.with_help("leave the timeout out"));
-        }
+        self.of_use(at, route, carries);
         let targets = self.targets(at, route);
         let limit = match &route.limit {
             Some(limit) => Some(self.limit(at.key("limit"), limit)?),
@@ -365,8 +378,38 @@ impl Lowering<'_> {
             targets: targets?.into(),
             timeout: route.timeout.map(super::units::Duration::get).filter(|timeout| !timeout.is_zero()),
             limit,
-            idempotent: false,
+            idempotent: route.idempotent,
         })
+    }
+
+    /// What nothing can read on a listener that carries no such thing.
+    fn of_use(&mut self, at: At<'_>, route: &file::Route, carries: Carries) {
+        let matches = &route.matches;
+        let by_http = [
+            ("authority", matches.authority.is_some()),
+            ("path", matches.path.is_some()),
+            ("query", !matches.query.is_empty()),
+        ];
+        let by_others = [&matches.service, &matches.method, &matches.version, &matches.group];
+        if carries == Carries::Bytes {
+            let reads = by_http.iter().any(|(_, used)| *used) || by_others.iter().any(|test| test.is_some());
+            if reads || !matches.headers.is_empty() {
+                let problem =
+                    at.key("match").problem("a listener that speaks only `tcp` knows nothing to match");
+                self.problems.push(problem.with_help("leave the match empty"));
+            }
+            if route.timeout.is_some() {
+                let problem = at.key("timeout").problem("a relayed connection has no answer to wait for");
+                self.problems.push(problem.with_help("leave the timeout out"));
+            }
+        }
+        if carries == Carries::Calls {
+            let used = by_http.iter().filter(|(_, used)| *used);
+            used.for_each(|(key, _)| self.only_http(at.key("match"), key));
+        }
+        if carries != Carries::Http && route.idempotent {
+            self.only_http(at, "idempotent");
+        }
     }
 
     fn matches(&mut self, at: At<'_>, matches: &file::Match) -> Option<core::Match> {
@@ -378,17 +421,34 @@ impl Lowering<'_> {
         let method = pattern("method", &matches.method);
         let version = pattern("version", &matches.version);
         let group = pattern("group", &matches.group);
-        let headers = matches.headers.iter().map(|(name, test)| {
-            Some((name.as_bytes().into(), self.pattern(at.key("headers").key(name), test)?))
-        });
-        let headers = headers.collect::<Vec<Option<_>>>().into_iter().collect::<Option<_>>();
+        let authority = match &matches.authority {
+            Some(test) => self.authority(at.key("authority"), test).map(Some),
+            None => Some(None),
+        };
+        let path = match &matches.path {
+            Some(test) => self.path(at.key("path"), test).map(Some),
+            None => Some(None),
+        };
+        let query = self.by_name(at.key("query"), &matches.query);
+        let headers = self.by_name(at.key("headers"), &matches.headers);
         Some(core::Match {
             service: service?,
             method: method?,
             version: version?,
             group: group?,
+            authority: authority?,
+            path: path?,
+            query: query?,
             headers: headers?,
         })
+    }
+
+    /// Tests by name; all of them are looked at, also when one is wrong.
+    fn by_name(&mut self, at: At<'_>, tests: &BTreeMap<String, Test>) -> Option<Vec<(Box<[u8]>, Pattern)>> {
+        let tests = tests
+            .iter()
+            .map(|(name, test)| Some((name.as_bytes().into(), self.pattern(at.key(name), test)?)));
+        tests.collect::<Vec<Option<_>>>().into_iter().collect()
     }
 
     fn pattern(&mut self, at: At<'_>, test: &Test) -> Option<Pattern> {
@@ -402,6 +462,11 @@ impl Lowering<'_> {
                     self.problems.push(at.key("any").problem("an empty list matches nothing"));
                 }
                 Pattern::Any(texts.iter().map(|text| text.as_bytes().into()).collect())
+            }
+            Test::Other(Other::Template(_)) => {
+                let problem = at.key("template").problem("only a `path` can have a template");
+                self.problems.push(problem.with_help("here { regex: … } or { prefix: … } may do"));
+                return None;
             }
             Test::Other(Other::Regex(source)) => match Pattern::regex(source) {
                 Ok(pattern) => pattern,
@@ -467,7 +532,7 @@ impl Lowering<'_> {
     }
 
     fn cluster(&mut self, at: At<'_>, name: &str, cluster: &file::Cluster) -> ClusterPlan {
-        if cluster.connections == 0 || cluster.connections > 1_024 {
+        if cluster.connections.is_some_and(|most| most == 0 || most > 1_024) {
             self.problems.push(at.key("connections").problem("expected 1 to 1024 connections"));
         }
         if cluster.pending_max == 0 {
@@ -498,7 +563,7 @@ impl Lowering<'_> {
             file::Balance::P2cEwma => core::Balance::P2cEwma,
         };
         let settings = ClusterSettings {
-            connections: Some(cluster.connections),
+            connections: cluster.connections,
             connect_timeout: cluster.connect_timeout.get(),
             idle_timeout: cluster.idle_timeout.map(super::units::Duration::get),
             max_age: cluster.max_age.map(super::units::Duration::get),
@@ -552,9 +617,12 @@ fn route_name(matches: &file::Match, index: usize) -> String {
         Some(Test::Exact(text)) => Some(text.clone()),
         _ => None,
     };
-    match (text(&matches.service), text(&matches.method)) {
-        (Some(service), Some(method)) => format!("{service}.{method}"),
-        (Some(service), None) => service,
+    let method = text(&matches.method);
+    match (text(&matches.service), http::place(matches), method) {
+        (Some(service), _, Some(method)) => format!("{service}.{method}"),
+        (Some(service), _, None) => service,
+        (None, Some(place), Some(method)) => format!("{method} {place}"),
+        (None, Some(place), None) => place,
         _ => format!("route-{index}"),
     }
 }

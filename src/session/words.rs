@@ -2,18 +2,23 @@
 //!
 //! Built only when a call is refused. Names come from the caller's own bytes: they are cut and made printable.
 
-use outrigger_codec::{Head, Malformed, Refusal, Slot};
+use std::time::Duration;
+
+use outrigger_codec::{Fault, Head, Malformed, Refusal, Slot};
+use outrigger_core::Tick;
 
 /// Characters of a name that are repeated to the caller.
 const NAME_MAX: usize = 200;
 
 /// The message for a call that was refused before it went anywhere.
 pub fn refused(why: Refusal, head: Head<'_>, listener: &str) -> String {
-    let call = match (head.slot(Slot::ServiceKey).or(head.slot(Slot::Service)), head.slot(Slot::Method)) {
-        (Some(service), Some(method)) => format!("{}.{}", name(service), name(method)),
-        (Some(service), None) => name(service),
-        (None, Some(method)) => format!("method {}", name(method)),
-        (None, None) => "this call".to_owned(),
+    let service = head.slot(Slot::ServiceKey).or(head.slot(Slot::Service));
+    let call = match (service, head.slot(Slot::Method), head.slot(Slot::Path).or(head.slot(Slot::Authority))) {
+        (Some(service), Some(method), _) => format!("{}.{}", name(service), name(method)),
+        (Some(service), None, _) => name(service),
+        (None, Some(method), Some(target)) => format!("{} {}", name(method), name(target)),
+        (None, Some(method), None) => format!("method {}", name(method)),
+        (None, None, _) => "this call".to_owned(),
     };
     match why {
         Refusal::NoRoute => format!("outrigger: no route for {call} on listener {listener}"),
@@ -31,6 +36,22 @@ pub fn refused(why: Refusal, head: Head<'_>, listener: &str) -> String {
 /// The message for a request that cannot be read.
 pub fn malformed(what: Malformed) -> String {
     format!("outrigger: malformed request: {}", what.0)
+}
+
+/// The message for a message that is not carried.
+pub fn fault(fault: Fault) -> String {
+    match fault {
+        Fault::Malformed(what) => malformed(what),
+        Fault::Unsupported(_) | Fault::Version | Fault::Method | Fault::Expectation => {
+            format!("outrigger: {} not carried", fault.why())
+        }
+        _ => format!("outrigger: {}", fault.why()),
+    }
+}
+
+/// The message for an answer that cannot be trusted.
+pub fn broken(cluster: &str, address: &str, what: &str) -> String {
+    format!("outrigger: the answer of {address} (cluster {cluster}) cannot be read: {what}")
 }
 
 /// The message for a frame beyond the bound.
@@ -60,4 +81,23 @@ pub fn lost(cluster: &str, address: &str) -> String {
 fn name(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     text.chars().take(NAME_MAX).map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// Tells a person what was wrong with a peer: at most one line a second, however many peers are wrong.
+#[derive(Debug, Default)]
+pub struct Teller {
+    /// When a person was last told of something.
+    told: Tick,
+}
+
+impl Teller {
+    /// One more thing went wrong.
+    pub fn tell(&mut self, protocol: &'static str, now: Tick, what: &'static str, why: &str) {
+        if now.since(self.told) >= Duration::from_secs(1) || self.told == Tick::ZERO {
+            self.told = now;
+            tracing::warn!(protocol, why, "{what}");
+        } else {
+            tracing::debug!(protocol, why, "{what}");
+        }
+    }
 }

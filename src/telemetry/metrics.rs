@@ -88,8 +88,8 @@ fn protocols(joined: &Joined) -> Vec<MetricFamily> {
     let mut events = family("outrigger_events_total", "What happened besides calls.", MetricType::COUNTER);
     for (name, protocol) in &joined.protocols {
         callers.mut_metric().push(gauge(&[("protocol", name)], protocol.callers));
-        for (event, n) in protocol.counters.named() {
-            events.mut_metric().push(counter(&[("protocol", name), ("event", event)], n));
+        for (event, n) in &protocol.counters.0 {
+            events.mut_metric().push(counter(&[("protocol", name), ("event", event)], *n));
         }
     }
     let mut detected = family(

@@ -9,7 +9,7 @@ use outrigger_core::Tally;
 use tokio::sync::oneshot;
 
 use crate::{
-    session::frames::Counters,
+    session::counters::Counts,
     worker::{Command, Handle, Report},
 };
 
@@ -76,7 +76,7 @@ pub struct Protocol {
     /// Connections to endpoints.
     pub upstreams: u64,
     /// What happened besides calls.
-    pub counters: Counters,
+    pub counters: Counts,
 }
 
 /// Asks all workers and adds up what they say.

@@ -18,7 +18,7 @@ pub fn stats(joined: &Joined) -> Value {
         });
     let protocols = joined.protocols.iter().map(|(name, protocol)| {
         let events: Map<String, Value> =
-            protocol.counters.named().map(|(event, n)| (event.to_owned(), json!(n))).collect();
+            protocol.counters.0.iter().map(|(event, n)| ((*event).to_owned(), json!(n))).collect();
         let value = json!({ "callers": protocol.callers, "upstreams": protocol.upstreams, "events": events });
         ((*name).to_owned(), value)
     });

@@ -10,7 +10,7 @@ use outrigger_core::ListenerId;
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
 use super::{Place, ProtocolReport, Shared, Speaks, relay};
-use crate::session::frames::Bounds;
+use crate::session::Bounds;
 
 /// A protocol in a worker: the one place where a call of it is virtual, once a connection.
 pub trait Protocol {

@@ -1,4 +1,4 @@
-//! Sockets ⇄ the *frames* engine, for one protocol in one worker.
+//! Sockets ⇄ an engine, for one protocol in one worker.
 //!
 //! Each connection has one task, which reads: a readable socket is read once, its whole frames are decided and
 //! appended to outboxes, and each outbox that got bytes is noted once. One further task, the *flusher*, is woken by the
@@ -10,13 +10,15 @@
 use std::{
     cell::{Cell, RefCell, RefMut},
     io,
+    net::Shutdown,
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context as Wakeable, Poll, Waker},
     time::Duration,
 };
 
-use outrigger_codec::{FrameCodec, Sniff};
+use outrigger_codec::{Sniff, exchange::Forwarded};
 use outrigger_core::{ListenerId, Tick};
 use tokio::{
     io::AsyncReadExt,
@@ -32,15 +34,12 @@ use super::{
     ProtocolReport, Shared,
     accept::{Origin, Protocol},
 };
-use crate::session::{
-    arena::Key,
-    frames::{Bounds, Context, Effect, Frames, Leg},
-};
+use crate::session::{Arrival, Bounds, Context, Effect, Engine, Leg, arena::Key};
 
 /// One protocol's sockets in one worker.
-pub struct Driver<C: FrameCodec> {
+pub struct Driver<E> {
     shared: Rc<Shared>,
-    engine: RefCell<Frames<C>>,
+    engine: RefCell<E>,
     downs: RefCell<Vec<Option<Rc<Socket>>>>,
     ups: RefCell<Vec<Option<Rc<Socket>>>>,
     /// Connections whose outbox has bytes to write.
@@ -56,7 +55,8 @@ pub struct Driver<C: FrameCodec> {
 /// The half of a connection that others than its own task touch.
 struct Socket {
     key: Key,
-    write: OwnedWriteHalf,
+    /// `None` once it was reset.
+    write: RefCell<Option<OwnedWriteHalf>>,
     /// Its own task, while it waits.
     task: RefCell<Option<Waker>>,
     /// The socket's buffer is full: its own task waits for room.
@@ -64,11 +64,27 @@ struct Socket {
     /// Whether it is read.
     reading: Cell<bool>,
     closed: Cell<bool>,
+    /// It takes no more bytes. What its peer said before is read first: it may be the answer that explains why.
+    deaf: Cell<bool>,
     /// Closed, but what the peer still sends is read and dropped for a moment.
     lingering: Cell<bool>,
 }
 
 impl Socket {
+    /// The socket to write to, unless it was reset.
+    fn write<R>(&self, act: impl FnOnce(&TcpStream) -> R) -> Option<R> {
+        self.write.borrow().as_ref().map(|half| act(half.as_ref()))
+    }
+
+    /// Gives it up so that the peer sees that something is missing.
+    fn reset(&self) {
+        if let Some(half) = self.write.take() {
+            let _ = socket2::SockRef::from(half.as_ref()).set_linger(Some(Duration::ZERO));
+            // Dropped, it would say goodbye in order.
+            half.forget();
+        }
+    }
+
     fn wake(&self) {
         if let Some(task) = self.task.borrow().as_ref() {
             task.wake_by_ref();
@@ -83,12 +99,12 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Unacknowledged bytes to an endpoint for this long mean that it is gone (Linux `TCP_USER_TIMEOUT`).
 const USER_TIMEOUT: Duration = Duration::from_secs(10);
 
-impl<C: FrameCodec> Driver<C> {
+impl<E: Engine> Driver<E> {
     /// A driver without connections; its flusher and its timer run from now on.
     pub fn start(shared: &Rc<Shared>, bounds: Bounds) -> Rc<Self> {
         let driver = Rc::new(Self {
             shared: Rc::clone(shared),
-            engine: RefCell::new(Frames::new(bounds)),
+            engine: RefCell::new(E::new(bounds)),
             downs: RefCell::default(),
             ups: RefCell::default(),
             dirty: RefCell::default(),
@@ -103,7 +119,7 @@ impl<C: FrameCodec> Driver<C> {
     }
 
     /// Lets the engine handle one event, then does what it asks for.
-    fn handle<R>(self: &Rc<Self>, event: impl FnOnce(&mut Frames<C>, &mut Context<'_>) -> R) -> R {
+    fn handle<R>(self: &Rc<Self>, event: impl FnOnce(&mut E, &mut Context<'_>) -> R) -> R {
         let snapshot = self.shared.snapshot.borrow();
         let mut local = self.shared.local.borrow_mut();
         let mut context = Context { snapshot: &snapshot, local: &mut local, now: self.shared.clock.now() };
@@ -119,7 +135,7 @@ impl<C: FrameCodec> Driver<C> {
     }
 
     /// Does what the engine asks for, until it asks for nothing.
-    fn obey(self: &Rc<Self>, engine: &mut RefMut<'_, Frames<C>>, context: &mut Context<'_>) {
+    fn obey(self: &Rc<Self>, engine: &mut RefMut<'_, E>, context: &mut Context<'_>) {
         while engine.has_effects() {
             let mut effects = self.effects.take();
             engine.effects(&mut effects);
@@ -129,22 +145,28 @@ impl<C: FrameCodec> Driver<C> {
                     Effect::Dial { up, address, timeout } => {
                         tokio::task::spawn_local(Rc::clone(self).dial(up, address, timeout));
                     }
-                    Effect::Close(leg) => {
-                        if let Some(socket) = self.unregister(leg) {
-                            socket.closed.set(true);
-                            socket.wake();
+                    Effect::Close(leg) => drop(self.close(leg)),
+                    Effect::Reset(leg) => {
+                        if let Some(socket) = self.close(leg) {
+                            socket.reset();
+                        }
+                    }
+                    Effect::Shut(leg) => {
+                        if let Some(socket) = self.socket(leg) {
+                            let shut = |stream: &TcpStream| {
+                                let _ = socket2::SockRef::from(stream).shutdown(Shutdown::Write); // gone: reading tells
+                            };
+                            socket.write(shut);
                         }
                     }
                     Effect::Finish(key) => {
-                        if let Some(socket) = self.unregister(Leg::Down(key)) {
+                        if let Some(socket) = self.close(Leg::Down(key)) {
                             socket.lingering.set(true);
-                            socket.closed.set(true);
-                            socket.wake();
                         }
                     }
-                    Effect::Resume(key) => {
-                        let reads = engine.resume(context, key);
-                        if let Some(socket) = self.socket(Leg::Down(key)) {
+                    Effect::Resume(leg) => {
+                        let reads = engine.resume(context, leg);
+                        if let Some(socket) = self.socket(leg) {
                             socket.reading.set(reads);
                             socket.wake();
                         }
@@ -153,6 +175,14 @@ impl<C: FrameCodec> Driver<C> {
             }
             self.effects.replace(effects);
         }
+    }
+
+    /// Takes a connection from its task, which ends.
+    fn close(&self, leg: Leg) -> Option<Rc<Socket>> {
+        let socket = self.unregister(leg)?;
+        socket.closed.set(true);
+        socket.wake();
+        Some(socket)
     }
 
     /// Notes that a connection has bytes to write; the first note wakes the flusher.
@@ -183,15 +213,25 @@ impl<C: FrameCodec> Driver<C> {
         let mut failed = Vec::new();
         self.handle(|engine, context| {
             for leg in legs.drain(..) {
-                if let Some(socket) = self.socket(leg).filter(|socket| !socket.blocked.get())
+                if let Some(socket) = self.socket(leg).filter(|socket| !socket.blocked.get() && !socket.deaf.get())
                     && let Err(error) = write_out(engine, context, leg, &socket)
                 {
-                    failed.push((leg, error));
+                    failed.push((socket, leg, error));
                 }
             }
         });
-        for (leg, error) in failed {
-            self.lost(leg, &error.to_string());
+        for (socket, leg, error) in failed {
+            self.not_written(leg, &socket, &error);
+        }
+    }
+
+    /// A socket takes no more bytes.
+    fn not_written(self: &Rc<Self>, leg: Leg, socket: &Socket, error: &io::Error) {
+        if socket.reading.get() && matches!(leg, Leg::Up(_)) {
+            socket.deaf.set(true);
+            socket.wake();
+        } else {
+            self.lost(leg, &error.to_string(), false);
         }
     }
 
@@ -199,19 +239,16 @@ impl<C: FrameCodec> Driver<C> {
     fn flush(self: &Rc<Self>, leg: Leg, socket: &Socket) {
         let written = self.handle(|engine, context| write_out(engine, context, leg, socket));
         if let Err(error) = written {
-            self.lost(leg, &error.to_string());
+            self.not_written(leg, socket, &error);
         }
     }
 
-    /// A connection ended by itself.
-    fn lost(self: &Rc<Self>, leg: Leg, why: &str) {
-        if let Some(socket) = self.unregister(leg) {
-            socket.closed.set(true);
-            socket.wake();
-        }
+    /// A connection ended by itself; `clean`: in order.
+    fn lost(self: &Rc<Self>, leg: Leg, why: &str, clean: bool) {
+        self.close(leg);
         self.handle(|engine, context| match leg {
-            Leg::Down(key) => engine.down_closed(key),
-            Leg::Up(key) => engine.up_closed(context, key, why),
+            Leg::Down(key) => engine.down_closed(context, key),
+            Leg::Up(key) => engine.up_closed(context, key, why, clean),
         });
     }
 
@@ -220,8 +257,8 @@ impl<C: FrameCodec> Driver<C> {
         let connected = tokio::time::timeout(timeout, TcpStream::connect(&*address)).await;
         let stream = match connected {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return self.lost(Leg::Up(key), &error.to_string()),
-            Err(_) => return self.lost(Leg::Up(key), "connect timeout"),
+            Ok(Err(error)) => return self.lost(Leg::Up(key), &error.to_string(), false),
+            Err(_) => return self.lost(Leg::Up(key), "connect timeout", false),
         };
         let _ = stream.set_nodelay(true); // costs latency when it fails, nothing else
         let options = socket2::SockRef::from(&stream);
@@ -259,7 +296,7 @@ impl<C: FrameCodec> Driver<C> {
     ) -> Poll<()> {
         remember(&socket.task, waking.waker());
         while socket.blocked.get() && !socket.closed.get() {
-            match socket.write.as_ref().poll_write_ready(waking) {
+            match socket.write(|stream| stream.poll_write_ready(waking)).unwrap_or(Poll::Pending) {
                 Poll::Ready(_) => {
                     socket.blocked.set(false);
                     self.flush(leg, socket);
@@ -272,6 +309,9 @@ impl<C: FrameCodec> Driver<C> {
                 return Poll::Ready(());
             }
             if !socket.reading.get() {
+                if socket.deaf.get() {
+                    self.lost(leg, "takes no more bytes", false);
+                }
                 return Poll::Pending;
             }
             let mut scratch = self.shared.scratch.borrow_mut();
@@ -283,13 +323,15 @@ impl<C: FrameCodec> Driver<C> {
                     self.ended(leg, socket);
                 }
                 // What the engine says of reading is noted before its effects are obeyed: they may say more.
-                Poll::Ready(Ok(_)) => self.handle(|engine, context| match leg {
-                    Leg::Down(key) => socket.reading.set(engine.down_bytes(context, key, &mut scratch)),
-                    Leg::Up(key) => drop(engine.up_bytes(context, key, &mut scratch)),
+                Poll::Ready(Ok(_)) => self.handle(|engine, context| {
+                    socket.reading.set(match leg {
+                        Leg::Down(key) => engine.down_bytes(context, key, &mut scratch),
+                        Leg::Up(key) => engine.up_bytes(context, key, &mut scratch),
+                    });
                 }),
                 Poll::Ready(Err(error)) => {
                     drop(scratch);
-                    self.lost(leg, &error.to_string());
+                    self.lost(leg, &error.to_string(), false);
                     return Poll::Ready(());
                 }
             }
@@ -301,13 +343,13 @@ impl<C: FrameCodec> Driver<C> {
     /// The peer sends no more. A caller may still wait for answers; an endpoint is gone.
     fn ended(self: &Rc<Self>, leg: Leg, socket: &Socket) {
         let waits = match leg {
-            Leg::Down(key) => self.handle(|engine, _| engine.down_ended(key)),
+            Leg::Down(key) => self.handle(|engine, context| engine.down_ended(context, key)),
             Leg::Up(_) => false,
         };
         if waits {
             socket.reading.set(false);
         } else {
-            self.lost(leg, "closed by peer");
+            self.lost(leg, "closed by peer", true);
         }
     }
 
@@ -318,7 +360,7 @@ impl<C: FrameCodec> Driver<C> {
             self.armed.set(wake);
             let sleep = tokio::time::sleep_until(self.shared.clock.instant(wake));
             tokio::select! {
-                () = sleep => self.handle(Frames::tick),
+                () = sleep => self.handle(E::tick),
                 () = self.earlier.notified() => {}
             }
         }
@@ -343,11 +385,12 @@ impl<C: FrameCodec> Driver<C> {
         }
         sockets[key.index()] = Some(Rc::new(Socket {
             key,
-            write,
+            write: RefCell::new(Some(write)),
             task: RefCell::default(),
             blocked: Cell::new(false),
             reading: Cell::new(true),
             closed: Cell::new(false),
+            deaf: Cell::new(false),
             lingering: Cell::new(false),
         }));
     }
@@ -360,8 +403,8 @@ impl<C: FrameCodec> Driver<C> {
 }
 
 /// Writes an outbox; where the socket takes no more, its own task is woken to wait for it.
-fn write_out<C: FrameCodec>(
-    engine: &mut Frames<C>,
+fn write_out<E: Engine>(
+    engine: &mut E,
     context: &mut Context<'_>,
     leg: Leg,
     socket: &Socket,
@@ -371,7 +414,7 @@ fn write_out<C: FrameCodec>(
         if bytes.is_empty() {
             return Ok(());
         }
-        match socket.write.try_write(bytes) {
+        match socket.write(|stream| stream.try_write(bytes)).unwrap_or(Ok(bytes.len())) {
             Ok(n) => engine.wrote(context, leg, n),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 socket.blocked.set(true);
@@ -398,32 +441,36 @@ fn remember(place: &RefCell<Option<Waker>>, waker: &Waker) {
 }
 
 /// Ends a connection in the engine when its task ends, however it ends.
-struct Guard<C: FrameCodec> {
-    driver: Rc<Driver<C>>,
+struct Guard<E: Engine> {
+    driver: Rc<Driver<E>>,
     leg: Leg,
 }
 
-impl<C: FrameCodec> Drop for Guard<C> {
+impl<E: Engine> Drop for Guard<E> {
     fn drop(&mut self) {
         if self.driver.socket(self.leg).is_some() {
-            self.driver.lost(self.leg, "connection task ended");
+            self.driver.lost(self.leg, "connection task ended", false);
         }
     }
 }
 
-impl<C: FrameCodec> Protocol for Driver<C> {
+impl<E: Engine> Protocol for Driver<E> {
     fn name(&self) -> &'static str {
-        C::NAME
+        E::NAME
     }
 
     fn sniff(&self, first: &[u8]) -> Sniff {
-        C::sniff(first)
+        E::sniff(first)
     }
 
     fn serve(self: Rc<Self>, stream: TcpStream, mut first: Vec<u8>, origin: Origin) {
         let Some(listener) = origin.listener(&self.shared) else { return };
-        let silence = origin.speaks.manners.keepalive_timeout;
-        let key = self.handle(|engine, context| engine.down_open(listener, silence, context.now));
+        let manners = Arc::clone(&origin.speaks.manners);
+        // Asked for only where somebody is told.
+        let tells = manners.policy.forwarded != Forwarded::Off;
+        let peer = tells.then(|| stream.peer_addr().ok()).flatten().map(|address| address.ip());
+        let arrival = Arrival { listener, manners, peer };
+        let key = self.handle(|engine, context| engine.down_open(arrival, context.now));
         let (read, write) = stream.into_split();
         let leg = Leg::Down(key);
         self.register(leg, write);
@@ -442,8 +489,7 @@ impl<C: FrameCodec> Protocol for Driver<C> {
 
     fn reconcile(self: Rc<Self>, renames: &[Option<ListenerId>], bounds: Bounds) {
         self.handle(|engine, context| {
-            engine.bounds = bounds;
-            engine.reconcile(context, |id| renames.get(id.0 as usize).copied().flatten());
+            engine.reconcile(context, bounds, &|id| renames.get(id.0 as usize).copied().flatten());
         });
     }
 
@@ -457,16 +503,16 @@ impl<C: FrameCodec> Protocol for Driver<C> {
     }
 
     fn shut(self: Rc<Self>) {
-        self.handle(Frames::shut);
+        self.handle(E::shut);
     }
 
     fn report(&self) -> ProtocolReport {
         let engine = self.engine.borrow();
         ProtocolReport {
-            protocol: C::NAME,
+            protocol: E::NAME,
             callers: engine.callers() as u64,
             upstreams: engine.upstreams() as u64,
-            counters: engine.counters,
+            counters: engine.counts(),
         }
     }
 }

@@ -20,10 +20,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{
     plugins,
-    session::{
-        Manners,
-        frames::{Bounds, Counters},
-    },
+    session::{Bounds, Manners, counters::Counts},
 };
 
 pub mod accept;
@@ -187,7 +184,7 @@ pub struct ProtocolReport {
     /// Connections to endpoints.
     pub upstreams: u64,
     /// What happened besides calls.
-    pub counters: Counters,
+    pub counters: Counts,
 }
 
 /// What the drivers of one worker share: one thread's, never another's.

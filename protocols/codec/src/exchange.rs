@@ -297,8 +297,8 @@ pub trait ExchangeCodec: 'static {
         out: &mut Vec<u8>,
     ) -> Self::Body;
 
-    /// Whether an interim answer may be shown to this caller.
-    fn shows_interim(asked: &Asked) -> bool;
+    /// Whether an interim answer is shown to this caller.
+    fn shows_interim(head: Head<'_>, asked: &Asked) -> bool;
 
     /// Whether the answer's end can be told to this caller without ending the connection.
     fn keeps(asked: &Asked, reply: &Reply) -> bool;

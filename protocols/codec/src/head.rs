@@ -60,10 +60,13 @@ pub enum Slot {
     Path,
     /// The query without its question mark (HTTP); absent when there is no question mark.
     Query,
+    /// What stands on the first line where it is not a slot of its own (HTTP: the target as it goes on, or the status and its
+    /// reason).
+    Target,
 }
 
 /// How many [`Slot`]s there are.
-pub const SLOTS: usize = 9;
+pub const SLOTS: usize = 10;
 
 /// A header: Bolt's header map entry, Dubbo's attachment, HTTP's field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -48,7 +48,7 @@ impl<C: FrameCodec> Frames<C> {
         self.unpool(key);
         let mut up = self.ups.remove(key)?;
         context.local.disconnected(up.endpoint);
-        self.effects.extend(up.waiting.drain(..).map(Effect::Resume));
+        self.effects.extend(up.waiting.drain(..).map(|key| Effect::Resume(Leg::Down(key))));
         self.buffers.give(std::mem::take(&mut up.carry));
         Some(up)
     }

@@ -11,13 +11,16 @@
 
 use std::{marker::PhantomData, time::Duration};
 
-use outrigger_codec::{FrameCodec, HeadIndex, exchange::Limits, frames::LANES_MAX};
-use outrigger_core::{EndpointSlot, ListenerId, Local, Snapshot, Tick};
+use outrigger_codec::{FrameCodec, HeadIndex, Sniff, frames::LANES_MAX};
+use outrigger_core::{EndpointSlot, ListenerId, Tick};
 
 use super::{
+    Arrival, Engine,
     arena::{Arena, Key},
+    counters::{Counts, counters},
     outbox::{Buffers, Outbox},
     pending::{Call, Pending},
+    words::Teller,
 };
 
 mod down;
@@ -25,94 +28,7 @@ mod fail;
 mod time;
 mod up;
 
-/// What the engine is told with every event: what to decide by, what was learnt so far, and the time.
-#[derive(Debug)]
-pub struct Context<'a> {
-    /// What the conf says.
-    pub snapshot: &'a Snapshot,
-    /// What this worker has learnt.
-    pub local: &'a mut Local,
-    /// Now.
-    pub now: Tick,
-}
-
-/// One leg's connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leg {
-    /// To a caller.
-    Down(Key),
-    /// To an endpoint.
-    Up(Key),
-}
-
-/// What the driver of the sockets must do; in the order given.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Bytes wait in the outbox of this connection; said once until they were asked for.
-    Flush(Leg),
-    /// Connect to `address` for this upstream connection.
-    Dial {
-        /// The connection that waits for it.
-        up: Key,
-        /// `host:port`.
-        address: Box<str>,
-        /// How long that may take.
-        timeout: Duration,
-    },
-    /// Close the connection; it is not known here any more.
-    Close(Leg),
-    /// Everything was said to this caller, and it is not known here any more: end our side of the connection, then read
-    /// and drop what it still sends for a moment. To close at once would reset it, and could take our last answer away.
-    Finish(Key),
-    /// Read this caller again: ask for what it sent already by `resume`.
-    Resume(Key),
-}
-
-/// The bounds of an engine, from the conf.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    /// Longest frame, fixed header included.
-    pub frame_max: usize,
-    /// Bytes waiting for one caller; beyond them it is closed.
-    pub outbox_max: usize,
-    /// Bytes waiting for one connection at which its senders are not read any more.
-    pub outbox_high: usize,
-    /// Longest time from a frame's first byte to its last.
-    pub frame_timeout: Duration,
-    /// Bounds of heads and bodies.
-    pub limits: Limits,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self {
-            frame_max: 8 << 20,
-            outbox_max: 64 << 20,
-            outbox_high: 1 << 20,
-            frame_timeout: Duration::from_secs(30),
-            limits: Limits::default(),
-        }
-    }
-}
-
-/// Declares [`Counters`] with a way to name them all.
-macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What happened besides calls. Only ever grows.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        pub struct Counters { $($(#[$doc])* pub $name: u64,)* }
-
-        impl Counters {
-            /// Every counter, by name.
-            pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
-                [$((stringify!($name), self.$name)),*].into_iter()
-            }
-
-            /// Adds the counts of another worker.
-            pub fn add(&mut self, other: &Self) { $(self.$name += other.$name;)* }
-        }
-    };
-}
+pub use super::{Bounds, Context, Effect, Leg};
 
 counters! {
     /// Callers' connections accepted.
@@ -261,8 +177,7 @@ pub struct Frames<C> {
     /// No call's deadline is before this.
     next_deadline: Tick,
     goodbye_id: u64,
-    /// When a person was last told of something in the log.
-    told: Tick,
+    teller: Teller,
     codec: PhantomData<C>,
 }
 
@@ -285,7 +200,7 @@ impl<C: FrameCodec> Frames<C> {
             ending: false,
             next_deadline: Tick::NEVER,
             goodbye_id: 0,
-            told: Tick::ZERO,
+            teller: Teller::default(),
             codec: PhantomData,
         }
     }
@@ -340,7 +255,7 @@ impl<C: FrameCodec> Frames<C> {
                     } else if down.ended && down.in_flight == 0 {
                         self.close_down(key);
                     } else if down.paused {
-                        self.effects.push(Effect::Resume(key));
+                        self.effects.push(Effect::Resume(Leg::Down(key)));
                     }
                 }
             }
@@ -349,7 +264,7 @@ impl<C: FrameCodec> Frames<C> {
                 up.outbox.wrote::<C>(n, &mut self.buffers);
                 up.progress = context.now;
                 if up.outbox.len() < self.bounds.outbox_high / 4 {
-                    self.effects.extend(up.waiting.drain(..).map(Effect::Resume));
+                    self.effects.extend(up.waiting.drain(..).map(|key| Effect::Resume(Leg::Down(key))));
                 }
                 self.close_if_spent(context, key);
             }
@@ -385,14 +300,8 @@ impl<C: FrameCodec> Frames<C> {
         true
     }
 
-    /// Tells a person what was wrong with a peer: at most one line a second, however many peers are wrong.
     fn tell(&mut self, now: Tick, what: &'static str, why: &str) {
-        if now.since(self.told) >= Duration::from_secs(1) || self.told == Tick::ZERO {
-            self.told = now;
-            tracing::warn!(protocol = C::NAME, why, "{what}");
-        } else {
-            tracing::debug!(protocol = C::NAME, why, "{what}");
-        }
+        self.teller.tell(C::NAME, now, what, why);
     }
 
     /// Whether one more keep-alive question of a peer is answered.
@@ -403,5 +312,112 @@ impl<C: FrameCodec> Frames<C> {
         }
         beats.count = beats.count.saturating_add(1);
         beats.count <= BEATS_MAX
+    }
+}
+
+/// The engine as the driver sees it: each event is told where it is handled.
+impl<C: FrameCodec> Engine for Frames<C> {
+    const NAME: &'static str = C::NAME;
+
+    fn new(bounds: Bounds) -> Self {
+        Self::new(bounds)
+    }
+
+    fn sniff(first: &[u8]) -> Sniff {
+        C::sniff(first)
+    }
+
+    fn has_effects(&self) -> bool {
+        self.has_effects()
+    }
+
+    fn effects(&mut self, into: &mut Vec<Effect>) {
+        self.effects(into);
+    }
+
+    fn down_open(&mut self, arrival: Arrival, now: Tick) -> Key {
+        self.down_open(arrival.listener, arrival.manners.keepalive_timeout, now)
+    }
+
+    fn down_bytes(&mut self, context: &mut Context<'_>, key: Key, bytes: &mut [u8]) -> bool {
+        self.down_bytes(context, key, bytes)
+    }
+
+    fn down_ended(&mut self, _: &mut Context<'_>, key: Key) -> bool {
+        self.down_ended(key)
+    }
+
+    fn down_closed(&mut self, _: &mut Context<'_>, key: Key) {
+        self.down_closed(key);
+    }
+
+    fn up_open(&mut self, context: &mut Context<'_>, key: Key) -> bool {
+        self.up_open(context, key)
+    }
+
+    fn up_bytes(&mut self, context: &mut Context<'_>, key: Key, bytes: &mut [u8]) -> bool {
+        self.up_bytes(context, key, bytes)
+    }
+
+    fn up_closed(&mut self, context: &mut Context<'_>, key: Key, why: &str, _: bool) {
+        self.up_closed(context, key, why);
+    }
+
+    fn resume(&mut self, context: &mut Context<'_>, leg: Leg) -> bool {
+        match leg {
+            Leg::Down(key) => self.resume(context, key),
+            // Endpoints are always read: their callers' outboxes have bounds.
+            Leg::Up(_) => true,
+        }
+    }
+
+    fn outgoing(&mut self, leg: Leg) -> &[u8] {
+        self.outgoing(leg)
+    }
+
+    fn wrote(&mut self, context: &mut Context<'_>, leg: Leg, n: usize) {
+        self.wrote(context, leg, n);
+    }
+
+    fn next_wake(&self, now: Tick) -> Tick {
+        self.next_wake(now)
+    }
+
+    fn tick(&mut self, context: &mut Context<'_>) {
+        self.tick(context);
+    }
+
+    fn reconcile(
+        &mut self,
+        context: &mut Context<'_>,
+        bounds: Bounds,
+        rename: &dyn Fn(ListenerId) -> Option<ListenerId>,
+    ) {
+        self.bounds = bounds;
+        self.reconcile(context, rename);
+    }
+
+    fn drain(&mut self, now: Tick) {
+        self.drain(now);
+    }
+
+    fn press(&mut self) {
+        self.press();
+    }
+
+    fn shut(&mut self, context: &mut Context<'_>) {
+        self.shut(context);
+    }
+
+    fn callers(&self) -> usize {
+        self.callers()
+    }
+
+    fn upstreams(&self) -> usize {
+        self.upstreams()
+    }
+
+    fn counts(&self) -> Counts {
+        self.counters.named()
     }
 }

@@ -10,7 +10,7 @@ use outrigger_core::{ListenerId, Tick};
 
 use super::{
     super::{arena::Key, words},
-    Context, Effect, Frames, MISSES_MAX, STALL_MAX, Up,
+    Context, Effect, Frames, Leg, MISSES_MAX, STALL_MAX, Up,
 };
 
 /// The listener of callers whose listener is gone: it has no routes.
@@ -98,7 +98,7 @@ impl<C: FrameCodec> Frames<C> {
             && let Some(up) = self.ups.get_mut(key)
         {
             // Its callers have other calls to make; those to this endpoint are refused from here on.
-            self.effects.extend(up.waiting.drain(..).map(Effect::Resume));
+            self.effects.extend(up.waiting.drain(..).map(|key| Effect::Resume(Leg::Down(key))));
         }
         let Some(up) = self.ups.get(key) else { return };
         if !up.carry.is_empty() && now.since(up.carry_since) >= self.bounds.frame_timeout {

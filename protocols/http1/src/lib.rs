@@ -1,0 +1,128 @@
+//! HTTP/1: a strict gate, and heads and bodies spelled anew behind it. Bytes in, bytes out.
+//!
+//! Sources: RFC 9110 and RFC 9112. Where those let a recipient be lenient this crate is not: a request that two servers
+//! could read in two ways is refused, and what passes is written again from what was understood, so that the server
+//! behind sees one spelling only. It must never open a socket, never pass framing through, and never panic on any bytes.
+//!
+//! * [`find`]: where a head ends, at the cost of the new bytes alone.
+//! * [`fields`], [`target`], [`request`], [`reply`]: the gate.
+//! * [`spell`]: heads as the other side sees them, and answers of our own.
+//! * [`body`]: lengths, chunks and trailers, from one framing to another.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use std::time::Duration;
+
+use outrigger_codec::{
+    Asked, ExchangeCodec, Fault, Find, Head, HeadIndex, Malformed, Policy, Refusal, Reply, Slot, Sniff, Ticket,
+    exchange::{Framing, Hop, Limits, Side},
+};
+
+mod body;
+mod chars;
+mod fields;
+mod find;
+mod reply;
+mod request;
+mod spell;
+mod target;
+
+pub use body::Http1Body;
+
+/// HTTP/1.0 and HTTP/1.1.
+#[derive(Clone, Copy, Debug)]
+pub struct Http1;
+
+/// Bits of a [`Ticket`]: what an answer must know of its request.
+mod bits {
+    /// The caller speaks HTTP/1.0.
+    pub(crate) const OLD: u32 = 1;
+    /// The answer has no body, whatever its head says.
+    pub(crate) const HEAD: u32 = 1 << 1;
+    /// A tunnel is asked for by CONNECT.
+    pub(crate) const CONNECT: u32 = 1 << 2;
+}
+
+/// Whether a ticket has a bit.
+fn has(ticket: Ticket, bit: u32) -> bool {
+    ticket.0 & bit != 0
+}
+
+/// Methods that a connection may begin with to be told as HTTP/1.
+const METHODS: [&[u8]; 9] =
+    [b"GET ", b"POST ", b"PUT ", b"HEAD ", b"PATCH ", b"DELETE ", b"OPTIONS ", b"TRACE ", b"CONNECT "];
+
+impl ExchangeCodec for Http1 {
+    const NAME: &'static str = "http1";
+    const SERVER_IDLE: Duration = Duration::from_secs(60);
+    const CLIENT_IDLE: Duration = Duration::from_secs(60);
+    const CONNECTIONS: u32 = 1024;
+
+    type Body = Http1Body;
+
+    fn sniff(first: &[u8]) -> Sniff {
+        let mut verdict = Sniff::No;
+        for method in METHODS {
+            if first.starts_with(method) {
+                return Sniff::Yes;
+            }
+            if method.starts_with(first) {
+                verdict = Sniff::More;
+            }
+        }
+        verdict
+    }
+
+    fn find(buf: &[u8], searched: usize, side: Side, limits: &Limits) -> Find {
+        find::find(buf, searched, side, limits)
+    }
+
+    fn request(head: &[u8], policy: &Policy, limits: &Limits, index: &mut HeadIndex) -> Result<Asked, Fault> {
+        request::read(head, policy, limits, index)
+    }
+
+    fn forward(head: Head<'_>, asked: &Asked, hop: &Hop<'_>, out: &mut Vec<u8>) -> Http1Body {
+        spell::request(head, asked, hop, out);
+        Http1Body::of_request(asked.body)
+    }
+
+    fn reply(head: &[u8], asked: &Asked, limits: &Limits, index: &mut HeadIndex) -> Result<Reply, Malformed> {
+        reply::read(head, asked, limits, index)
+    }
+
+    fn answer(
+        head: Head<'_>,
+        asked: &Asked,
+        reply: &Reply,
+        policy: &Policy,
+        close: bool,
+        out: &mut Vec<u8>,
+    ) -> Http1Body {
+        spell::answer(head, asked, reply, policy, close, out);
+        Http1Body::of_answer(reply.body, has(asked.ticket, bits::OLD))
+    }
+
+    fn shows_interim(head: Head<'_>, asked: &Asked) -> bool {
+        let goes_on = head.slot(Slot::Target).is_some_and(|text| text.starts_with(b"100"));
+        !has(asked.ticket, bits::OLD) && (!goes_on || asked.awaits)
+    }
+
+    fn keeps(asked: &Asked, reply: &Reply) -> bool {
+        let told = !matches!(reply.body, Framing::Chunked | Framing::Close);
+        asked.keep && (told || !has(asked.ticket, bits::OLD))
+    }
+
+    fn refuse(
+        asked: Option<&Asked>,
+        why: Refusal,
+        wait: Option<Duration>,
+        message: &str,
+        close: bool,
+        out: &mut Vec<u8>,
+    ) {
+        spell::refuse(asked, why, wait, message, close, out);
+    }
+
+    fn fault(asked: Option<&Asked>, fault: Fault, message: &str, out: &mut Vec<u8>) {
+        spell::fault(asked, fault, message, out);
+    }
+}

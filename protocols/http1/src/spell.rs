@@ -1,0 +1,231 @@
+//! Heads as the other side sees them, spelled from what was understood, and answers of our own.
+//!
+//! Source: RFC 9110 §7.6, §15; RFC 9112 §4, §9.3. Must never copy framing, nor a byte that the gate has not seen.
+
+use std::{io::Write, time::Duration};
+
+use outrigger_codec::{
+    Asked, Fault, Field, Head, Malformed, Policy, Refusal, Reply, ReplyKind, Slot,
+    exchange::{Forwarded, Framing, Hop},
+};
+
+use super::{bits, has};
+
+/// The request's head for the endpoint.
+pub(crate) fn request(head: Head<'_>, asked: &Asked, hop: &Hop<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(head.slot(Slot::Method).unwrap_or_default());
+    out.push(b' ');
+    out.extend_from_slice(head.slot(Slot::Target).unwrap_or_default());
+    out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
+    let (host, others) = head.index.fields.split_first().map_or((None, &[][..]), |(host, others)| {
+        (host.value.of(head.bytes), others)
+    });
+    out.extend_from_slice(host.unwrap_or(hop.authority.as_bytes()));
+    out.extend_from_slice(b"\r\n");
+    let forwards = hop.policy.forwarded != Forwarded::Off;
+    for field in others {
+        if !(forwards && is_forwarded(head, field)) {
+            line(head, field, out);
+        }
+    }
+    framing(asked.body, out);
+    if asked.awaits {
+        out.extend_from_slice(b"Expect: 100-continue\r\n");
+    }
+    if asked.tunnel && !has(asked.ticket, bits::CONNECT) {
+        out.extend_from_slice(b"Connection: upgrade\r\n");
+    }
+    if forwards {
+        forwarded(head, host, hop, out);
+    }
+    if hop.policy.request_id && head.field(b"x-request-id").is_none() {
+        let _ = write!(out, "X-Request-Id: {}\r\n", hop.request_id);
+    }
+    via(hop.policy, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The answer's head for the caller.
+pub(crate) fn answer(
+    head: Head<'_>,
+    asked: &Asked,
+    reply: &Reply,
+    policy: &Policy,
+    close: bool,
+    out: &mut Vec<u8>,
+) {
+    let old = has(asked.ticket, bits::OLD);
+    let text = head.slot(Slot::Target).unwrap_or_default();
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(text);
+    // A reason may be empty, the space before it may not.
+    out.extend_from_slice(if text.len() == 3 { b" \r\n" } else { b"\r\n" });
+    for field in &head.index.fields {
+        line(head, field, out);
+    }
+    let body = match reply.body {
+        Framing::Chunked | Framing::Close if old => Framing::None,
+        Framing::Close => Framing::Chunked,
+        body => body,
+    };
+    framing(body, out);
+    match reply.kind {
+        ReplyKind::Switch if !has(asked.ticket, bits::CONNECT) => {
+            out.extend_from_slice(b"Connection: upgrade\r\n");
+        }
+        ReplyKind::Final if close => out.extend_from_slice(b"Connection: close\r\n"),
+        ReplyKind::Final if old => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+        _ => {}
+    }
+    if reply.kind != ReplyKind::Interim {
+        via(policy, out);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn line(head: Head<'_>, field: &Field, out: &mut Vec<u8>) {
+    out.extend_from_slice(field.name.of(head.bytes).unwrap_or_default());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(field.value.of(head.bytes).unwrap_or_default());
+    out.extend_from_slice(b"\r\n");
+}
+
+fn framing(body: Framing, out: &mut Vec<u8>) {
+    match body {
+        Framing::None | Framing::Close => {}
+        Framing::Length(length) => {
+            out.extend_from_slice(b"Content-Length: ");
+            decimal(length, out);
+            out.extend_from_slice(b"\r\n");
+        }
+        Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+    }
+}
+
+/// Digits without the machinery of formatting: on every request's way.
+fn decimal(mut number: u64, out: &mut Vec<u8>) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    loop {
+        at = at.saturating_sub(1);
+        if let Some(place) = digits.get_mut(at) {
+            *place = b'0'.wrapping_add((number % 10) as u8);
+        }
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(at..).unwrap_or_default());
+}
+
+const FORWARDED: [&[u8]; 3] = [b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"];
+
+fn is_forwarded(head: Head<'_>, field: &Field) -> bool {
+    let name = field.name.of(head.bytes).unwrap_or_default();
+    FORWARDED.iter().any(|ours| ours.eq_ignore_ascii_case(name))
+}
+
+/// Who called, by what and for which host.
+fn forwarded(head: Head<'_>, host: Option<&[u8]>, hop: &Hop<'_>, out: &mut Vec<u8>) {
+    let append = hop.policy.forwarded == Forwarded::Append;
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    let named = |field: &&Field| {
+        field.name.of(head.bytes).is_some_and(|name| name.eq_ignore_ascii_case(b"x-forwarded-for"))
+    };
+    for field in head.index.fields.iter().filter(|_| append).filter(named) {
+        out.extend_from_slice(field.value.of(head.bytes).unwrap_or_default());
+        out.extend_from_slice(b", ");
+    }
+    match hop.peer {
+        Some(peer) => write!(out, "{peer}\r\n"),
+        None => write!(out, "unknown\r\n"),
+    }
+    .unwrap_or_default();
+    let earlier = |name: &[u8]| head.field(name).filter(|_| append);
+    out.extend_from_slice(b"X-Forwarded-Proto: ");
+    out.extend_from_slice(earlier(b"x-forwarded-proto").unwrap_or(b"http"));
+    if let Some(host) = earlier(b"x-forwarded-host").or(host) {
+        out.extend_from_slice(b"\r\nX-Forwarded-Host: ");
+        out.extend_from_slice(host);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn via(policy: &Policy, out: &mut Vec<u8>) {
+    if let Some(name) = &policy.via {
+        let _ = write!(out, "Via: 1.1 {name}\r\n");
+    }
+}
+
+/// A refusal's status line, by its meaning.
+const fn status(why: Refusal) -> &'static str {
+    match why {
+        Refusal::NoRoute => "404 Not Found",
+        Refusal::Limited => "429 Too Many Requests",
+        Refusal::NoEndpoint | Refusal::Overloaded => "503 Service Unavailable",
+        Refusal::TimedOut => "504 Gateway Timeout",
+        Refusal::Unreachable => "502 Bad Gateway",
+        Refusal::Forbidden => "403 Forbidden",
+        Refusal::Malformed => "400 Bad Request",
+        Refusal::TooLarge => "413 Content Too Large",
+    }
+}
+
+/// A fault's status line.
+const fn fault_status(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Malformed(Malformed(_)) => "400 Bad Request",
+        Fault::Unsupported(_) => "501 Not Implemented",
+        Fault::Version => "505 HTTP Version Not Supported",
+        Fault::Method => "405 Method Not Allowed",
+        Fault::Expectation => "417 Expectation Failed",
+        Fault::TargetTooLong => "414 URI Too Long",
+        Fault::HeadTooLarge => "431 Request Header Fields Too Large",
+        Fault::BodyTooLarge => "413 Content Too Large",
+        Fault::Slow => "408 Request Timeout",
+    }
+}
+
+pub(crate) fn refuse(
+    asked: Option<&Asked>,
+    why: Refusal,
+    wait: Option<Duration>,
+    message: &str,
+    close: bool,
+    out: &mut Vec<u8>,
+) {
+    let _ = write!(out, "HTTP/1.1 {}\r\n", status(why));
+    if why == Refusal::Limited {
+        let wait = wait.unwrap_or_default();
+        let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1);
+        let _ = write!(out, "Retry-After: {seconds}\r\n");
+    }
+    rest(asked, why, message, close, out);
+}
+
+pub(crate) fn fault(asked: Option<&Asked>, fault: Fault, message: &str, out: &mut Vec<u8>) {
+    let _ = write!(out, "HTTP/1.1 {}\r\n", fault_status(fault));
+    if fault == Fault::Method {
+        out.extend_from_slice(b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n");
+    }
+    rest(asked, fault.refusal(), message, true, out);
+}
+
+fn rest(asked: Option<&Asked>, why: Refusal, message: &str, close: bool, out: &mut Vec<u8>) {
+    let length = message.len().saturating_add(1);
+    let _ = write!(
+        out,
+        "Content-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\nx-outrigger-error: {}\r\n",
+        why.name()
+    );
+    if close {
+        out.extend_from_slice(b"Connection: close\r\n");
+    } else if asked.is_some_and(|asked| has(asked.ticket, bits::OLD)) {
+        out.extend_from_slice(b"Connection: keep-alive\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    if !asked.is_some_and(|asked| has(asked.ticket, bits::HEAD)) {
+        let _ = writeln!(out, "{message}");
+    }
+}

@@ -1,0 +1,176 @@
+//! When a call cannot go on: its endpoint is lost, its caller leaves, its time is up.
+//!
+//! A request of which no byte was given to a socket was provably not sent, and goes elsewhere. Everything else may have
+//! reached the service and is sent again only if its route says that this does no harm, at most once, and only while
+//! nothing of an answer came. An answer that was begun and cannot be finished is never ended in order.
+
+use outrigger_codec::{Body, ExchangeCodec, Refusal};
+use outrigger_core::{End, settle};
+
+use super::{
+    super::{arena::Key, words},
+    Answer, Call, Context, Exchange, Stage, TRIES_MAX, Up,
+};
+
+/// An endpoint that could not be connected to is passed over for this long.
+const AVOID_FAILED: std::time::Duration = std::time::Duration::from_secs(1);
+
+impl<C: ExchangeCodec> Exchange<C> {
+    /// A connection could not be made, was lost, or was closed by its endpoint.
+    pub(super) fn lost(&mut self, context: &mut Context<'_>, key: Key, why: &str, clean: bool) {
+        let Some(mut up) = self.forget_up(context, key) else { return };
+        let endpoint = up.endpoint;
+        if !up.connected {
+            self.counters.up_failed += 1;
+            context.local.avoid(endpoint, context.now.after(AVOID_FAILED));
+        }
+        if let Some(down) = up.down {
+            self.lost_with(context, &mut up, down, why, clean);
+        }
+        up.outbox.clear(&mut self.buffers);
+        self.serve_line(context, endpoint);
+    }
+
+    /// The same, with a request on it.
+    fn lost_with(&mut self, context: &mut Context<'_>, up: &mut Up, down_key: Key, why: &str, clean: bool) {
+        let Some(down) = self.downs.get_mut(down_key) else { return };
+        let Some(call) = down.call.as_mut() else { return };
+        match &mut call.stage {
+            Stage::Head => {
+                self.counters.up_lost += u64::from(up.connected);
+                if let Some(state) = context.local.endpoint(up.endpoint) {
+                    let why = format!("{} (cluster {}): {why}", state.address, state.cluster);
+                    self.tell(context.now, "lost an endpoint with a request on it", &why);
+                }
+                self.send_elsewhere(context, up, down_key);
+            }
+            Stage::Body(Answer { body, .. }) => {
+                let out = down.outbox.buffer(&mut self.buffers);
+                if clean && body.end(out) {
+                    self.flush_down(down_key);
+                    self.finish_without_up(context, down_key);
+                } else {
+                    self.counters.up_lost += 1;
+                    self.fail_call(context, down_key, Refusal::Unreachable, "");
+                }
+            }
+            Stage::Tunnel => {
+                self.end_call(context, down_key, End::Sent);
+                if clean { self.finish_down(down_key) } else { self.reset_down(down_key) }
+            }
+        }
+    }
+
+    /// An answer that ends with its connection is complete.
+    fn finish_without_up(&mut self, context: &mut Context<'_>, down_key: Key) {
+        let Some(call) = self.take_call(down_key) else { return };
+        if let Stage::Body(answer) = &call.stage {
+            let (close, outcome) = (answer.close || !call.body.is_done(), answer.outcome);
+            settle(context.local, call.plan, End::Answered(outcome), context.now);
+            if close {
+                self.finish_down(down_key);
+            } else {
+                self.next_request(context, down_key);
+            }
+        }
+    }
+
+    /// Finds another connection for a request whose connection was lost before anything was answered, or refuses it.
+    fn send_elsewhere(&mut self, context: &mut Context<'_>, up: &mut Up, key: Key) {
+        let Some(call) = self.downs.get_mut(key).and_then(|down| down.call.as_mut()) else { return };
+        let unsent = up.outbox.is_unsent();
+        let unanswered = up.carry.is_empty() && call.interims == 0;
+        let again = call.plan.idempotent && !call.resent && unanswered;
+        let in_time = !call.body.is_done() || call.plan.deadline > context.now;
+        let may = (unsent && call.tries < TRIES_MAX) || (!unsent && again);
+        let bytes = if may && in_time && !self.ending { up.outbox.whole() } else { None };
+        let Some(bytes) = bytes else {
+            call.up = None;
+            let message = context.local.endpoint(up.endpoint).map_or_else(String::new, |endpoint| {
+                if unsent {
+                    words::failed(Refusal::Unreachable, &endpoint.cluster, &endpoint.address, 0)
+                } else {
+                    words::lost(&endpoint.cluster, &endpoint.address)
+                }
+            });
+            return self.refuse_call_with(context, key, Refusal::Unreachable, &message);
+        };
+        let other = context.local.elsewhere(context.snapshot, up.endpoint, context.now);
+        // Passed over means it failed a moment ago: trying it would only go round in a circle.
+        let other = other
+            .filter(|slot| context.local.endpoint(*slot).is_some_and(|state| state.avoid_until <= context.now))
+            .or_else(|| up.connected.then_some(up.endpoint));
+        let Some(endpoint) = other else {
+            self.buffers.give(bytes);
+            return self.refuse_call(context, key, Refusal::Unreachable);
+        };
+        call.tries += 1;
+        if unsent {
+            self.counters.moved += 1;
+        } else {
+            call.resent = true;
+            self.counters.resent += 1;
+        }
+        self.place(context, key, endpoint, bytes);
+    }
+
+    /// Ends a call in our own name: by an answer where none was begun, otherwise by leaving it visibly incomplete. Its
+    /// connection must be closed by who calls this.
+    pub(super) fn fail_call(&mut self, context: &mut Context<'_>, key: Key, why: Refusal, message: &str) {
+        let Some(call) = self.downs.get_mut(key).and_then(|down| down.call.as_mut()) else { return };
+        if let Some(up) = call.up.take().and_then(|up| self.ups.get_mut(up)) {
+            up.down = None;
+        }
+        let told = match &call.stage {
+            Stage::Head if message.is_empty() => return self.refuse_call(context, key, why),
+            Stage::Head => return self.refuse_call_with(context, key, why, message),
+            Stage::Body(answer) => answer.body.end_is_told(),
+            Stage::Tunnel => false,
+        };
+        self.end_call(context, key, End::Refused(why));
+        if told { self.close_down(key) } else { self.reset_down(key) }
+    }
+
+    /// A caller's call ends without an answer, because of the caller.
+    pub(super) fn abandon(&mut self, context: &mut Context<'_>, key: Key) {
+        let Some(call) = self.take_call(key) else { return };
+        let end = if matches!(call.stage, Stage::Tunnel) { End::Sent } else { End::Abandoned };
+        match call.up {
+            Some(up) => self.close_up(context, up),
+            None => self.leave_line(call.plan.endpoint, key),
+        }
+        settle(context.local, call.plan, end, context.now);
+    }
+
+    /// Settles a call whose connection is gone already.
+    fn end_call(&mut self, context: &mut Context<'_>, key: Key, end: End) {
+        if let Some(call) = self.take_call(key) {
+            settle(context.local, call.plan, end, context.now);
+        }
+    }
+
+    /// Takes a call from its caller; it must be settled.
+    pub(super) fn take_call(&mut self, key: Key) -> Option<Call<C::Body>> {
+        let mut call = self.downs.get_mut(key)?.call.take()?;
+        self.calls = self.calls.saturating_sub(1);
+        call.parked.clear(&mut self.buffers);
+        if let Some(up) = call.up.and_then(|up| self.ups.get_mut(up)) {
+            up.down = None;
+        }
+        Some(call)
+    }
+
+    /// A call's time is up.
+    pub(super) fn time_out(&mut self, context: &mut Context<'_>, key: Key) {
+        let Some(call) = self.downs.get(key).and_then(|down| down.call.as_ref()) else { return };
+        let (up, endpoint) = (call.up, call.plan.endpoint);
+        if up.is_none() {
+            self.leave_line(endpoint, key);
+        }
+        self.fail_call(context, key, Refusal::TimedOut, "");
+        if let Some(up) = up {
+            // The late answer must reach nobody.
+            self.close_up(context, up);
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Connections to endpoints: each carries one call at a time, and is used again only when nothing of that is left.
+//!
+//! The newest idle one is taken first, so that the oldest can end when fewer are needed. At the bound calls wait in line.
+
+use outrigger_codec::{ExchangeCodec, Refusal};
+use outrigger_core::{End, EndpointSlot, Refused, settle};
+
+use super::{
+    super::{arena::Key, words},
+    Context, Effect, Exchange, Flow, Leg, Pool, Tick, Up,
+};
+
+/// What a call gets.
+pub(super) enum Got {
+    /// A connection of its own, open or being made.
+    Connection(Key),
+    /// A place in line.
+    Line,
+    /// Nothing: too many wait already.
+    Full,
+}
+
+impl<C: ExchangeCodec> Exchange<C> {
+    pub(super) fn pool(&mut self, endpoint: EndpointSlot) -> &mut Pool {
+        let at = endpoint.0 as usize;
+        if self.pools.len() <= at {
+            self.pools.resize_with(at + 1, Pool::default);
+        }
+        &mut self.pools[at]
+    }
+
+    /// A connection for one call.
+    pub(super) fn acquire(&mut self, context: &mut Context<'_>, endpoint: EndpointSlot) -> Got {
+        while let Some(key) = self.pool(endpoint).idle.pop() {
+            if !self.is_fresh(context, key) {
+                self.close_up(context, key);
+                continue;
+            }
+            self.counters.up_reused += 1;
+            return Got::Connection(key);
+        }
+        let Some(settings) = context.local.endpoint(endpoint).map(|state| state.settings.clone()) else {
+            return Got::Full;
+        };
+        let pool = self.pool(endpoint);
+        if pool.open < settings.connections.unwrap_or(C::CONNECTIONS) {
+            return self.dial(context, endpoint).map_or(Got::Full, Got::Connection);
+        }
+        if pool.line.len() < settings.pending_max as usize { Got::Line } else { Got::Full }
+    }
+
+    /// Whether an idle connection may carry another call.
+    pub(super) fn is_fresh(&self, context: &Context<'_>, key: Key) -> bool {
+        let Some(up) = self.ups.get(key) else { return false };
+        let Some(state) = context.local.endpoint(up.endpoint) else { return false };
+        let idle_max = state.settings.idle_timeout.unwrap_or(C::CLIENT_IDLE);
+        let idle = context.now.since(up.idle_since) >= idle_max;
+        let old = state.settings.max_age.is_some_and(|max| context.now.since(up.since) >= max);
+        state.listed && !idle && !old
+    }
+
+    fn dial(&mut self, context: &mut Context<'_>, endpoint: EndpointSlot) -> Option<Key> {
+        let state = context.local.endpoint(endpoint)?;
+        let (address, timeout) = (state.address.clone(), state.settings.connect_timeout);
+        let key = self.ups.insert(Up {
+            endpoint,
+            connected: false,
+            down: None,
+            carry: Vec::new(),
+            searched: 0,
+            outbox: Flow::default(),
+            served: false,
+            since: context.now,
+            idle_since: context.now,
+            last_in: context.now,
+            last_out: context.now,
+            paused: false,
+            flushing: false,
+            shutting: false,
+        });
+        self.pool(endpoint).open += 1;
+        context.local.connecting(endpoint);
+        self.counters.up_dialed += 1;
+        self.effects.push(Effect::Dial { up: key, address, timeout });
+        Some(key)
+    }
+
+    /// A connection that was dialed is open. `false`: nobody wants it any more.
+    pub(super) fn connected(&mut self, context: &mut Context<'_>, key: Key) -> bool {
+        let Some(up) = self.ups.get_mut(key) else { return false };
+        up.connected = true;
+        (up.since, up.idle_since, up.last_in, up.last_out) = (context.now, context.now, context.now, context.now);
+        let endpoint = up.endpoint;
+        context.local.avoid(endpoint, Tick::ZERO);
+        if up.down.is_some() {
+            self.flush_up(key);
+        } else {
+            self.give_back(context, key);
+        }
+        self.ups.get(key).is_some()
+    }
+
+    /// A connection carries nothing any more and can be used again.
+    pub(super) fn give_back(&mut self, context: &mut Context<'_>, key: Key) {
+        let Some(up) = self.ups.get_mut(key) else { return };
+        up.down = None;
+        up.idle_since = context.now;
+        up.paused = false;
+        up.outbox.release(&mut self.buffers);
+        let endpoint = up.endpoint;
+        if !self.is_fresh(context, key) {
+            return self.close_up(context, key);
+        }
+        self.pool(endpoint).idle.push(key);
+        self.serve_line(context, endpoint);
+    }
+
+    /// Takes a connection out of the engine and its pool; who waits in line may have its place.
+    pub(super) fn forget_up(&mut self, context: &mut Context<'_>, key: Key) -> Option<Up> {
+        let mut up = self.ups.remove(key)?;
+        let endpoint = up.endpoint;
+        let pool = self.pool(endpoint);
+        pool.open = pool.open.saturating_sub(1);
+        if up.down.is_none() {
+            pool.idle.retain(|other| *other != key);
+        }
+        context.local.disconnected(endpoint);
+        self.buffers.give(std::mem::take(&mut up.carry));
+        Some(up)
+    }
+
+    /// Closes a connection whose call, if it had one, was ended before.
+    pub(super) fn close_up(&mut self, context: &mut Context<'_>, key: Key) {
+        if let Some(mut up) = self.forget_up(context, key) {
+            up.outbox.clear(&mut self.buffers);
+            self.effects.push(Effect::Close(Leg::Up(key)));
+            self.serve_line(context, up.endpoint);
+        }
+    }
+
+    /// A call waits for a connection to its endpoint.
+    pub(super) fn stand_in_line(&mut self, key: Key) {
+        let Some(call) = self.downs.get(key).and_then(|down| down.call.as_ref()) else { return };
+        let endpoint = call.plan.endpoint;
+        self.counters.waited += 1;
+        self.pool(endpoint).line.push_back(key);
+    }
+
+    pub(super) fn leave_line(&mut self, endpoint: EndpointSlot, key: Key) {
+        self.pool(endpoint).line.retain(|other| *other != key);
+    }
+
+    /// Gives the first in line a connection, while there is one to be had.
+    pub(super) fn serve_line(&mut self, context: &mut Context<'_>, endpoint: EndpointSlot) {
+        while !self.ending && !self.pool(endpoint).line.is_empty() {
+            let Got::Connection(up) = self.acquire(context, endpoint) else { return };
+            let Some(key) = self.pool(endpoint).line.pop_front() else { return };
+            let Some(call) = self.downs.get_mut(key).and_then(|down| down.call.as_mut()) else { continue };
+            let parked = std::mem::take(&mut call.parked);
+            self.assign(context, key, up, parked);
+        }
+    }
+
+    /// Puts a request on a connection.
+    pub(super) fn assign(&mut self, context: &Context<'_>, key: Key, up_key: Key, bytes: Flow) {
+        let Some(down) = self.downs.get_mut(key) else { return };
+        let (Some(call), Some(up)) = (down.call.as_mut(), self.ups.get_mut(up_key)) else { return };
+        call.up = Some(up_key);
+        up.down = Some(key);
+        (up.last_in, up.last_out) = (context.now, context.now);
+        up.outbox = bytes;
+        let resumes = down.paused && up.outbox.len() < super::LOW;
+        self.flush_up(up_key);
+        if resumes {
+            self.effects.push(Effect::Resume(Leg::Down(key)));
+        }
+    }
+
+    /// Puts the whole of a request that went nowhere on another connection to `endpoint`, or refuses it.
+    pub(super) fn place(&mut self, context: &mut Context<'_>, key: Key, endpoint: EndpointSlot, bytes: Vec<u8>) {
+        let got = self.acquire(context, endpoint);
+        let Some(call) = self.downs.get_mut(key).and_then(|down| down.call.as_mut()) else { return };
+        context.local.reassign(&mut call.plan, endpoint);
+        let flow = Flow::of(bytes, call.plan.idempotent);
+        call.up = None;
+        match got {
+            Got::Connection(up) => self.assign(context, key, up, flow),
+            Got::Line => {
+                call.parked = flow;
+                self.stand_in_line(key);
+            }
+            Got::Full => self.refuse_call(context, key, Refusal::Overloaded),
+        }
+    }
+
+    /// Answers a call in our own name instead of its endpoint, whose connection is not its any more.
+    pub(super) fn refuse_call(&mut self, context: &mut Context<'_>, key: Key, why: Refusal) {
+        let Some(call) = self.downs.get(key).and_then(|down| down.call.as_ref()) else { return };
+        let waited = context.now.since(call.plan.started).as_millis();
+        let message = context.local.endpoint(call.plan.endpoint).map_or_else(String::new, |endpoint| {
+            words::failed(why, &endpoint.cluster, &endpoint.address, waited)
+        });
+        self.refuse_call_with(context, key, why, &message);
+    }
+
+    /// The same, in other words.
+    pub(super) fn refuse_call_with(&mut self, context: &mut Context<'_>, key: Key, why: Refusal, message: &str) {
+        let Some(call) = self.take_call(key) else { return };
+        let mut asked = call.asked;
+        // What of the body was passed on already does not come again; what is left of it cannot be told from here.
+        asked.body = match asked.body {
+            _ if call.body_done() => outrigger_codec::Framing::None,
+            outrigger_codec::Framing::Length(_) => outrigger_codec::Framing::Chunked,
+            other => other,
+        };
+        settle(context.local, call.plan, End::Refused(why), context.now);
+        let refused = Refused { why, route: None, wait: None };
+        self.refuse(context.now, key, &asked, refused, message);
+        self.next_request(context, key);
+    }
+}
