@@ -3,8 +3,8 @@
 //! Only what follows from the interface itself is checked here; captured frames and attacks are each crate's own.
 
 use outrigger_codec::{
-    ExchangeCodec, Find, FrameCodec, FrameKind, HeadIndex, Outcome, Policy, Refusal, ReplyKind, Scan, Sniff, Ticket,
-    Wants,
+    ExchangeCodec, Find, FrameCodec, FrameKind, HeadIndex, Outcome, Policy, Refusal, ReplyKind, Scan, Sniff,
+    Ticket, Wants,
     exchange::{Body, Limits, Side},
     frames::LANES_MAX,
 };
@@ -157,7 +157,9 @@ pub(crate) fn exchange<C: ExchangeCodec>(name: &str) {
 
 fn asked<C: ExchangeCodec>(opening: &[u8]) -> outrigger_codec::Asked {
     let limits = Limits::default();
-    let Find::Head { len } = C::find(opening, 0, Side::Request, &limits) else { panic!("{}: no head", C::NAME) };
+    let Find::Head { len } = C::find(opening, 0, Side::Request, &limits) else {
+        panic!("{}: no head", C::NAME)
+    };
     let mut index = HeadIndex::default();
     C::request(&opening[..len], &Policy::default(), &limits, &mut index).expect("its own opening")
 }
@@ -167,7 +169,9 @@ fn own_answer<C: ExchangeCodec>(render: &dyn Fn(&mut Vec<u8>), close: bool) {
     let mut answer = Vec::new();
     render(&mut answer);
     let limits = Limits::default();
-    let Find::Head { len } = C::find(&answer, 0, Side::Reply, &limits) else { panic!("{}: no head", C::NAME) };
+    let Find::Head { len } = C::find(&answer, 0, Side::Reply, &limits) else {
+        panic!("{}: no head", C::NAME)
+    };
     let mut index = HeadIndex::default();
     let asked = asked::<C>(&opening::exchange::<C>());
     let reply = C::reply(&answer[..len], &asked, &limits, &mut index).expect("its own answer");
@@ -198,11 +202,13 @@ fn rubbish_exchange<C: ExchangeCodec>(opening: &[u8]) {
         index.clear();
         let Ok(asked) = C::request(&bytes[..len], &policy, &limits, &mut index) else { continue };
         let head = outrigger_codec::Head { bytes: &bytes[..len], index: &index };
-        let hop = outrigger_codec::exchange::Hop { policy: &policy, peer: None, authority: "a", request_id: "" };
+        let hop =
+            outrigger_codec::exchange::Hop { policy: &policy, peer: None, authority: "a", request_id: "" };
         let mut spelled = Vec::new();
         let _ = C::forward(head, &asked, &hop, &mut spelled);
         let mut again = HeadIndex::default();
-        let reread = C::request(&spelled, &policy, &limits, &mut again).expect("what we spell is what we read");
+        let reread =
+            C::request(&spelled, &policy, &limits, &mut again).expect("what we spell is what we read");
         assert_eq!(reread.body, asked.body);
     }
 }

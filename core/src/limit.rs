@@ -83,7 +83,7 @@ mod tests {
         let start = Tick(5_000_000_000);
         assert!(limit.admit(start).is_ok() && limit.admit(start).is_ok());
         assert_eq!(limit.admit(start), Err(Duration::from_millis(1)));
-                assert!(limit.admit(start.after(Duration::from_micros(900))).is_err());
+        assert!(limit.admit(start.after(Duration::from_micros(900))).is_err());
         assert!(limit.admit(start.after(Duration::from_millis(1))).is_ok());
         assert!(limit.admit(start.after(Duration::from_millis(1))).is_err());
     }

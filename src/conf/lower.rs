@@ -532,8 +532,8 @@ impl Lowering<'_> {
     }
 
     fn cluster(&mut self, at: At<'_>, name: &str, cluster: &file::Cluster) -> ClusterPlan {
-        if cluster.connections.is_some_and(|most| most == 0 || most > 1_024) {
-            self.problems.push(at.key("connections").problem("expected 1 to 1024 connections"));
+        if cluster.connections.is_some_and(|most| most == 0 || most > 65_536) {
+            self.problems.push(at.key("connections").problem("expected 1 to 65536 connections"));
         }
         if cluster.pending_max == 0 {
             self.problems.push(at.key("pending_max").problem("expected at least 1"));

@@ -84,7 +84,7 @@ pub(super) fn open(response: &[u8]) -> Option<Opened<'_>> {
     if *response.get(1..4)? != [0, 0, 2] {
         return None;
     }
-    let id = u32::from_be_bytes(array(response, 5)?).into();
+    let id = Some(u32::from_be_bytes(array(response, 5)?).into());
     let status = u16::from_be_bytes(array(response, 10)?);
     let value = || {
         let (class, header) = (len_u16(response, 12)?, len_u16(response, 14)?);

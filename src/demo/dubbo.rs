@@ -62,7 +62,7 @@ pub(super) fn open(response: &[u8]) -> Option<Opened<'_>> {
     if flags & (0x80 | EVENT) != 0 {
         return None;
     }
-    let (id, body) = (u64::from_be_bytes(array(response, 4)?), response.get(HEAD..)?);
+    let (id, body) = (Some(u64::from_be_bytes(array(response, 4)?)), response.get(HEAD..)?);
     let value = || {
         let (text, _, rest) = split(Final, body.strip_prefix(&[VALUE_WITH_ATTACHMENTS])?)?;
         let rest = rest.strip_prefix(&map(&[("dubbo", "2.0.2")])[..13])?;

@@ -136,10 +136,10 @@ fn conf_text(places: Places, endpoints: &[Vec<SocketAddr>]) -> String {
     let mut clusters = String::new();
     for (speech, endpoints) in SPEECHES.iter().zip(endpoints) {
         let name = speech.name;
-        if let Some(service) = speech.service {
+        if let Some((part, called)) = speech.called {
             let _ = writeln!(
                 routes,
-                "      - match: {{ service: {service} }}\n        to: {name}\n        timeout: 5s"
+                "      - match: {{ {part}: {called} }}\n        to: {name}\n        timeout: 5s"
             );
         }
         let list = endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");

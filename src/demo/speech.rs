@@ -3,15 +3,18 @@
 //! A speech is four functions over whole frames. Must never read beyond what is there, and never let a length it read
 //! decide how much memory is taken.
 
-use super::{bolt, dubbo};
+use super::{bolt, dubbo, http1};
 
 /// A protocol, from both ends.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Speech {
     /// Its name in the conf.
     pub(super) name: &'static str,
-    /// The interface that is called; `None`: calls are not understood on the way, connections are relayed.
-    pub(super) service: Option<&'static str>,
+    /// By what the conf matches its calls, and what is called; `None`: calls are not understood on the way, connections
+    /// are relayed.
+    pub(super) called: Option<(&'static str, &'static str)>,
+    /// Answers come in the order of their calls.
+    pub(super) ordered: bool,
     /// Length of the frame that begins here, as soon as it can be told.
     pub(super) len: fn(&[u8]) -> Result<Option<usize>, &'static str>,
     /// A call of `echo(text)`.
@@ -25,18 +28,19 @@ pub(super) struct Speech {
 /// An answer: the call's id; text and endpoint, or why there are none.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Opened<'a> {
-    /// The call's id on its connection.
-    pub(super) id: u64,
+    /// The call's id on its connection; `None`: it is the next in order.
+    pub(super) id: Option<u64>,
     /// The text that came back and the endpoint that gave it.
     pub(super) result: Result<(&'a [u8], &'a [u8]), String>,
 }
 
 /// All that the demo speaks.
 #[rustfmt::skip]
-pub(super) const SPEECHES: [Speech; 3] = [
-    Speech { name: "bolt", service: Some(bolt::SERVICE), len: bolt::len, request: bolt::request, answer: bolt::answer, open: bolt::open },
-    Speech { name: "dubbo", service: Some(dubbo::SERVICE), len: dubbo::len, request: dubbo::request, answer: dubbo::answer, open: dubbo::open },
-    Speech { name: "tcp", service: None, len: line_len, request: line, answer: line_answer, open: line_open },
+pub(super) const SPEECHES: [Speech; 4] = [
+    Speech { name: "bolt", called: Some(("service", bolt::SERVICE)), ordered: false, len: bolt::len, request: bolt::request, answer: bolt::answer, open: bolt::open },
+    Speech { name: "dubbo", called: Some(("service", dubbo::SERVICE)), ordered: false, len: dubbo::len, request: dubbo::request, answer: dubbo::answer, open: dubbo::open },
+    Speech { name: "http1", called: Some(("path", http1::PATH)), ordered: true, len: http1::len, request: http1::request, answer: http1::answer, open: http1::open },
+    Speech { name: "tcp", called: None, ordered: true, len: line_len, request: line, answer: line_answer, open: line_open },
 ];
 
 /// Longest frame that the demo reads.
@@ -91,7 +95,7 @@ fn line_open(line: &[u8]) -> Option<Opened<'_>> {
     let line = std::str::from_utf8(line).ok()?.strip_suffix('\n')?;
     let ((id, text), endpoint) =
         line.rsplit_once(FROM).and_then(|(line, endpoint)| Some((line.split_once(' ')?, endpoint)))?;
-    Some(Opened { id: id.parse().ok()?, result: Ok((text.as_bytes(), endpoint.as_bytes())) })
+    Some(Opened { id: Some(id.parse().ok()?), result: Ok((text.as_bytes(), endpoint.as_bytes())) })
 }
 
 #[cfg(test)]
@@ -118,7 +122,7 @@ mod tests {
             for text in ["", "hello", &"x".repeat(40), &"é".repeat(500)] {
                 let request = (speech.request)(77, text);
                 let answer = (speech.answer)(&request, "127.0.0.1:1").unwrap();
-                let expected = Opened { id: 77, result: Ok((text.as_bytes(), b"127.0.0.1:1")) };
+                let expected = Opened { id: Some(77), result: Ok((text.as_bytes(), b"127.0.0.1:1")) };
                 assert_eq!((speech.open)(&answer), Some(expected), "{}", speech.name);
                 for frame in [request, answer] {
                     for end in 0..frame.len() {
@@ -136,7 +140,7 @@ mod tests {
 
     #[test]
     fn real_consumers_and_heartbeats_are_answered_and_strangers_refused() {
-        let [bolt, dubbo, tcp] = SPEECHES;
+        let [bolt, dubbo, http1, tcp] = SPEECHES;
         let answer = (bolt.answer)(&unhex(BOLT), "e").unwrap();
         let captured = unhex(BOLT_ANSWER);
         assert_eq!(
@@ -152,9 +156,9 @@ mod tests {
         let ping = unhex("dabb e2 00 0000000000000001 00000001 4e");
         assert_eq!((dubbo.answer)(&ping, "e"), Some(unhex("dabb 22 14 0000000000000001 00000001 4e")));
         let refused = unhex("dabb0264000000000000000300000005 0462757379");
-        assert_eq!((dubbo.open)(&refused), Some(Opened { id: 3, result: Err("status 100 busy".into()) }));
+        assert_eq!((dubbo.open)(&refused), Some(Opened { id: Some(3), result: Err("status 100 busy".into()) }));
         let busy = unhex("010000020100000007010004000000000000 0000");
-        assert_eq!((bolt.open)(&busy), Some(Opened { id: 7, result: Err("status 4".into()) }));
+        assert_eq!((bolt.open)(&busy), Some(Opened { id: Some(7), result: Err("status 4".into()) }));
         let mut one_way = (dubbo.request)(1, "hello");
         one_way[2] = 0x82;
         assert_eq!((dubbo.answer)(&one_way, "e"), None);
@@ -162,5 +166,30 @@ mod tests {
         assert_eq!(cut(&dubbo, &mut long[..].into()), Err("a frame that is too long"));
         assert!(cut(&tcp, &mut bytes::BytesMut::zeroed(FRAME_MAX + 1)).is_err());
         assert!((bolt.len)(b"GET /").is_err() && (dubbo.len)(b"GET /").is_err());
+        assert!((http1.len)(&refused).is_err());
+    }
+
+    #[test]
+    fn http1_clients_of_every_kind_are_answered_and_refusals_are_the_next_answer() {
+        let http1 = SPEECHES.into_iter().find(|speech| speech.name == "http1").unwrap();
+        let answer = |request: &str| String::from_utf8((http1.answer)(request.as_bytes(), "e").unwrap()).unwrap();
+        // As curl posts it: no id, so none comes back.
+        let posted = answer("POST /demo.EchoService/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
+        assert!(posted.ends_with("\r\nx-endpoint: e\r\n\r\nhello") && !posted.contains("x-call"), "{posted}");
+        let injected = answer("POST /demo.EchoService/echo?call=1%0d HTTP/1.1\r\n\r\n");
+        assert!(!injected.contains("x-call"), "{injected}");
+        assert!(answer("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").starts_with("HTTP/1.1 405 "));
+        let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel";
+        assert!(answer(chunked).starts_with("HTTP/1.1 411 "));
+        assert_eq!((http1.len)(chunked.as_bytes()), Ok(Some(chunked.len())));
+        let refused = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 5\r\n\r\nbusy\n";
+        let opened = Opened { id: None, result: Err("status 429 busy".into()) };
+        assert_eq!((http1.open)(refused), Some(opened));
+        assert_eq!((http1.open)(b"HTTP/1.1 103 Early Hints\r\n\r\n"), None);
+        let foreign = (http1.open)(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        assert!(foreign.result.is_err());
+        assert!((http1.len)(b"POST / HTTP/1.1\r\nContent-Length: +5\r\n\r\n").is_err());
+        let endless = [b"GET / HTTP/1.1\r\nx: ".as_slice(), &[b'x'; 1 << 17]].concat();
+        assert!((http1.len)(&endless).is_err());
     }
 }

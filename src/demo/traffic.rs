@@ -5,7 +5,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     io,
     net::{Ipv4Addr, SocketAddr},
     rc::Rc,
@@ -142,7 +142,8 @@ pub(super) fn call(
         tokio::task::spawn_local(async move {
             // Not all at the same moment.
             tokio::time::sleep(PACE / CALLERS as u32 * n as u32).await;
-            let mut caller = Caller { at, board, next: 0 };
+            // No two callers send the same text, so that none can mistake another's answer for its own.
+            let mut caller = Caller { at, board, next: (n as u64) << 24 };
             while !*stop.borrow() {
                 if let Err(why) = caller.connection(address, &mut stop).await {
                     caller.board.borrow_mut().failed(at, &why);
@@ -173,7 +174,7 @@ impl Caller {
         let mut read = BytesMut::new();
         let mut pace = tokio::time::interval(PACE);
         pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let bursts = if SPEECHES[self.at].service.is_some() { usize::MAX } else { RELAYED };
+        let bursts = if SPEECHES[self.at].called.is_some() { usize::MAX } else { RELAYED };
         for _ in 0..bursts {
             self.burst(&mut stream, &mut read).await?;
             tokio::select! {
@@ -187,7 +188,7 @@ impl Caller {
     /// Some calls at once, and all their answers. An error stands for one of them; it counts the others itself.
     async fn burst(&mut self, stream: &mut TcpStream, read: &mut BytesMut) -> Result<(), String> {
         let mut requests = Vec::new();
-        let mut waiting = HashMap::new();
+        let mut waiting = BTreeMap::new();
         for id in self.next..self.next + BURST {
             let text = format!("call {id} {}", "x".repeat((id % 200) as usize));
             requests.extend((SPEECHES[self.at].request)(id, &text));
@@ -212,7 +213,7 @@ impl Caller {
         stream: &mut TcpStream,
         read: &mut BytesMut,
         requests: &[u8],
-        waiting: &mut HashMap<u64, String>,
+        waiting: &mut BTreeMap<u64, String>,
         sent: Instant,
     ) -> Result<(), String> {
         let speech = &SPEECHES[self.at];
@@ -224,7 +225,12 @@ impl Caller {
             let took = sent.elapsed();
             while let Some(frame) = cut(speech, read)? {
                 let Some(opened) = (speech.open)(&frame) else { continue };
-                let text = waiting.remove(&opened.id).ok_or("an answer to no call")?;
+                let next = waiting.keys().next().copied();
+                let id = opened.id.or(next).ok_or("an answer to no call")?;
+                if speech.ordered && next.is_some_and(|next| next != id) {
+                    return Err("an answer out of turn".to_owned());
+                }
+                let text = waiting.remove(&id).ok_or("an answer to no call")?;
                 let mut board = self.board.borrow_mut();
                 match opened.result {
                     Ok((back, endpoint)) if back == text.as_bytes() => board.well(self.at, endpoint, took),

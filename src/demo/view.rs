@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    dubbo,
+    dubbo, http1,
     sidecar::Sidecar,
     speech::SPEECHES,
     traffic::{Board, Count, Pair},
@@ -64,8 +64,8 @@ impl View {
         let (calls, relay, admin) = (places.calls, places.relay, places.admin);
         let readable = "LC_ALL=C tr -c ' -~' .; echo";
         let mut services = String::new();
-        for (name, service) in SPEECHES.iter().filter_map(|speech| Some((speech.name, speech.service?))) {
-            let _ = writeln!(services, "    {name:<8}{service}");
+        for (name, (part, called)) in SPEECHES.iter().filter_map(|speech| Some((speech.name, speech.called?))) {
+            let _ = writeln!(services, "    {name:<8}{part:<8}{called}");
         }
         format!(
             "{title}
@@ -73,10 +73,11 @@ impl View {
 One sidecar, two echo services for each protocol behind it, and callers that check every answer.
 It runs with {conf}: edit it, and it is taken up within a second.
 
-{own}, one port for all of these, method echo(String):
+{own}, one port for all of these, method echo(String) or a POST of any text:
 {services}    (Java Dubbo never dials 127.x: give it a host name of this machine that means 127.0.0.1)
 {hand}:
     printf '{dubbo}' | nc -w 1 {nc_calls} | {readable}
+    curl -i -d hello http://{calls}{path}; echo
     echo hello | nc -w 1 {nc_relay}
     curl http://{admin}/stats
 
@@ -85,6 +86,7 @@ It runs with {conf}: edit it, and it is taken up within a second.
             own = self.paint(BOLD, &format!("Point your own client at {calls}")),
             hand = self.paint(BOLD, "Or try one call by hand"),
             dubbo = shell(&dubbo::request(1, "hello")),
+            path = http1::PATH,
             nc_calls = calls.to_string().replace(':', " "),
             nc_relay = relay.to_string().replace(':', " "),
         )

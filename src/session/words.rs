@@ -13,7 +13,8 @@ const NAME_MAX: usize = 200;
 /// The message for a call that was refused before it went anywhere.
 pub fn refused(why: Refusal, head: Head<'_>, listener: &str) -> String {
     let service = head.slot(Slot::ServiceKey).or(head.slot(Slot::Service));
-    let call = match (service, head.slot(Slot::Method), head.slot(Slot::Path).or(head.slot(Slot::Authority))) {
+    let call = match (service, head.slot(Slot::Method), head.slot(Slot::Path).or(head.slot(Slot::Authority)))
+    {
         (Some(service), Some(method), _) => format!("{}.{}", name(service), name(method)),
         (Some(service), None, _) => name(service),
         (None, Some(method), Some(target)) => format!("{} {}", name(method), name(target)),

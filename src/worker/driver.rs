@@ -213,7 +213,8 @@ impl<E: Engine> Driver<E> {
         let mut failed = Vec::new();
         self.handle(|engine, context| {
             for leg in legs.drain(..) {
-                if let Some(socket) = self.socket(leg).filter(|socket| !socket.blocked.get() && !socket.deaf.get())
+                if let Some(socket) =
+                    self.socket(leg).filter(|socket| !socket.blocked.get() && !socket.deaf.get())
                     && let Err(error) = write_out(engine, context, leg, &socket)
                 {
                     failed.push((socket, leg, error));

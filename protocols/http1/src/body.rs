@@ -37,11 +37,18 @@ enum From {
     Length(u64),
     Close,
     /// The digits of a chunk's size.
-    Size { size: u64, digits: u8 },
+    Size {
+        size: u64,
+        digits: u8,
+    },
     /// What follows a size behind a semicolon.
-    Extension { size: u64 },
+    Extension {
+        size: u64,
+    },
     /// The LF behind a size.
-    SizeEnd { size: u64 },
+    SizeEnd {
+        size: u64,
+    },
     /// Bytes of the chunk to come.
     Data(u64),
     /// The CR behind a chunk, and the LF.
@@ -272,8 +279,9 @@ fn size_digit(size: u64, digits: u8, byte: u8) -> Result<From, Fault> {
         b';' if digits > 0 => Ok(From::Extension { size }),
         _ => {
             let digit = chars::hex(byte).filter(|_| digits < DIGITS_MAX).ok_or(malformed)?;
-            let size = size.checked_mul(16).and_then(|size| size.checked_add(u64::from(digit))).ok_or(malformed)?;
-            if size > i64::MAX as u64 {
+            let size =
+                size.checked_mul(16).and_then(|size| size.checked_add(u64::from(digit))).ok_or(malformed)?;
+            if i64::try_from(size).is_err() {
                 return Err(malformed);
             }
             Ok(From::Size { size, digits: digits.saturating_add(1) })

@@ -71,10 +71,7 @@ pub(crate) fn walk(
         let lead = value_len.saturating_sub(trim_start(value).len());
         let value_at = at.saturating_add(from).saturating_add(lead);
         let name = line.get(..name_len).unwrap_or_default();
-        let field = Field {
-            name: Span::new(at, name_len),
-            value: Span::new(value_at, trim(value).len()),
-        };
+        let field = Field { name: Span::new(at, name_len), value: Span::new(value_at, trim(value).len()) };
         each(known(name), field)?;
         at = at.saturating_add(from).saturating_add(value_len).saturating_add(2);
     }

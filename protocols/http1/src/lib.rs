@@ -13,7 +13,8 @@
 use std::time::Duration;
 
 use outrigger_codec::{
-    Asked, ExchangeCodec, Fault, Find, Head, HeadIndex, Malformed, Policy, Refusal, Reply, Slot, Sniff, Ticket,
+    Asked, ExchangeCodec, Fault, Find, Head, HeadIndex, Malformed, Policy, Refusal, Reply, Slot, Sniff,
+    Ticket,
     exchange::{Framing, Hop, Limits, Side},
 };
 

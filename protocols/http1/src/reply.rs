@@ -38,7 +38,8 @@ pub(crate) fn read(
         let value = field.value.of(head).unwrap_or_default();
         match known {
             Known::ContentLength => {
-                let length = chars::decimal(value).ok_or(outrigger_codec::Fault::malformed("Content-Length"))?;
+                let length =
+                    chars::decimal(value).ok_or(outrigger_codec::Fault::malformed("Content-Length"))?;
                 if said.length.replace((length, field)).is_some() {
                     return Err(outrigger_codec::Fault::malformed("two Content-Length headers"));
                 }
@@ -87,7 +88,8 @@ fn line(head: &[u8]) -> Result<Line, Malformed> {
     let text = rest.get(..text_len).unwrap_or_default();
     let (digits, reason) = text.split_at_checked(3).ok_or(malformed)?;
     // Some servers leave out the space before an absent reason; nobody reads that in two ways.
-    if !(reason.is_empty() || reason.starts_with(b" ")) || !rest.get(text_len..).is_some_and(|end| end.starts_with(b"\r\n"))
+    if !(reason.is_empty() || reason.starts_with(b" "))
+        || !rest.get(text_len..).is_some_and(|end| end.starts_with(b"\r\n"))
     {
         return Err(malformed);
     }

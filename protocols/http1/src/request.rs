@@ -56,7 +56,8 @@ pub(crate) fn read(
     if body != Framing::None && matches!(method, b"CONNECT" | b"TRACE") {
         return Err(Fault::malformed("a body where none may be"));
     }
-    let upgrade = upgrade(head, &said, policy).filter(|_| method == b"GET" && body == Framing::None && !line.old);
+    let upgrade =
+        upgrade(head, &said, policy).filter(|_| method == b"GET" && body == Framing::None && !line.old);
     index.fields.extend(upgrade);
     let connect = matches!(form, Form::Authority(_));
     let mut ticket = 0;
@@ -129,7 +130,9 @@ impl Said {
     ) -> Result<(), Fault> {
         let value = field.value.of(head).unwrap_or_default();
         match known {
-            Known::Host if self.host.replace(field).is_some() => return Err(Fault::malformed("two Host headers")),
+            Known::Host if self.host.replace(field).is_some() => {
+                return Err(Fault::malformed("two Host headers"));
+            }
             Known::Host | Known::Hop => {}
             Known::ContentLength => {
                 let length = chars::decimal(value).ok_or(Fault::malformed("Content-Length"))?;
@@ -168,13 +171,7 @@ impl Said {
 }
 
 /// The authority, by the Host header and the target, which must agree.
-fn authority(
-    head: &[u8],
-    form: Form,
-    old: bool,
-    said: &Said,
-    index: &mut HeadIndex,
-) -> Result<(), Fault> {
+fn authority(head: &[u8], form: Form, old: bool, said: &Said, index: &mut HeadIndex) -> Result<(), Fault> {
     let named = match form {
         Form::Absolute(span) | Form::Authority(span) => Some(span),
         Form::Origin | Form::Asterisk => None,

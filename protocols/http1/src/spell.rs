@@ -17,9 +17,11 @@ pub(crate) fn request(head: Head<'_>, asked: &Asked, hop: &Hop<'_>, out: &mut Ve
     out.push(b' ');
     out.extend_from_slice(head.slot(Slot::Target).unwrap_or_default());
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
-    let (host, others) = head.index.fields.split_first().map_or((None, &[][..]), |(host, others)| {
-        (host.value.of(head.bytes), others)
-    });
+    let (host, others) = head
+        .index
+        .fields
+        .split_first()
+        .map_or((None, &[][..]), |(host, others)| (host.value.of(head.bytes), others));
     out.extend_from_slice(host.unwrap_or(hop.authority.as_bytes()));
     out.extend_from_slice(b"\r\n");
     let forwards = hop.policy.forwarded != Forwarded::Off;

@@ -165,7 +165,8 @@ fn host_len(authority: &[u8]) -> Option<usize> {
         let end = authority.iter().position(|byte| *byte == b']')?;
         let inside = authority.get(1..end)?;
         let address = std::str::from_utf8(inside).ok()?;
-        address.parse::<std::net::Ipv6Addr>().ok()?;
+        // An address is no socket: `core` has no others.
+        address.parse::<core::net::Ipv6Addr>().ok()?;
         end.checked_add(1)?
     } else {
         let len = authority.iter().position(|byte| *byte == b':').unwrap_or(authority.len());

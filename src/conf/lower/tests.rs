@@ -348,7 +348,7 @@ fn connections_of_a_cluster_are_the_protocols_affair_unless_written() {
     let cluster =
         |keys: &str| text("", HTTP, "{ to: c }").replace("endpoints:", &format!("{keys} endpoints:"));
     assert_eq!(well(&cluster("")).clusters[0].settings.connections, None);
-    assert_eq!(well(&cluster("connections: 1024,")).clusters[0].settings.connections, Some(1_024));
-    assert_eq!(refused(&cluster("connections: 0,")), ["8:31 expected 1 to 1024 connections | -"]);
-    assert_eq!(refused(&cluster("connections: 1025,")), ["8:31 expected 1 to 1024 connections | -"]);
+    assert_eq!(well(&cluster("connections: 65536,")).clusters[0].settings.connections, Some(65_536));
+    assert_eq!(refused(&cluster("connections: 0,")), ["8:31 expected 1 to 65536 connections | -"]);
+    assert_eq!(refused(&cluster("connections: 65537,")), ["8:31 expected 1 to 65536 connections | -"]);
 }

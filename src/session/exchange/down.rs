@@ -96,9 +96,11 @@ impl<C: ExchangeCodec> Exchange<C> {
 
     /// Closes a caller that sends no more when nothing of it is left to be done.
     pub(super) fn close_if_done(&mut self, key: Key) {
-        if self.downs.get(key).is_some_and(|down| {
-            down.ended && !down.paused && down.call.is_none() && down.outbox.is_empty()
-        }) {
+        if self
+            .downs
+            .get(key)
+            .is_some_and(|down| down.ended && !down.paused && down.call.is_none() && down.outbox.is_empty())
+        {
             self.close_down(key);
         }
     }
@@ -163,16 +165,18 @@ impl<C: ExchangeCodec> Exchange<C> {
         let listener = down.arrival.listener;
         let arrived = down.carry_since;
         self.index.clear();
-        let asked = match C::request(bytes, &down.arrival.manners.policy, &self.bounds.limits, &mut self.index) {
-            Ok(asked) => asked,
-            Err(fault) => return self.refuse_head(context, key, fault),
-        };
+        let asked =
+            match C::request(bytes, &down.arrival.manners.policy, &self.bounds.limits, &mut self.index) {
+                Ok(asked) => asked,
+                Err(fault) => return self.refuse_head(context, key, fault),
+            };
         let head = Head { bytes, index: &self.index };
         match decide(context.snapshot, listener, context.local, head, arrived, context.now) {
             Ok(plan) => self.start(context, key, bytes, asked, plan),
             Err(refused) => {
                 // A listener that a reload took away leaves its callers without routes until they have left.
-                let name = context.snapshot.listener(listener).map_or("(removed)", |listener| &*listener.name);
+                let name =
+                    context.snapshot.listener(listener).map_or("(removed)", |listener| &*listener.name);
                 let message = words::refused(refused.why, head, name);
                 self.refuse(context.now, key, &asked, refused, &message);
             }
@@ -182,15 +186,15 @@ impl<C: ExchangeCodec> Exchange<C> {
     /// Hands a request to a connection, or puts it in line for one.
     fn start(&mut self, context: &mut Context<'_>, key: Key, bytes: &[u8], asked: Asked, plan: Plan) {
         let got = self.acquire(context, plan.endpoint);
-        let (Some(down), Some(endpoint)) = (self.downs.get_mut(key), context.local.endpoint(plan.endpoint)) else {
+        let (Some(down), Some(endpoint)) = (self.downs.get_mut(key), context.local.endpoint(plan.endpoint))
+        else {
             return settle(context.local, plan, End::Abandoned, context.now);
         };
-        let request_id = match down.arrival.manners.policy.request_id {
-            true => fresh_id(&self.ids, &mut self.next_id),
-            false => String::new(),
-        };
+        let policy = &down.arrival.manners.policy;
+        let request_id =
+            if policy.request_id { fresh_id(&self.ids, &mut self.next_id) } else { String::new() };
         let hop = exchange::Hop {
-            policy: &down.arrival.manners.policy,
+            policy,
             peer: down.arrival.peer,
             authority: &endpoint.address,
             request_id: &request_id,
@@ -199,8 +203,7 @@ impl<C: ExchangeCodec> Exchange<C> {
         let mut parked = Flow::default();
         let up = match got {
             Got::Full => {
-                let message =
-                    words::failed(Refusal::Overloaded, &endpoint.cluster, &endpoint.address, 0);
+                let message = words::failed(Refusal::Overloaded, &endpoint.cluster, &endpoint.address, 0);
                 let refused = Refused { why: Refusal::Overloaded, route: None, wait: None };
                 settle(context.local, plan, End::Refused(Refusal::Overloaded), context.now);
                 return self.refuse(context.now, key, &asked, refused, &message);

@@ -98,7 +98,9 @@ impl<C: ExchangeCodec> Exchange<C> {
         let other = context.local.elsewhere(context.snapshot, up.endpoint, context.now);
         // Passed over means it failed a moment ago: trying it would only go round in a circle.
         let other = other
-            .filter(|slot| context.local.endpoint(*slot).is_some_and(|state| state.avoid_until <= context.now))
+            .filter(|slot| {
+                context.local.endpoint(*slot).is_some_and(|state| state.avoid_until <= context.now)
+            })
             .or_else(|| up.connected.then_some(up.endpoint));
         let Some(endpoint) = other else {
             self.buffers.give(bytes);

@@ -89,7 +89,8 @@ impl<C: ExchangeCodec> Exchange<C> {
     pub(super) fn connected(&mut self, context: &mut Context<'_>, key: Key) -> bool {
         let Some(up) = self.ups.get_mut(key) else { return false };
         up.connected = true;
-        (up.since, up.idle_since, up.last_in, up.last_out) = (context.now, context.now, context.now, context.now);
+        (up.since, up.idle_since, up.last_in, up.last_out) =
+            (context.now, context.now, context.now, context.now);
         let endpoint = up.endpoint;
         context.local.avoid(endpoint, Tick::ZERO);
         if up.down.is_some() {
@@ -177,7 +178,13 @@ impl<C: ExchangeCodec> Exchange<C> {
     }
 
     /// Puts the whole of a request that went nowhere on another connection to `endpoint`, or refuses it.
-    pub(super) fn place(&mut self, context: &mut Context<'_>, key: Key, endpoint: EndpointSlot, bytes: Vec<u8>) {
+    pub(super) fn place(
+        &mut self,
+        context: &mut Context<'_>,
+        key: Key,
+        endpoint: EndpointSlot,
+        bytes: Vec<u8>,
+    ) {
         let got = self.acquire(context, endpoint);
         let Some(call) = self.downs.get_mut(key).and_then(|down| down.call.as_mut()) else { return };
         context.local.reassign(&mut call.plan, endpoint);
@@ -204,7 +211,13 @@ impl<C: ExchangeCodec> Exchange<C> {
     }
 
     /// The same, in other words.
-    pub(super) fn refuse_call_with(&mut self, context: &mut Context<'_>, key: Key, why: Refusal, message: &str) {
+    pub(super) fn refuse_call_with(
+        &mut self,
+        context: &mut Context<'_>,
+        key: Key,
+        why: Refusal,
+        message: &str,
+    ) {
         let Some(call) = self.take_call(key) else { return };
         let mut asked = call.asked;
         // What of the body was passed on already does not come again; what is left of it cannot be told from here.

@@ -3,7 +3,9 @@
 //! An answer belongs to the one request on its connection. Bytes that come without one, or behind the end of one, belong
 //! to nobody: their connection is closed. Must never give them to the next request.
 
-use outrigger_codec::{Body, ExchangeCodec, Find, Head, Malformed, Outcome, Refusal, Reply, ReplyKind, exchange};
+use outrigger_codec::{
+    Body, ExchangeCodec, Find, Head, Malformed, Outcome, Refusal, Reply, ReplyKind, exchange,
+};
 use outrigger_core::{End, Tick, settle};
 
 use super::{
@@ -82,7 +84,9 @@ impl<C: ExchangeCodec> Exchange<C> {
                 self.close_up(context, key);
                 return bytes.len();
             };
-            let Some(call) = self.downs.get(down).and_then(|down| down.call.as_ref()) else { return bytes.len() };
+            let Some(call) = self.downs.get(down).and_then(|down| down.call.as_ref()) else {
+                return bytes.len();
+            };
             let used = match call.stage {
                 Stage::Head => self.take_answer(context, key, down, rest),
                 Stage::Body(_) => self.take_answer_body(context, key, down, rest),
@@ -174,7 +178,13 @@ impl<C: ExchangeCodec> Exchange<C> {
     }
 
     /// Passes on what `bytes` are of an answer's body.
-    fn take_answer_body(&mut self, context: &mut Context<'_>, key: Key, down_key: Key, bytes: &[u8]) -> usize {
+    fn take_answer_body(
+        &mut self,
+        context: &mut Context<'_>,
+        key: Key,
+        down_key: Key,
+        bytes: &[u8],
+    ) -> usize {
         let Some(down) = self.downs.get_mut(down_key) else { return bytes.len() };
         let Some(Call { stage: Stage::Body(answer), .. }) = down.call.as_mut() else { return bytes.len() };
         let limits = exchange::Limits { body_max: u64::MAX, ..self.bounds.limits };
@@ -265,10 +275,11 @@ impl<C: ExchangeCodec> Exchange<C> {
     pub(super) fn broken(&mut self, context: &mut Context<'_>, key: Key, down_key: Key, why: &'static str) {
         self.counters.broken_answers += 1;
         self.tell(context.now, "closed an endpoint's connection whose answer cannot be trusted", why);
-        let message = self.ups.get(key).and_then(|up| context.local.endpoint(up.endpoint)).map_or_else(
-            String::new,
-            |endpoint| words::broken(&endpoint.cluster, &endpoint.address, why),
-        );
+        let message = self
+            .ups
+            .get(key)
+            .and_then(|up| context.local.endpoint(up.endpoint))
+            .map_or_else(String::new, |endpoint| words::broken(&endpoint.cluster, &endpoint.address, why));
         self.fail_call(context, down_key, Refusal::Unreachable, &message);
         self.close_up(context, key);
     }
