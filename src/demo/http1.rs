@@ -42,13 +42,16 @@ pub(super) fn request(id: u64, text: &str) -> Vec<u8> {
 pub(super) fn answer(request: &[u8], endpoint: &str) -> Option<Vec<u8>> {
     let (head, body) = parts(request)?;
     if header(head, "transfer-encoding").is_some() {
-        return Some(b"HTTP/1.1 411 Length Required\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".into());
+        return Some(
+            b"HTTP/1.1 411 Length Required\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".into(),
+        );
     }
     let Some(target) = head.strip_prefix(b"POST ") else {
         return Some(b"HTTP/1.1 405 Method Not Allowed\r\nAllow: POST\r\nContent-Length: 0\r\n\r\n".into());
     };
     let target = target.split(|byte| *byte == b' ').next().unwrap_or_default();
-    let id = target.strip_prefix(PATH.as_bytes()).and_then(|query| number(query.strip_prefix(ID.as_bytes())?));
+    let id =
+        target.strip_prefix(PATH.as_bytes()).and_then(|query| number(query.strip_prefix(ID.as_bytes())?));
     let call = id.map_or_else(String::new, |id| format!("x-call: {id}\r\n"));
     let length = body.len();
     let head = format!(

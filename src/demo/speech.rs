@@ -156,7 +156,10 @@ mod tests {
         let ping = unhex("dabb e2 00 0000000000000001 00000001 4e");
         assert_eq!((dubbo.answer)(&ping, "e"), Some(unhex("dabb 22 14 0000000000000001 00000001 4e")));
         let refused = unhex("dabb0264000000000000000300000005 0462757379");
-        assert_eq!((dubbo.open)(&refused), Some(Opened { id: Some(3), result: Err("status 100 busy".into()) }));
+        assert_eq!(
+            (dubbo.open)(&refused),
+            Some(Opened { id: Some(3), result: Err("status 100 busy".into()) })
+        );
         let busy = unhex("010000020100000007010004000000000000 0000");
         assert_eq!((bolt.open)(&busy), Some(Opened { id: Some(7), result: Err("status 4".into()) }));
         let mut one_way = (dubbo.request)(1, "hello");
@@ -172,9 +175,11 @@ mod tests {
     #[test]
     fn http1_clients_of_every_kind_are_answered_and_refusals_are_the_next_answer() {
         let http1 = SPEECHES.into_iter().find(|speech| speech.name == "http1").unwrap();
-        let answer = |request: &str| String::from_utf8((http1.answer)(request.as_bytes(), "e").unwrap()).unwrap();
+        let answer =
+            |request: &str| String::from_utf8((http1.answer)(request.as_bytes(), "e").unwrap()).unwrap();
         // As curl posts it: no id, so none comes back.
-        let posted = answer("POST /demo.EchoService/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
+        let posted =
+            answer("POST /demo.EchoService/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
         assert!(posted.ends_with("\r\nx-endpoint: e\r\n\r\nhello") && !posted.contains("x-call"), "{posted}");
         let injected = answer("POST /demo.EchoService/echo?call=1%0d HTTP/1.1\r\n\r\n");
         assert!(!injected.contains("x-call"), "{injected}");

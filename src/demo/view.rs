@@ -64,7 +64,8 @@ impl View {
         let (calls, relay, admin) = (places.calls, places.relay, places.admin);
         let readable = "LC_ALL=C tr -c ' -~' .; echo";
         let mut services = String::new();
-        for (name, (part, called)) in SPEECHES.iter().filter_map(|speech| Some((speech.name, speech.called?))) {
+        for (name, (part, called)) in SPEECHES.iter().filter_map(|speech| Some((speech.name, speech.called?)))
+        {
             let _ = writeln!(services, "    {name:<8}{part:<8}{called}");
         }
         format!(

@@ -126,7 +126,9 @@ impl Fault {
     /// As which refusal it is counted.
     pub const fn refusal(self) -> Refusal {
         match self {
-            Self::Malformed(_) | Self::Unsupported(_) | Self::Version | Self::Expectation => Refusal::Malformed,
+            Self::Malformed(_) | Self::Unsupported(_) | Self::Version | Self::Expectation => {
+                Refusal::Malformed
+            }
             Self::Method => Refusal::Forbidden,
             Self::TargetTooLong | Self::HeadTooLarge | Self::BodyTooLarge => Refusal::TooLarge,
             Self::Slow => Refusal::TimedOut,
@@ -305,8 +307,16 @@ pub trait ExchangeCodec: 'static {
 
     /// Appends a whole answer that refuses a request in our own name. `wait`: when to try again. Where the request
     /// itself could not be read `asked` is absent.
-    fn refuse(asked: Option<&Asked>, why: Refusal, wait: Option<Duration>, message: &str, close: bool, out: &mut Vec<u8>);
+    fn refuse(
+        asked: Option<&Asked>,
+        why: Refusal,
+        wait: Option<Duration>,
+        message: &str,
+        close: bool,
+        out: &mut Vec<u8>,
+    );
 
-    /// Appends a whole answer to what cannot be carried; the connection is closed after it.
-    fn fault(asked: Option<&Asked>, fault: Fault, message: &str, out: &mut Vec<u8>);
+    /// Appends a whole answer to what cannot be carried; the connection is closed after it. Where the request could not
+    /// be read, `head` is what there is of it.
+    fn fault(head: &[u8], asked: Option<&Asked>, fault: Fault, message: &str, out: &mut Vec<u8>);
 }

@@ -173,9 +173,8 @@ impl<'a> Head<'a> {
 
     /// The value of the first header called `name`, or `None`. Capitals count unless the protocol says they do not.
     pub fn field(&self, name: &[u8]) -> Option<&'a [u8]> {
-        let same = |theirs: &[u8]| {
-            theirs == name || (self.index.caseless && theirs.eq_ignore_ascii_case(name))
-        };
+        let same =
+            |theirs: &[u8]| theirs == name || (self.index.caseless && theirs.eq_ignore_ascii_case(name));
         self.index
             .fields
             .iter()

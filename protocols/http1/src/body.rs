@@ -8,7 +8,7 @@ use std::io::Write;
 use memchr::memchr;
 use outrigger_codec::{
     Body, Fault,
-    exchange::{Framing, Limits, Passed},
+    exchange::{Framing, Limits, Passed, Underscores},
 };
 
 use super::{
@@ -27,6 +27,8 @@ pub struct Http1Body {
     total: u64,
     /// The trailer section, until it is whole.
     trailer: Vec<u8>,
+    /// What is done with trailers whose name has an underscore.
+    underscores: Underscores,
 }
 
 /// Where in the body its sender is.
@@ -76,16 +78,16 @@ const SIZE: From = From::Size { size: 0, digits: 0 };
 
 impl Http1Body {
     /// A request's body, for an endpoint that speaks HTTP/1.1.
-    pub(crate) fn of_request(framing: Framing) -> Self {
-        Self::new(framing, false)
+    pub(crate) fn of_request(framing: Framing, underscores: Underscores) -> Self {
+        Self::new(framing, false, underscores)
     }
 
     /// An answer's body. `old`: its caller speaks HTTP/1.0.
     pub(crate) fn of_answer(framing: Framing, old: bool) -> Self {
-        Self::new(framing, old)
+        Self::new(framing, old, Underscores::Allow)
     }
 
-    fn new(framing: Framing, old: bool) -> Self {
+    fn new(framing: Framing, old: bool, underscores: Underscores) -> Self {
         let told = if old { Into::Raw } else { Into::Chunked };
         let (from, into) = match framing {
             Framing::None | Framing::Length(0) => (From::Done, Into::Sized),
@@ -93,7 +95,7 @@ impl Http1Body {
             Framing::Chunked => (SIZE, told),
             Framing::Close => (From::Close, told),
         };
-        Self { from, into, extensions: 0, total: 0, trailer: Vec::new() }
+        Self { from, into, extensions: 0, total: 0, trailer: Vec::new(), underscores }
     }
 
     /// One step; how many of `bytes` (never empty) it took.
@@ -211,7 +213,11 @@ impl Http1Body {
         }
         let walked = fields::walk(&trailer, 0, limits.headers_max, |_, field| {
             let name = field.name.of(&trailer).unwrap_or_default();
-            if tells && !forbidden_in_trailer(name) && memchr(b'_', name).is_none() {
+            let underscored = self.underscores != Underscores::Allow && memchr(b'_', name).is_some();
+            if underscored && self.underscores == Underscores::Reject {
+                return Err(Fault::malformed("an underscore in a trailer's name"));
+            }
+            if tells && !underscored && !forbidden_in_trailer(name) {
                 out.extend_from_slice(name);
                 out.extend_from_slice(b": ");
                 out.extend_from_slice(field.value.of(&trailer).unwrap_or_default());

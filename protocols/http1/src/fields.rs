@@ -85,7 +85,7 @@ fn trim_start(mut bytes: &[u8]) -> &[u8] {
 }
 
 /// Connection headers of one head; more are refused.
-const CONNECTIONS_MAX: usize = 4;
+const CONNECTIONS_MAX: usize = 8;
 
 /// What the Connection headers of a head say.
 #[derive(Debug, Default)]
@@ -123,13 +123,14 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes out of `fields` what is for this hop alone. Framing and hosts are not among them, and what we ourselves
+    /// Takes out of `fields` what is for this hop alone. Framing and hosts are not among them (nor is a place kept for
+    /// a host that has no name), and what we ourselves
     /// tell the next hop cannot be taken away by the last.
     pub(crate) fn strip(&self, head: &[u8], fields: &mut Vec<Field>) {
         if self.nominates {
             fields.retain(|field| {
                 let name = field.name.of(head).unwrap_or_default();
-                known(name) != Known::Other || is_ours(name) || !self.names(head, name)
+                name.is_empty() || known(name) != Known::Other || is_ours(name) || !self.names(head, name)
             });
         }
     }
@@ -137,7 +138,7 @@ impl Connection {
     fn names(&self, head: &[u8], name: &[u8]) -> bool {
         self.lists.iter().flatten().any(|list| {
             let mut words = list.of(head).unwrap_or_default().split(|byte| *byte == b',').map(trim);
-            words.any(|word| word.eq_ignore_ascii_case(name))
+            words.any(|word| !word.is_empty() && word.eq_ignore_ascii_case(name))
         })
     }
 }
@@ -177,7 +178,7 @@ pub(crate) fn transfer_encoding(value: &[u8]) -> Result<(), Fault> {
 
 /// Names that have no business in a trailer: framing, routing, credentials, and what the head must say (RFC 9110 §6.5.1).
 pub(crate) fn forbidden_in_trailer(name: &[u8]) -> bool {
-    const NAMES: [&[u8]; 18] = [
+    const NAMES: [&[u8]; 24] = [
         b"trailer",
         b"authorization",
         b"cookie",
@@ -196,6 +197,12 @@ pub(crate) fn forbidden_in_trailer(name: &[u8]) -> bool {
         b"warning",
         b"via",
         b"if-match",
+        b"if-none-match",
+        b"if-modified-since",
+        b"if-unmodified-since",
+        b"if-range",
+        b"forwarded",
+        b"x-request-id",
     ];
     let begins = |start: &[u8]| name.get(..start.len()).is_some_and(|it| it.eq_ignore_ascii_case(start));
     known(name) != Known::Other

@@ -23,9 +23,12 @@ pub(crate) fn find(buf: &[u8], searched: usize, side: Side, limits: &Limits) -> 
         (Side::Request, [b'\r']) => 1,
         _ => 0,
     };
-    if side == Side::Request
-        && let Some(fault) = opening(buf.get(lead..).unwrap_or_default())
-    {
+    let first = buf.get(lead..).unwrap_or_default();
+    let fault = match side {
+        Side::Request => opening(first),
+        Side::Reply => no_answer(first),
+    };
+    if let Some(fault) = fault.filter(|_| searched <= OPENING) {
         return Find::Fault(fault);
     }
     let mut at = searched.max(lead);
@@ -48,11 +51,11 @@ pub(crate) fn find(buf: &[u8], searched: usize, side: Side, limits: &Limits) -> 
             };
         }
     }
-    partial(buf, lead, searched.max(at), side, limits)
+    partial(buf, lead, searched, at, side, limits)
 }
 
 /// A head that has not ended yet; there is no LF behind `at`.
-fn partial(buf: &[u8], lead: usize, at: usize, side: Side, limits: &Limits) -> Find {
+fn partial(buf: &[u8], lead: usize, searched: usize, at: usize, side: Side, limits: &Limits) -> Find {
     // The CR that was the last byte of the last search is looked at again: it may be followed by something now.
     let tail = buf.get(at.saturating_sub(1)..).unwrap_or_default();
     if let Some((_, inner)) = tail.split_last()
@@ -60,17 +63,42 @@ fn partial(buf: &[u8], lead: usize, at: usize, side: Side, limits: &Limits) -> F
     {
         return Find::Fault(Fault::malformed("CR without LF"));
     }
-    if side == Side::Request {
-        let most = limits.uri_max.saturating_add(METHOD_MAX).saturating_add(LINE_EXTRA);
+    let most = limits.uri_max.saturating_add(METHOD_MAX).saturating_add(LINE_EXTRA);
+    // Asked until the first line is known to be whole, and not again.
+    if side == Side::Request && searched <= most.saturating_add(lead) {
         let line = buf.get(lead..).unwrap_or_default();
-        if line.get(..most).is_some_and(|line| memchr(b'\n', line).is_none()) {
-            return Find::Fault(Fault::TargetTooLong);
+        let line = line.get(..most).unwrap_or(line);
+        match memchr(b'\n', line) {
+            None if line.len() == most => return Find::Fault(Fault::TargetTooLong),
+            Some(lf) if !line.get(..lf).is_some_and(has_version) => {
+                return Find::Fault(Fault::malformed("the request line"));
+            }
+            _ => {}
         }
     }
     if buf.len() >= limits.head_max {
         return Find::Fault(Fault::HeadTooLarge);
     }
     Find::Partial { searched: buf.len() }
+}
+
+/// First bytes that are judged by themselves.
+const OPENING: usize = METHOD_MAX + 2;
+
+/// What is wrong with the beginning of an answer.
+fn no_answer(line: &[u8]) -> Option<Fault> {
+    const START: &[u8] = b"HTTP/1.";
+    let len = line.len().min(START.len());
+    (line.get(..len) != START.get(..len)).then_some(Fault::malformed("no answer of HTTP/1"))
+}
+
+/// Whether a whole request line, without its LF, ends with a version.
+fn has_version(line: &[u8]) -> bool {
+    matches!(
+        line,
+        [.., b' ', b'H', b'T', b'T', b'P', b'/', major, b'.', minor, b'\r']
+            if major.is_ascii_digit() && minor.is_ascii_digit()
+    )
 }
 
 /// What is wrong with the beginning of a request line, as far as its method goes.

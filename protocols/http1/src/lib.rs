@@ -41,6 +41,17 @@ mod bits {
     pub(crate) const HEAD: u32 = 1 << 1;
     /// A tunnel is asked for by CONNECT.
     pub(crate) const CONNECT: u32 = 1 << 2;
+
+    /// To what the connection is to be upgraded, so far as an answer can be compared with it.
+    pub(crate) fn upgrade(name: &[u8]) -> u32 {
+        let hash = name.iter().fold(0x811c_9dc5_u32, |hash, byte| {
+            (hash ^ u32::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0193)
+        });
+        hash & UPGRADE
+    }
+
+    /// Where that is kept.
+    pub(crate) const UPGRADE: u32 = 0xffff_ff00;
 }
 
 /// Whether a ticket has a bit.
@@ -52,6 +63,18 @@ fn has(ticket: Ticket, bit: u32) -> bool {
 const METHODS: [&[u8]; 9] =
     [b"GET ", b"POST ", b"PUT ", b"HEAD ", b"PATCH ", b"DELETE ", b"OPTIONS ", b"TRACE ", b"CONNECT "];
 
+/// The verdict on first bytes whose method, should it be one, is none of the usual: a path must follow it. HTTP/2 begins
+/// with `PRI *`.
+fn other_method(first: &[u8]) -> Sniff {
+    let len = first.iter().position(|byte| !(byte.is_ascii_uppercase() || *byte == b'-')).unwrap_or(first.len());
+    match first.get(len..).unwrap_or_default() {
+        _ if len == 0 || len > find::METHOD_MAX => Sniff::No,
+        [] | [b' '] => Sniff::More,
+        [b' ', b'/', ..] => Sniff::Yes,
+        _ => Sniff::No,
+    }
+}
+
 impl ExchangeCodec for Http1 {
     const NAME: &'static str = "http1";
     const SERVER_IDLE: Duration = Duration::from_secs(60);
@@ -61,7 +84,13 @@ impl ExchangeCodec for Http1 {
     type Body = Http1Body;
 
     fn sniff(first: &[u8]) -> Sniff {
-        let mut verdict = Sniff::No;
+        // As tolerant as `find`: an empty line may come before.
+        let first = match first {
+            b"\r" | b"\r\n" => return Sniff::More,
+            [b'\r', b'\n', rest @ ..] => rest,
+            first => first,
+        };
+        let mut verdict = other_method(first);
         for method in METHODS {
             if first.starts_with(method) {
                 return Sniff::Yes;
@@ -83,7 +112,7 @@ impl ExchangeCodec for Http1 {
 
     fn forward(head: Head<'_>, asked: &Asked, hop: &Hop<'_>, out: &mut Vec<u8>) -> Http1Body {
         spell::request(head, asked, hop, out);
-        Http1Body::of_request(asked.body)
+        Http1Body::of_request(asked.body, hop.policy.underscores)
     }
 
     fn reply(head: &[u8], asked: &Asked, limits: &Limits, index: &mut HeadIndex) -> Result<Reply, Malformed> {
@@ -123,7 +152,7 @@ impl ExchangeCodec for Http1 {
         spell::refuse(asked, why, wait, message, close, out);
     }
 
-    fn fault(asked: Option<&Asked>, fault: Fault, message: &str, out: &mut Vec<u8>) {
-        spell::fault(asked, fault, message, out);
+    fn fault(head: &[u8], asked: Option<&Asked>, fault: Fault, message: &str, out: &mut Vec<u8>) {
+        spell::fault(head, asked, fault, message, out);
     }
 }

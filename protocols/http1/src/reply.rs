@@ -21,6 +21,7 @@ struct Said {
     chunked: bool,
     connection: Connection,
     upgrade: Option<Field>,
+    upgrades: usize,
 }
 
 /// Reads a whole head as the answer to `asked`.
@@ -51,7 +52,10 @@ pub(crate) fn read(
                 fields::transfer_encoding(value)?;
             }
             Known::Connection => said.connection.read(head, field)?,
-            Known::Upgrade => said.upgrade = Some(field),
+            Known::Upgrade => {
+                said.upgrade = Some(field);
+                said.upgrades = said.upgrades.saturating_add(1);
+            }
             Known::Hop => {}
             Known::Host | Known::Expect | Known::Other => index.fields.push(field),
         }
@@ -60,7 +64,7 @@ pub(crate) fn read(
     walked.map_err(|fault| Malformed(fault.why()))?;
     said.connection.strip(head, &mut index.fields);
     let keep = !said.connection.close && (!line.old || said.connection.keep_alive);
-    let (kind, body) = meaning(line.status, &said, asked, index)?;
+    let (kind, body) = meaning(head, line.status, &said, asked, index)?;
     Ok(Reply { kind, body, keep, outcome: outcome(line.status) })
 }
 
@@ -103,6 +107,7 @@ fn line(head: &[u8]) -> Result<Line, Malformed> {
 }
 
 fn meaning(
+    head: &[u8],
     status: u16,
     said: &Said,
     asked: &Asked,
@@ -118,7 +123,9 @@ fn meaning(
         return Err(Malformed("a body where none may be"));
     }
     if status == 101 {
-        if !asked.tunnel || connect || !said.connection.upgrade || said.upgrade.is_none() {
+        let to = said.upgrade.and_then(|field| field.value.of(head)).filter(|_| said.upgrades == 1);
+        let asked_for = to.is_some_and(|to| asked.ticket.0 & bits::UPGRADE == bits::upgrade(to));
+        if !asked.tunnel || connect || !said.connection.upgrade || !asked_for {
             return Err(Malformed("101 that nobody asked for"));
         }
         index.fields.extend(said.upgrade);

@@ -3,7 +3,7 @@
 //! Source: RFC 9112 §3, §6, §7 and RFC 9110 §7, §10.1.1. Must refuse, never repair.
 
 use outrigger_codec::{
-    Asked, Fault, Field, HeadIndex, Policy, Slot, Span, Ticket,
+    Asked, Fault, Field, Head, HeadIndex, Policy, Slot, Span, Ticket,
     exchange::{Framing, Limits, Underscores},
 };
 
@@ -23,7 +23,9 @@ const NONE: Field = Field { name: Span::NONE, value: Span::NONE };
 struct Said {
     host: Option<Field>,
     length: Option<u64>,
-    chunked: bool,
+    /// The first Transfer-Encoding header's value, and how many there are.
+    coding: Option<Span>,
+    codings: usize,
     connection: Connection,
     upgrade: Option<Field>,
     upgrades: usize,
@@ -52,7 +54,7 @@ pub(crate) fn read(
     })?;
     said.connection.strip(head, &mut index.fields);
     authority(head, form, line.old, &said, index)?;
-    let body = body(&said, line.old, limits)?;
+    let body = body(head, &said, line.old, limits)?;
     if body != Framing::None && matches!(method, b"CONNECT" | b"TRACE") {
         return Err(Fault::malformed("a body where none may be"));
     }
@@ -64,11 +66,14 @@ pub(crate) fn read(
     for (bit, on) in [(bits::OLD, line.old), (bits::HEAD, method == b"HEAD"), (bits::CONNECT, connect)] {
         ticket |= if on { bit } else { 0 };
     }
+    if let Some(value) = upgrade.and_then(|field| field.value.of(head)) {
+        ticket |= bits::upgrade(value);
+    }
     let Connection { close, keep_alive, .. } = said.connection;
     Ok(Asked {
         body,
         keep: !close && (!line.old || keep_alive),
-        awaits: said.expects && body != Framing::None,
+        awaits: said.expects && !matches!(body, Framing::None | Framing::Length(0)),
         tunnel: connect || upgrade.is_some(),
         ticket: Ticket(ticket),
     })
@@ -141,10 +146,8 @@ impl Said {
                 }
             }
             Known::TransferEncoding => {
-                if old || std::mem::replace(&mut self.chunked, true) {
-                    return Err(Fault::malformed("Transfer-Encoding where it may not be"));
-                }
-                fields::transfer_encoding(value)?;
+                self.coding.get_or_insert(field.value);
+                self.codings = self.codings.saturating_add(1);
             }
             Known::Connection => self.connection.read(head, field)?,
             Known::Upgrade => {
@@ -189,8 +192,11 @@ fn authority(head: &[u8], form: Form, old: bool, said: &Said, index: &mut HeadIn
         (None, _) => return Err(Fault::malformed("no Host")),
     };
     target::authority(head, host.value, index)?;
-    if matches!(form, Form::Authority(span) if !span.of(head).unwrap_or_default().contains(&b':')) {
-        return Err(Fault::malformed("no port to connect to"));
+    if matches!(form, Form::Authority(_)) {
+        let spelled = Head { bytes: head, index };
+        if spelled.slot(Slot::Host) == spelled.slot(Slot::Authority) {
+            return Err(Fault::malformed("no port to connect to"));
+        }
     }
     if let Some(first) = index.fields.first_mut() {
         *first = host;
@@ -198,15 +204,22 @@ fn authority(head: &[u8], form: Form, old: bool, said: &Said, index: &mut HeadIn
     Ok(())
 }
 
-fn body(said: &Said, old: bool, limits: &Limits) -> Result<Framing, Fault> {
-    match (said.chunked, said.length) {
-        (true, Some(_)) => Err(Fault::malformed("Content-Length and Transfer-Encoding")),
-        (true, None) if old => Err(Fault::malformed("Transfer-Encoding where it may not be")),
-        (true, None) => Ok(Framing::Chunked),
-        (false, Some(length)) if length > limits.body_max => Err(Fault::BodyTooLarge),
-        (false, Some(length)) => Ok(Framing::Length(length)),
-        (false, None) => Ok(Framing::None),
+/// How the end of the body is told; judged when all headers were seen.
+fn body(head: &[u8], said: &Said, old: bool, limits: &Limits) -> Result<Framing, Fault> {
+    let Some(coding) = said.coding else {
+        return match said.length {
+            Some(length) if length > limits.body_max => Err(Fault::BodyTooLarge),
+            Some(length) => Ok(Framing::Length(length)),
+            None => Ok(Framing::None),
+        };
+    };
+    if old || said.codings > 1 {
+        return Err(Fault::malformed("Transfer-Encoding where it may not be"));
     }
+    if said.length.is_some() {
+        return Err(Fault::malformed("Content-Length and Transfer-Encoding"));
+    }
+    fields::transfer_encoding(coding.of(head).unwrap_or_default()).map(|()| Framing::Chunked)
 }
 
 /// The Upgrade header that may go on.

@@ -43,7 +43,7 @@ pub(crate) fn request(head: Head<'_>, asked: &Asked, hop: &Hop<'_>, out: &mut Ve
     if hop.policy.request_id && head.field(b"x-request-id").is_none() {
         let _ = write!(out, "X-Request-Id: {}\r\n", hop.request_id);
     }
-    via(hop.policy, out);
+    via(hop.policy, has(asked.ticket, bits::OLD), out);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -80,7 +80,7 @@ pub(crate) fn answer(
         _ => {}
     }
     if reply.kind != ReplyKind::Interim {
-        via(policy, out);
+        via(policy, false, out);
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -154,9 +154,10 @@ fn forwarded(head: Head<'_>, host: Option<&[u8]>, hop: &Hop<'_>, out: &mut Vec<u
     out.extend_from_slice(b"\r\n");
 }
 
-fn via(policy: &Policy, out: &mut Vec<u8>) {
+/// By whom it was received, in which version.
+fn via(policy: &Policy, old: bool, out: &mut Vec<u8>) {
     if let Some(name) = &policy.via {
-        let _ = write!(out, "Via: 1.1 {name}\r\n");
+        let _ = write!(out, "Via: 1.{} {name}\r\n", u8::from(!old));
     }
 }
 
@@ -203,18 +204,33 @@ pub(crate) fn refuse(
         let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1);
         let _ = write!(out, "Retry-After: {seconds}\r\n");
     }
-    rest(asked, why, message, close, out);
+    let bodiless = asked.is_some_and(|asked| has(asked.ticket, bits::HEAD));
+    rest(asked, bodiless, why, message, close, out);
 }
 
-pub(crate) fn fault(asked: Option<&Asked>, fault: Fault, message: &str, out: &mut Vec<u8>) {
+pub(crate) fn fault(
+    head: &[u8],
+    asked: Option<&Asked>,
+    fault: Fault,
+    message: &str,
+    out: &mut Vec<u8>,
+) {
     let _ = write!(out, "HTTP/1.1 {}\r\n", fault_status(fault));
     if fault == Fault::Method {
         out.extend_from_slice(b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n");
     }
-    rest(asked, fault.refusal(), message, true, out);
+    let bodiless = asked.map_or(head.starts_with(b"HEAD "), |asked| has(asked.ticket, bits::HEAD));
+    rest(asked, bodiless, fault.refusal(), message, true, out);
 }
 
-fn rest(asked: Option<&Asked>, why: Refusal, message: &str, close: bool, out: &mut Vec<u8>) {
+fn rest(
+    asked: Option<&Asked>,
+    bodiless: bool,
+    why: Refusal,
+    message: &str,
+    close: bool,
+    out: &mut Vec<u8>,
+) {
     let length = message.len().saturating_add(1);
     let _ = write!(
         out,
@@ -227,7 +243,7 @@ fn rest(asked: Option<&Asked>, why: Refusal, message: &str, close: bool, out: &m
         out.extend_from_slice(b"Connection: keep-alive\r\n");
     }
     out.extend_from_slice(b"\r\n");
-    if !asked.is_some_and(|asked| has(asked.ticket, bits::HEAD)) {
+    if !bodiless {
         let _ = writeln!(out, "{message}");
     }
 }

@@ -73,9 +73,8 @@ fn absolute(head: &[u8], span: Span, method: &[u8], index: &mut HeadIndex) -> Re
         bytes => {
             index.spell(Slot::Target, b"/".iter().chain(bytes).copied());
             index.spell(Slot::Path, b"/".iter().copied());
-            if bytes.len() > 1 {
-                let at = (rest.at as usize).saturating_add(1);
-                index.set(Slot::Query, Span::new(at, bytes.len().saturating_sub(1)));
+            if let Some(len) = bytes.len().checked_sub(1) {
+                index.set(Slot::Query, Span::new((rest.at as usize).saturating_add(1), len));
             }
         }
     }
@@ -103,21 +102,32 @@ fn path_and_query(head: &[u8], span: Span, index: &mut HeadIndex) -> Result<(), 
     dots(path)
 }
 
-/// Refuses `.` and `..` as segments, also where a parameter follows them.
+/// Refuses `.` and `..` as segments, also where a parameter follows them, and where what divides them from the rest is an
+/// escaped slash or backslash: some servers take those for slashes.
 fn dots(path: &[u8]) -> Result<(), Fault> {
-    let mut from = 0usize;
-    while let Some(at) = path.get(from..).and_then(|rest| memchr::memchr(b'/', rest)) {
-        from = from.saturating_add(at).saturating_add(1);
-        let segment = path.get(from..).unwrap_or_default();
-        if segment.first() != Some(&b'.') {
+    let mut rest = path;
+    while let Some(at) = memchr::memchr2(b'/', b'%', rest) {
+        rest = rest.get(at..).unwrap_or_default();
+        let len = divider(rest);
+        rest = rest.get(len.max(1)..).unwrap_or_default();
+        if len == 0 || rest.first() != Some(&b'.') {
             continue;
         }
-        let after = segment.strip_prefix(b"..").or_else(|| segment.strip_prefix(b".")).unwrap_or_default();
-        if matches!(after.first(), None | Some(b'/' | b';')) {
+        let after = rest.strip_prefix(b"..").or_else(|| rest.strip_prefix(b".")).unwrap_or_default();
+        if matches!(after.first(), None | Some(b';')) || divider(after) > 0 {
             return Err(Fault::malformed("a dot segment in the path"));
         }
     }
     Ok(())
+}
+
+/// The length of what divides segments at the start of `path`; 0: nothing does.
+fn divider(path: &[u8]) -> usize {
+    match path {
+        [b'/', ..] => 1,
+        [b'%', b'2', b'f' | b'F', ..] | [b'%', b'5', b'c' | b'C', ..] => 3,
+        _ => 0,
+    }
 }
 
 /// A path with the escapes of unreserved characters taken away; `None` for what is no escape, or escapes a NUL.

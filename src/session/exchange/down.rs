@@ -145,7 +145,7 @@ impl<C: ExchangeCodec> Exchange<C> {
                 0
             }
             Find::Fault(fault) => {
-                self.refuse_head(context, key, fault);
+                self.refuse_head(context, key, bytes, fault);
                 bytes.len()
             }
             Find::Head { len } => {
@@ -168,7 +168,7 @@ impl<C: ExchangeCodec> Exchange<C> {
         let asked =
             match C::request(bytes, &down.arrival.manners.policy, &self.bounds.limits, &mut self.index) {
                 Ok(asked) => asked,
-                Err(fault) => return self.refuse_head(context, key, fault),
+                Err(fault) => return self.refuse_head(context, key, bytes, fault),
             };
         let head = Head { bytes, index: &self.index };
         match decide(context.snapshot, listener, context.local, head, arrived, context.now) {
@@ -311,10 +311,10 @@ impl<C: ExchangeCodec> Exchange<C> {
     }
 
     /// Answers a head, or the beginning of one, that cannot be carried.
-    pub(super) fn refuse_head(&mut self, context: &mut Context<'_>, key: Key, fault: Fault) {
+    pub(super) fn refuse_head(&mut self, context: &mut Context<'_>, key: Key, head: &[u8], fault: Fault) {
         let Some(down) = self.downs.get_mut(key) else { return };
         context.local.refuse_unrouted(down.arrival.listener, fault.refusal());
-        C::fault(None, fault, &words::fault(fault), down.outbox.buffer(&mut self.buffers));
+        C::fault(head, None, fault, &words::fault(fault), down.outbox.buffer(&mut self.buffers));
         self.count_fault(context.now, fault);
         self.close_after(context.now, key);
     }
@@ -329,7 +329,7 @@ impl<C: ExchangeCodec> Exchange<C> {
             return self.reset_down(key);
         }
         let Some(down) = self.downs.get_mut(key) else { return };
-        C::fault(Some(&asked), fault, &words::fault(fault), down.outbox.buffer(&mut self.buffers));
+        C::fault(&[], Some(&asked), fault, &words::fault(fault), down.outbox.buffer(&mut self.buffers));
         self.close_after(context.now, key);
     }
 

@@ -78,7 +78,7 @@ impl<C: ExchangeCodec> Exchange<C> {
                 Some(Late::Request) if self.downs.get(key).is_some_and(|down| down.call.is_some()) => {
                     self.refuse_body(context, key, Fault::Slow);
                 }
-                Some(Late::Request) => self.refuse_head(context, key, Fault::Slow),
+                Some(Late::Request) => self.refuse_head(context, key, &[], Fault::Slow),
                 Some(Late::Endpoint) => self.time_out(context, key),
                 Some(Late::Reader) => {
                     self.counters.slow_callers += 1;
