@@ -104,21 +104,38 @@ def cpu_ns(pid):
 class Echo:
     """The service behind the proxies, on the load generator's core."""
 
-    def __init__(self, tools, protocol):
-        command = pinned(LOAD_CORE, [tools / "echo", "--protocol", protocol])
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        self.address = self.process.stdout.readline().split()[1]
+    def __init__(self, tools, protocol, fixed=False):
+        self.command = [tools / "echo", "--protocol", protocol]
+        if fixed:
+            # A service that comes back does so at its old address: not one that an outgoing connection may take.
+            self.command += ["--listen", f"127.0.0.1:{free_port()}"]
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(pinned(LOAD_CORE, self.command), stdout=subprocess.PIPE, text=True)
+        self.address = self.process.stdout.readline().removeprefix("listening ").strip()
+        if not self.address:
+            raise RuntimeError(f"no echo service: exit {self.process.wait()}")
+
+    def kill(self):
+        """As a crash: whatever it was about to answer is gone."""
+        self.process.kill()
+        end(self.process)
 
     def close(self):
         end(self.process)
 
 
 class Proxy:
-    """One proxy under test. `protocols` are those it is measured with; `reloads` says how it takes a new conf."""
+    """One proxy under test. `protocols` are those it is measured with; `reloads` says how it takes a new conf;
+    `retries` are the ways it may meet a dead endpoint, by name, with whether `configure` is told to send calls again."""
 
     name = ""
     protocols = ("bolt", "dubbo", "tcp")
+    # Whether it copies bytes without looking at calls.
+    relay = False
     reloads = ""
+    retries = {}
 
     def __init__(self, binary, directory):
         self.binary = binary
@@ -151,7 +168,9 @@ class Proxy:
         path.with_suffix(".new").rename(path)
         return path
 
-    def configure(self, upstream, protocol, routes=1, other=None, for_reload=False):
+    def configure(self, upstream, protocol, routes=1, other=None, for_reload=False, again=False):
+        """`upstream` is one address, or for HTTP/1 a list of them; `again` asks for calls that were lost with their
+        endpoint to be sent to another one."""
         raise NotImplementedError
 
     def command(self):
@@ -200,11 +219,13 @@ class Proxy:
 
 class Haproxy(Proxy):
     name = "haproxy"
+    protocols = ("bolt", "dubbo", "tcp", "http1")
+    relay = True
     reloads = "USR2 to the master; the old worker stays for its connections"
     version_options = ("-v",)
     master = False
 
-    def configure(self, upstream, protocol, routes=1, other=None, for_reload=False):
+    def configure(self, upstream, protocol, routes=1, other=None, for_reload=False, again=False):
         self.master = for_reload
         self.write("haproxy.cfg", self.fill("haproxy.cfg", upstream=upstream))
         return self
@@ -219,10 +240,11 @@ class Haproxy(Proxy):
 
 class Nginx(Proxy):
     name = "nginx"
+    relay = True
     reloads = "HUP to the master; the old worker stays for its connections"
     version_options = ("-v",)
 
-    def configure(self, upstream, protocol, routes=1, other=None, for_reload=False):
+    def configure(self, upstream, protocol, routes=1, other=None, for_reload=False, again=False):
         self.write("nginx.conf", self.fill("nginx.conf", upstream=upstream))
         return self
 
@@ -243,8 +265,9 @@ class Envoy(Proxy):
 class EnvoyTcp(Envoy):
     name = "envoy-tcp"
     protocols = ("bolt", "tcp")
+    relay = True
 
-    def configure(self, upstream, protocol, routes=1, other=None, for_reload=False):
+    def configure(self, upstream, protocol, routes=1, other=None, for_reload=False, again=False):
         host, port = upstream.split(":")
         self.write("envoy.yaml", self.fill("envoy-tcp.yaml", upstream_host=host, upstream_port=port))
         return self
@@ -263,7 +286,7 @@ class EnvoyDubbo(Envoy):
         named = enumerate(services(count))
         return [one.format(n=n, service=service, method=METHOD, cluster=cluster) for n, service in named]
 
-    def configure(self, upstream, protocol, routes=1, other=None, for_reload=False):
+    def configure(self, upstream, protocol, routes=1, other=None, for_reload=False, again=False):
         (host, port), (other_host, other_port) = upstream.split(":"), (other or upstream).split(":")
         indent = "\n" + " " * 18
         if for_reload:
@@ -287,12 +310,115 @@ class EnvoyDubbo(Envoy):
         self.write_routes("a" if upstream == self.first else "b")
 
 
+class HaproxyHttp(Haproxy):
+    name = "haproxy-http"
+    protocols = ("http1",)
+    relay = False
+    reloads = "USR2 to the master; the old worker ends its connections with their next answer"
+    retries = {"retry-on all-retryable-errors": True}
+
+    def configure(self, upstream, protocol, routes=1, other=None, for_reload=False, again=False):
+        self.master, self.again = for_reload, again
+        # One route is an ACL, as one writes it; more are a map from path to backend.
+        self.choice = f"echo if {{ path {path(SERVICE)} }}"
+        if routes > 1:
+            lines = "".join(f"{path(service)} echo\n" for service in services(routes))
+            self.choice = f"%[path,map_str({self.write('paths.map', lines)})]"
+        self.write_conf(upstream)
+        return self
+
+    def write_conf(self, upstream):
+        servers = "\n".join(f"  server echo{n} {address}" for n, address in enumerate(addresses(upstream)))
+        failures = "  retries 3\n  option redispatch 1\n  retry-on all-retryable-errors" if self.again else ""
+        values = {"servers": servers, "choice": self.choice, "failures": failures}
+        self.write("haproxy.cfg", self.fill("haproxy-http.cfg", **values))
+
+    def reload(self, upstream, turn):
+        self.write_conf(upstream)
+        self.process.send_signal(signal.SIGUSR2)
+
+
+class NginxHttp(Nginx):
+    name = "nginx-http"
+    protocols = ("http1",)
+    relay = False
+    reloads = "HUP to the master; the old worker ends its connections with their next answer, idle ones at once"
+    retries = {"defaults": False, "proxy_next_upstream … non_idempotent": True}
+
+    def configure(self, upstream, protocol, routes=1, other=None, for_reload=False, again=False):
+        self.count, self.again = routes, again
+        self.write_conf(upstream)
+        return self
+
+    def write_conf(self, upstream):
+        servers = "\n".join(f"    server {address};" for address in addresses(upstream))
+        paths = map(path, services(self.count))
+        locations = [f"    location = {each} {{ proxy_pass http://echo; }}" for each in paths]
+        failures = "    proxy_next_upstream error timeout non_idempotent;" if self.again else ""
+        values = {"servers": servers, "locations": "\n".join(locations), "failures": failures}
+        self.write("nginx.conf", self.fill("nginx-http.conf", **values))
+
+    def reload(self, upstream, turn):
+        self.write_conf(upstream)
+        self.process.send_signal(signal.SIGHUP)
+
+
+class EnvoyHttp(Envoy):
+    name = "envoy-http"
+    protocols = ("http1",)
+    reloads = "the watched route file is replaced"
+    retries = {"defaults": False, "retry_on: reset,connect-failure": True}
+
+    def configure(self, upstream, protocol, routes=1, other=None, for_reload=False, again=False):
+        self.count, self.again = routes, again
+        if for_reload:
+            self.first, self.turn = upstream, 0
+            watched = self.write_routes("a")
+            source = f"{{ path_config_source: {{ path: {watched} }}, resource_api_version: V3 }}"
+            table = f"rds: {{ route_config_name: routes, config_source: {source} }}"
+        else:
+            table = f"route_config: {self.table('a')}"
+        values = {"endpoints": self.endpoints(upstream), "others": self.endpoints(other or upstream), "routes": table}
+        self.write("envoy.yaml", self.fill("envoy-http.yaml", **values))
+        return self
+
+    def endpoints(self, upstream):
+        one = "{{ endpoint: {{ address: {{ socket_address: {{ address: {}, port_value: {} }} }} }} }}"
+        return ", ".join(one.format(*address.split(":")) for address in addresses(upstream))
+
+    def table(self, cluster):
+        again = ""
+        if self.again:
+            elsewhere = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+            again = (
+                ", retry_policy: { retry_on: 'reset,connect-failure', num_retries: 3, "
+                "host_selection_retry_max_attempts: 3, "
+                "retry_host_predicate: [{ name: envoy.retry_host_predicates.previous_hosts, "
+                f"typed_config: {{ '@type': type.googleapis.com/{elsewhere} }} }}] }}"
+            )
+        one = "{{ match: {{ path: {path} }}, route: {{ cluster: {cluster}{again} }} }}"
+        routes = ", ".join(one.format(path=path(s), cluster=cluster, again=again) for s in services(self.count))
+        return f"{{ name: routes, virtual_hosts: [{{ name: echo, domains: ['*'], routes: [{routes}] }}] }}"
+
+    def write_routes(self, cluster):
+        kind = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+        self.turn += 1
+        table = self.table(cluster).replace("{", f'{{ "@type": {kind}, ', 1)
+        return self.write("routes.yaml", f'version_info: "{self.turn}"\nresources:\n  - {table}\n')
+
+    def reload(self, upstream, turn):
+        self.write_routes("a" if upstream == self.first else "b")
+
+
 class Outrigger(Proxy):
     name = "outrigger"
+    protocols = ("bolt", "dubbo", "tcp", "http1")
     reloads = "HUP; one process"
+    retries = {"defaults": False, "idempotent: true": True}
 
-    def configure(self, upstream, protocol, routes=1, other=None, for_reload=False):
+    def configure(self, upstream, protocol, routes=1, other=None, for_reload=False, again=False):
         self.protocol, self.count, self.admin = protocol, routes, f"127.0.0.1:{free_port()}"
+        self.again = again
         self.write_conf(upstream, 0)
         return self
 
@@ -302,9 +428,12 @@ class Outrigger(Proxy):
         # A relay has connections where the others have calls: nothing to match, and no time in which they must end.
         routes = f"      - {{ match: {{}}, to: echo, {limit} }}"
         if self.protocol != "tcp":
-            matches = [f"{{ service: {service}, method: {METHOD} }}" for service in services(self.count)]
-            routes = "\n".join(f"      - {{ match: {match}, to: echo, timeout: 5s, {limit} }}" for match in matches)
-        values = {"admin": self.admin, "protocol": self.protocol, "upstream": upstream, "routes": routes}
+            named = f"service: {{}}, method: {METHOD}" if self.protocol != "http1" else f"path: {path('{}')}"
+            matches = [f"{{ {named.format(service)} }}" for service in services(self.count)]
+            rest = f"to: echo, timeout: 5s, {'idempotent: true, ' if self.again else ''}{limit}"
+            routes = "\n".join(f"      - {{ match: {match}, {rest} }}" for match in matches)
+        endpoints = ", ".join(addresses(upstream))
+        values = {"admin": self.admin, "protocol": self.protocol, "endpoints": endpoints, "routes": routes}
         self.write("outrigger.yaml", self.fill("outrigger.yaml", **values))
 
     def command(self):
@@ -313,6 +442,15 @@ class Outrigger(Proxy):
     def reload(self, upstream, turn):
         self.write_conf(upstream, turn)
         self.process.send_signal(signal.SIGHUP)
+
+
+def addresses(upstream):
+    return [upstream] if isinstance(upstream, str) else list(upstream)
+
+
+def path(service):
+    """Where `load` finds the one method of a service over HTTP."""
+    return f"/{service}/{METHOD}"
 
 
 def services(count):
@@ -349,7 +487,7 @@ class Load:
         end(self.process)
 
 
-KINDS = [Haproxy, Nginx, EnvoyTcp, EnvoyDubbo, Outrigger]
+KINDS = [Haproxy, Nginx, EnvoyTcp, EnvoyDubbo, HaproxyHttp, NginxHttp, EnvoyHttp, Outrigger]
 
 
 class Reaper:

@@ -1,12 +1,14 @@
 //! One client connection: calls go out with ids of its own, every answer is checked against the call it names.
 //!
 //! Ids start at the same number on every connection, as they do in real clients, so that a proxy which shares an
-//! upstream connection must keep them apart; the payload tells whether it did. Must never count an answer as good
-//! by id alone.
+//! upstream connection must keep them apart; the payload tells whether it did. Where answers have no id (HTTP/1) they
+//! belong to the calls in their order, and an open loop sends one call at a time: the next waits here, not on the wire,
+//! as in clients that do not pipeline. Must never count an answer as good by its id or place alone.
 
 use crate::echo::write_some;
 use crate::payload::Payload;
 use crate::wire::{Answer, Protocol, Template};
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
 use std::net::TcpStream;
 
@@ -23,6 +25,17 @@ pub struct Shared {
     pub payload: Payload,
     /// Number of the next call of the whole run.
     pub next_seq: u64,
+    /// Calls that are sent on a connection before the first of them is answered; further ones wait.
+    pub depth: usize,
+}
+
+impl Shared {
+    /// Calls of `service` with arguments of `payload` bytes.
+    pub fn new(protocol: Protocol, service: &str, payload: usize) -> Self {
+        let payload = Payload::new(payload);
+        let template = Template::new(protocol, service, payload.len());
+        Self { protocol, template, payload, next_seq: 0, depth: OUTSTANDING_MAX }
+    }
 }
 
 #[derive(Clone, Copy, Default)]
@@ -49,6 +62,11 @@ pub struct Client {
     calls: Vec<Call>,
     free: Vec<usize>,
     turn: u64,
+    /// Calls on the wire in their order, by slot: for answers without an id.
+    order: VecDeque<usize>,
+    /// When calls were due that are not on the wire yet.
+    waiting: VecDeque<u64>,
+    over: bool,
     /// Answers that named no open call of this connection.
     pub strays: u64,
 }
@@ -58,8 +76,18 @@ impl Client {
     pub fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
-        let (calls, free) = (Vec::new(), Vec::new());
-        Ok(Self { stream, partial: Vec::new(), unsent: Vec::new(), calls, free, turn: 1, strays: 0 })
+        Ok(Self {
+            stream,
+            partial: Vec::new(),
+            unsent: Vec::new(),
+            calls: Vec::new(),
+            free: Vec::new(),
+            turn: 1,
+            order: VecDeque::new(),
+            waiting: VecDeque::new(),
+            over: false,
+            strays: 0,
+        })
     }
 
     /// The socket, to be watched.
@@ -67,9 +95,24 @@ impl Client {
         &self.stream
     }
 
-    /// Calls without an answer yet.
+    /// Calls that are sent and have no answer yet.
     pub fn open_calls(&self) -> usize {
         self.calls.len() - self.free.len()
+    }
+
+    /// Calls that are not sent yet.
+    pub fn waiting_calls(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether the other side said that it answers nothing more here.
+    pub fn over(&self) -> bool {
+        self.over
+    }
+
+    /// Takes over the calls that another connection, now gone, had not sent yet.
+    pub fn inherit(&mut self, gone: &mut Self) {
+        self.waiting.append(&mut gone.waiting);
     }
 
     /// Whether the socket took less than there was to send.
@@ -77,16 +120,29 @@ impl Client {
         !self.unsent.is_empty()
     }
 
-    /// Appends one call to what the next [`Client::flush`] sends; false when too many are open.
+    /// Appends one call to what the next [`Client::flush`] sends, or lets it wait; false when too many are open.
     pub fn call(&mut self, shared: &mut Shared, due: u64) -> bool {
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None if self.calls.len() < OUTSTANDING_MAX => {
-                self.calls.push(Call::default());
-                self.calls.len() - 1
-            }
-            None => return false,
-        };
+        if self.open_calls() + self.waiting.len() >= OUTSTANDING_MAX {
+            return false;
+        }
+        self.waiting.push_back(due);
+        self.refill(shared);
+        true
+    }
+
+    /// Appends waiting calls to what the next [`Client::flush`] sends, as many as may be on the wire.
+    pub fn refill(&mut self, shared: &mut Shared) {
+        while !self.over && self.open_calls() < shared.depth {
+            let Some(due) = self.waiting.pop_front() else { break };
+            self.stamp(shared, due);
+        }
+    }
+
+    fn stamp(&mut self, shared: &mut Shared, due: u64) {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.calls.push(Call::default());
+            self.calls.len() - 1
+        });
         // The slot in the low bits finds the call again; the turn above it makes the id new each time.
         let id = (self.turn * OUTSTANDING_MAX as u64 + slot as u64) & shared.template.id_max();
         self.turn += 1;
@@ -94,7 +150,9 @@ impl Client {
         shared.next_seq += 1;
         self.calls[slot] = Call { id, seq, due, open: true };
         shared.template.stamp(id, seq, &shared.payload, &mut self.unsent);
-        true
+        if shared.protocol == Protocol::Http1 {
+            self.order.push_back(slot);
+        }
     }
 
     /// Sends what the socket takes.
@@ -123,6 +181,7 @@ impl Client {
         while let Some(len) = shared.protocol.frame_len(rest, shared.payload.len()).map_err(malformed)? {
             let Some((frame, after)) = rest.split_at_checked(len) else { break };
             self.settle(shared, &shared.protocol.open(frame).map_err(malformed)?, done);
+            self.over |= shared.protocol.closes(frame);
             rest = after;
         }
         self.partial.extend_from_slice(rest);
@@ -135,9 +194,16 @@ impl Client {
             Answer::Refused { id, .. } => (id, None),
             Answer::Value { id, payload } => (id, Some(payload)),
         };
-        let slot = (id % OUTSTANDING_MAX as u64) as usize;
+        let slot = match id {
+            Some(id) => Some((id % OUTSTANDING_MAX as u64) as usize),
+            None => self.order.pop_front(),
+        };
+        let Some(slot) = slot else {
+            self.strays += 1;
+            return;
+        };
         match self.calls.get_mut(slot) {
-            Some(call) if call.open && call.id == id => {
+            Some(call) if call.open && id.is_none_or(|id| call.id == id) => {
                 call.open = false;
                 self.free.push(slot);
                 let good = payload.is_some_and(|bytes| shared.payload.matches(call.seq, bytes));
@@ -153,21 +219,24 @@ mod tests {
     use super::*;
     use std::net::TcpListener;
 
-    fn pair() -> (Client, Shared) {
+    fn pair(protocol: Protocol) -> (Client, Shared) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = Client::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap()).unwrap();
-        let template = Template::new(Protocol::Bolt, "a.B", 32);
-        (client, Shared { protocol: Protocol::Bolt, template, payload: Payload::new(32), next_seq: 0 })
+        (client, Shared::new(protocol, "a.B", 32))
+    }
+
+    fn payload(shared: &Shared, seq: u64) -> Vec<u8> {
+        let mut text = vec![0; 32];
+        shared.payload.write(seq, &mut text);
+        text
     }
 
     #[test]
     fn an_answer_counts_once_and_only_with_its_own_payload() {
-        let (mut client, mut shared) = pair();
-        let mut text = vec![0; 32];
+        let (mut client, mut shared) = pair(Protocol::Bolt);
         assert!(client.call(&mut shared, 5) && client.call(&mut shared, 6));
-        let (first, second) = (client.calls[0].id, client.calls[1].id);
-        let mut done = Vec::new();
-        shared.payload.write(1, &mut text);
+        let (first, second) = (Some(client.calls[0].id), Some(client.calls[1].id));
+        let (mut done, text) = (Vec::new(), payload(&shared, 1));
         client.settle(&shared, &Answer::Value { id: second, payload: &text }, &mut done);
         client.settle(&shared, &Answer::Value { id: second, payload: &text }, &mut done);
         client.settle(&shared, &Answer::Value { id: first, payload: &text }, &mut done);
@@ -175,7 +244,46 @@ mod tests {
         assert_eq!((client.strays, client.open_calls()), (1, 0));
         assert!(client.call(&mut shared, 7) && client.calls.iter().all(|call| call.id != 0));
         assert!(
-            client.calls.iter().filter(|call| call.open).all(|call| call.id != first && call.id != second)
+            client
+                .calls
+                .iter()
+                .filter(|call| call.open)
+                .all(|call| ![first, second].contains(&Some(call.id)))
         );
+    }
+
+    #[test]
+    fn answers_without_an_id_belong_to_the_calls_in_their_order() {
+        let (mut client, mut shared) = pair(Protocol::Http1);
+        assert!((0..3).all(|due| client.call(&mut shared, due)));
+        let mut done = Vec::new();
+        // The third call's answer in the second's place is wrong, and so is the second's after it.
+        for seq in [0, 2, 1, 3] {
+            let text = payload(&shared, seq);
+            client.settle(&shared, &Answer::Value { id: None, payload: &text }, &mut done);
+        }
+        assert_eq!(
+            done.iter().map(|d| (d.due, d.good)).collect::<Vec<_>>(),
+            [(0, true), (1, false), (2, false)]
+        );
+        assert_eq!((client.strays, client.open_calls()), (1, 0));
+    }
+
+    #[test]
+    fn calls_beyond_the_depth_wait_and_go_on_elsewhere() {
+        let (mut client, mut shared) = pair(Protocol::Http1);
+        shared.depth = 1;
+        assert!((0..3).all(|due| client.call(&mut shared, due)));
+        assert_eq!((client.open_calls(), client.waiting_calls(), shared.next_seq), (1, 2, 1));
+        let (mut done, text) = (Vec::new(), payload(&shared, 0));
+        client.settle(&shared, &Answer::Value { id: None, payload: &text }, &mut done);
+        client.refill(&mut shared);
+        assert_eq!((client.open_calls(), client.waiting_calls(), shared.next_seq), (1, 1, 2));
+        client.over = true;
+        let (mut next, _) = pair(Protocol::Http1);
+        next.inherit(&mut client);
+        next.refill(&mut shared);
+        assert_eq!((client.waiting_calls(), next.open_calls(), next.waiting_calls()), (0, 1, 0));
+        assert!(client.call(&mut shared, 9) && client.waiting_calls() == 1, "nothing is sent any more");
     }
 }

@@ -6,6 +6,7 @@
 use crate::client::{Client, Done, Shared};
 use crate::cpu;
 use crate::poll::{Clock, Poll, acknowledge, ticker};
+use crate::wire::Protocol;
 use hdrhistogram::Histogram;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -89,7 +90,11 @@ struct Run<'a> {
 }
 
 /// Carries the plan out.
-pub fn run(plan: &Plan, shared: Shared) -> io::Result<Outcome> {
+pub fn run(plan: &Plan, mut shared: Shared) -> io::Result<Outcome> {
+    // HTTP/1 clients seldom pipeline. In a closed loop it is the plan that says how many calls are open.
+    if shared.protocol == Protocol::Http1 && matches!(plan.pace, Pace::Open(_)) {
+        shared.depth = 1;
+    }
     let mut run = Run::start(plan, shared)?;
     match plan.pace {
         Pace::Closed(outstanding) => run.closed(outstanding)?,
@@ -225,6 +230,11 @@ impl<'a> Run<'a> {
             }
             self.done = finished;
             self.done.clear();
+            if self.clients[token].over() {
+                self.replace(token)?;
+                continue;
+            }
+            self.clients[token].refill(&mut self.shared);
             self.flush(token)?;
         }
         Ok(())
@@ -254,7 +264,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The other side closed a connection: its open calls are lost, and a new connection takes its place.
+    /// The other side closed a connection: the calls it had are lost, and a new connection takes its place.
     fn replace(&mut self, token: usize) -> io::Result<()> {
         let gone = &self.clients[token];
         self.outcome.closed += 1;
@@ -266,8 +276,10 @@ impl<'a> Run<'a> {
                 std::thread::sleep(RECONNECT_PAUSE);
                 continue;
             };
-            self.clients[token] = Client::new(stream)?;
+            let mut gone = std::mem::replace(&mut self.clients[token], Client::new(stream)?);
             self.poll.add(self.clients[token].stream(), token as u64)?;
+            self.clients[token].inherit(&mut gone);
+            self.clients[token].refill(&mut self.shared);
             if self.issuing && matches!(self.plan.pace, Pace::Closed(_)) {
                 let now = self.clock.now();
                 for _ in 0..outstanding {
@@ -284,7 +296,8 @@ impl<'a> Run<'a> {
     /// Waits for what is on its way; what does not come is lost.
     fn drain(&mut self) -> io::Result<()> {
         let end = self.clock.now() + DRAIN;
-        let open = |clients: &[Client]| clients.iter().map(Client::open_calls).sum::<usize>();
+        let unanswered = |client: &Client| client.open_calls() + client.waiting_calls();
+        let open = |clients: &[Client]| clients.iter().map(unanswered).sum::<usize>();
         while open(&self.clients) > 0 && self.clock.now() < end {
             let ready = self.poll.wait(Some(Duration::from_millis(10)))?;
             self.events(ready, false)?;
@@ -299,8 +312,8 @@ impl<'a> Run<'a> {
 mod tests {
     use super::*;
     use crate::echo;
-    use crate::payload::Payload;
-    use crate::wire::{Protocol, Template};
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
     use std::time::Instant;
 
     fn against_echo(protocol: Protocol, connections: usize, pace: Pace) -> Outcome {
@@ -311,20 +324,14 @@ mod tests {
         let ms = Duration::from_millis;
         let cpu_of = vec![std::process::id()];
         let plan = Plan { target, connections, pace, warmup: ms(50), duration: ms(300), cpu_of };
-        let shared = Shared {
-            protocol,
-            template: Template::new(protocol, "com.example.EchoService", 256),
-            payload: Payload::new(256),
-            next_seq: 0,
-        };
-        let outcome = run(&plan, shared).unwrap();
+        let outcome = run(&plan, Shared::new(protocol, "com.example.EchoService", 256)).unwrap();
         server.join().unwrap().unwrap();
         outcome
     }
 
     #[test]
     fn closed_loops_lose_nothing_in_any_protocol() {
-        for protocol in [Protocol::Bolt, Protocol::Dubbo, Protocol::Tcp] {
+        for protocol in [Protocol::Bolt, Protocol::Dubbo, Protocol::Http1, Protocol::Tcp] {
             let outcome = against_echo(protocol, 4, Pace::Closed(8));
             assert!(outcome.calls > 1000, "{protocol:?}: {}", outcome.calls);
             assert_eq!((outcome.wrong, outcome.lost, outcome.closed), (0, 0, 0));
@@ -334,10 +341,62 @@ mod tests {
 
     #[test]
     fn an_open_loop_sends_what_was_scheduled() {
-        let outcome = against_echo(Protocol::Bolt, 4, Pace::Open(1000.0));
-        assert!((299..=301).contains(&outcome.calls), "{}", outcome.calls);
-        assert!(outcome.late.value_at_quantile(0.5) < 5_000_000, "{}", outcome.late.value_at_quantile(0.5));
-        assert_eq!((outcome.wrong, outcome.lost, outcome.closed), (0, 0, 0));
+        for protocol in [Protocol::Bolt, Protocol::Http1] {
+            let outcome = against_echo(protocol, 4, Pace::Open(1000.0));
+            assert!((299..=301).contains(&outcome.calls), "{protocol:?}: {}", outcome.calls);
+            let late = outcome.late.value_at_quantile(0.5);
+            assert!(late < 5_000_000, "{protocol:?}: {late}");
+            assert_eq!((outcome.wrong, outcome.lost, outcome.closed), (0, 0, 0));
+        }
+    }
+
+    /// A server that tells the end of its connection with each answer, and hangs up.
+    fn one_answer_each(listener: &TcpListener, connections: usize) -> io::Result<()> {
+        for _ in 0..connections {
+            let (mut stream, _) = listener.accept()?;
+            let (mut request, mut answer) = (Vec::new(), Vec::new());
+            while Protocol::Http1.frame_len(&request, 0) != Ok(Some(request.len())) {
+                let mut some = [0; 4096];
+                match stream.read(&mut some)? {
+                    0 => break,
+                    got => request.extend_from_slice(&some[..got]),
+                }
+            }
+            if request.is_empty() {
+                continue;
+            }
+            Protocol::Http1.answer(&request, &mut answer).map_err(|error| io::Error::other(error.0))?;
+            let line = b"HTTP/1.1 200 OK\r\n".len();
+            stream.write_all(&[&answer[..line], b"Connection: close\r\n", &answer[line..]].concat())?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn an_announced_end_of_a_connection_costs_no_call() {
+        for pace in [Pace::Closed(1), Pace::Open(400.0)] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let target = listener.local_addr().unwrap();
+            std::thread::spawn(move || one_answer_each(&listener, usize::MAX));
+            let ms = Duration::from_millis;
+            let plan =
+                Plan { target, connections: 1, pace, warmup: ms(0), duration: ms(200), cpu_of: vec![] };
+            let outcome = run(&plan, Shared::new(Protocol::Http1, "a.B", 16)).unwrap();
+            assert!(outcome.calls > 10 && outcome.closed >= outcome.calls, "{}", outcome.calls);
+            assert_eq!((outcome.wrong, outcome.lost), (0, 0));
+        }
+    }
+
+    #[test]
+    fn calls_that_wait_behind_a_silent_peer_are_lost_with_the_one_it_has() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = listener.local_addr().unwrap();
+        let ms = Duration::from_millis;
+        let pace = Pace::Open(200.0);
+        let plan = Plan { target, connections: 1, pace, warmup: ms(0), duration: ms(100), cpu_of: vec![] };
+        let outcome = run(&plan, Shared::new(Protocol::Http1, "a.B", 16)).unwrap();
+        assert!(outcome.calls == 0 && outcome.lost > 10, "{}", outcome.lost);
+        assert_eq!((outcome.wrong, outcome.closed), (0, 0));
     }
 
     #[test]
@@ -350,9 +409,7 @@ mod tests {
         let ms = Duration::from_millis;
         let pace = Pace::Open(200.0);
         let plan = Plan { target, connections: 2, pace, warmup: ms(0), duration: ms(100), cpu_of: vec![] };
-        let template = Template::new(Protocol::Bolt, "a.B", 16);
-        let shared = Shared { protocol: Protocol::Bolt, template, payload: Payload::new(16), next_seq: 0 };
-        let outcome = run(&plan, shared).unwrap();
+        let outcome = run(&plan, Shared::new(Protocol::Bolt, "a.B", 16)).unwrap();
         server.join().unwrap().unwrap();
         assert!(outcome.calls == 0 && outcome.lost > 0 && outcome.closed > 0);
     }

@@ -4,13 +4,14 @@
 //! `echo` (the service behind the proxy). Both are one thread over epoll, because anything richer would compete with
 //! itself for the single core it is given and would blur what is measured.
 //!
-//! Must never use the product's own codecs: frames are rebuilt here from captures of real peers, so that a mistake
-//! in the product cannot cancel out against the same mistake in its judge.
+//! Must never use the product's own codecs: frames are rebuilt here from captures of real peers (HTTP/1: from its
+//! specification), so that a mistake in the product cannot cancel out against the same mistake in its judge.
 
 pub mod client;
 pub mod cpu;
 pub mod drive;
 pub mod echo;
+pub mod http1;
 pub mod payload;
 pub mod poll;
 pub mod report;

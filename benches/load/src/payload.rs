@@ -6,6 +6,8 @@
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 const TURN: usize = 61;
+/// Digits of the call's number, with which its payload begins.
+pub const NUMBER: usize = 16;
 
 /// Filler long enough for any payload length it was made for.
 pub struct Payload {
@@ -16,7 +18,7 @@ pub struct Payload {
 impl Payload {
     /// Payloads of `len` bytes; at least 16, because the number must fit.
     pub fn new(len: usize) -> Self {
-        let len = len.max(16);
+        let len = len.max(NUMBER);
         let filler = (0..len + TURN).map(|i| b' ' + (i * 7 % 94) as u8).collect();
         Self { filler, len }
     }
@@ -31,26 +33,26 @@ impl Payload {
         false
     }
 
-    fn parts(&self, seq: u64) -> ([u8; 16], &[u8]) {
-        let mut head = [0; 16];
+    fn parts(&self, seq: u64) -> ([u8; NUMBER], &[u8]) {
+        let mut head = [0; NUMBER];
         for (i, digit) in head.iter_mut().enumerate() {
             *digit = DIGITS[(seq >> (60 - 4 * i)) as usize & 15];
         }
         let from = (seq % TURN as u64) as usize;
-        (head, &self.filler[from..from + self.len - 16])
+        (head, &self.filler[from..from + self.len - NUMBER])
     }
 
     /// Writes the payload of call `seq` over `place`, which is `len` bytes.
     pub fn write(&self, seq: u64, place: &mut [u8]) {
         let (head, rest) = self.parts(seq);
-        place[..16].copy_from_slice(&head);
-        place[16..].copy_from_slice(rest);
+        place[..NUMBER].copy_from_slice(&head);
+        place[NUMBER..].copy_from_slice(rest);
     }
 
     /// Whether `bytes` are exactly the payload of call `seq`.
     pub fn matches(&self, seq: u64, bytes: &[u8]) -> bool {
         let (head, rest) = self.parts(seq);
-        bytes.len() == self.len && bytes[..16] == head && &bytes[16..] == rest
+        bytes.len() == self.len && bytes[..NUMBER] == head && &bytes[NUMBER..] == rest
     }
 }
 

@@ -1,11 +1,13 @@
-//! Bolt v1, Dubbo2 and plain TCP as the bench speaks them: requests stamped from a template, frames cut out of a
-//! stream, answers made by the echo service and opened by the load generator.
+//! Bolt v1, Dubbo2, HTTP/1 and plain TCP as the bench speaks them: requests stamped from a template, frames cut out of
+//! a stream, answers made by the echo service and opened by the load generator.
 //!
 //! The templates are real frames, captured from SOFARPC 5.13.2 (Bolt) and Apache Dubbo 3.3.6 (Dubbo2): `golden/`.
 //! Only the service name, the one string argument and the id differ from the capture; a test rebuilds the capture
-//! byte for byte. Must never accept an answer that a Java client would refuse (status, class, value marker).
+//! byte for byte. HTTP/1 is in `http1.rs`.
+//! Must never accept an answer that a Java client would refuse (status, class, value marker).
 
-use crate::payload::Payload;
+use crate::http1;
+use crate::payload::{NUMBER, Payload};
 use crate::strings::{Grammar, encode, split};
 use std::fmt;
 use std::sync::LazyLock;
@@ -17,6 +19,8 @@ pub enum Protocol {
     Bolt,
     /// Dubbo2 with a Hessian 2 body.
     Dubbo,
+    /// HTTP/1.1 with keep-alive.
+    Http1,
     /// Fixed-size records: an id and a payload.
     Tcp,
 }
@@ -36,15 +40,15 @@ impl fmt::Display for Malformed {
 pub enum Answer<'a> {
     /// A successful answer and the string that came back.
     Value {
-        /// The call's id on its connection.
-        id: u64,
+        /// The call's id on its connection; none where answers come in the order of the calls.
+        id: Option<u64>,
         /// The returned string.
         payload: &'a [u8],
     },
     /// An answer with a status other than success.
     Refused {
-        /// The call's id on its connection.
-        id: u64,
+        /// As above.
+        id: Option<u64>,
         /// The protocol's own status number.
         status: u16,
     },
@@ -102,6 +106,7 @@ impl Protocol {
                 u32_at(bytes, 12).map(|body| body.saturating_add(16))
             }
             Self::Bolt => bolt_len(bytes)?,
+            Self::Http1 => http1::message_len(bytes)?,
         };
         if len.is_some_and(|len| len > FRAME_MAX) {
             return Err(Malformed("frame too long"));
@@ -114,6 +119,7 @@ impl Protocol {
         match self {
             Self::Bolt => bolt_answer(request, out).ok_or(Malformed("bolt request")),
             Self::Dubbo => dubbo_answer(request, out).ok_or(Malformed("dubbo request")),
+            Self::Http1 => http1::answer(request, out).ok_or(Malformed("HTTP request")),
             Self::Tcp => {
                 out.extend_from_slice(request);
                 Ok(())
@@ -126,10 +132,16 @@ impl Protocol {
         match self {
             Self::Bolt => bolt_open(frame).ok_or(Malformed("bolt response")),
             Self::Dubbo => dubbo_open(frame).ok_or(Malformed("dubbo response")),
+            Self::Http1 => http1::open(frame).ok_or(Malformed("HTTP response")),
             Self::Tcp => u64_at(frame, 0)
-                .map(|id| Answer::Value { id, payload: &frame[8..] })
+                .map(|id| Answer::Value { id: Some(id), payload: &frame[8..] })
                 .ok_or(Malformed("record")),
         }
+    }
+
+    /// Whether the peer takes no call after this answer of its own.
+    pub fn closes(self, frame: &[u8]) -> bool {
+        self == Self::Http1 && http1::closes(frame)
     }
 }
 
@@ -174,7 +186,7 @@ fn bolt_answer(request: &[u8], out: &mut Vec<u8>) -> Option<()> {
 
 fn bolt_open(frame: &[u8]) -> Option<Answer<'_>> {
     let [_, kind, _, command, ..] = *frame else { return None };
-    let id = u32_at(frame, 5)? as u64;
+    let id = Some(u32_at(frame, 5)? as u64);
     if kind != 0 || command != 2 {
         return Some(Answer::Event);
     }
@@ -216,7 +228,7 @@ fn dubbo_answer(request: &[u8], out: &mut Vec<u8>) -> Option<()> {
 
 fn dubbo_open(frame: &[u8]) -> Option<Answer<'_>> {
     let (flags, status) = (*frame.get(2)?, *frame.get(3)?);
-    let (id, body) = (u64_at(frame, 4)?, frame.get(16..)?);
+    let (id, body) = (Some(u64_at(frame, 4)?), frame.get(16..)?);
     if flags & 0xa0 != 0 {
         return Some(Answer::Event);
     }
@@ -232,6 +244,8 @@ pub struct Template {
     protocol: Protocol,
     frame: Vec<u8>,
     payload_at: usize,
+    /// Where the head of an HTTP request names the call's number.
+    number_at: usize,
 }
 
 impl Template {
@@ -241,14 +255,15 @@ impl Template {
     }
 
     fn with_argument(protocol: Protocol, service: &str, argument: &[u8]) -> Self {
-        let frame = match protocol {
-            Protocol::Bolt => bolt_request(format!("{service}:1.0").as_bytes(), argument),
-            Protocol::Dubbo => dubbo_request(service.as_bytes(), argument),
-            Protocol::Tcp => [&[0; 8], argument].concat(),
+        let (frame, number_at) = match protocol {
+            Protocol::Bolt => (bolt_request(format!("{service}:1.0").as_bytes(), argument), 0),
+            Protocol::Dubbo => (dubbo_request(service.as_bytes(), argument), 0),
+            Protocol::Http1 => http1::request(service, argument),
+            Protocol::Tcp => ([&[0; 8], argument].concat(), 0),
         };
         let mut places = frame.windows(argument.len());
         let payload_at = places.rposition(|bytes| bytes == argument).unwrap_or_default();
-        Self { protocol, frame, payload_at }
+        Self { protocol, frame, payload_at, number_at }
     }
 
     /// Largest id that fits the protocol's id field.
@@ -265,8 +280,12 @@ impl Template {
             Protocol::Bolt => frame[5..9].copy_from_slice(&(id as u32).to_be_bytes()),
             Protocol::Dubbo => frame[4..12].copy_from_slice(&id.to_be_bytes()),
             Protocol::Tcp => frame[..8].copy_from_slice(&id.to_be_bytes()),
+            Protocol::Http1 => {}
         }
         payload.write(seq, &mut frame[self.payload_at..self.payload_at + payload.len()]);
+        if self.protocol == Protocol::Http1 {
+            frame.copy_within(self.payload_at..self.payload_at + NUMBER, self.number_at);
+        }
     }
 }
 
@@ -338,7 +357,7 @@ mod tests {
     #[test]
     fn a_stamped_call_comes_back_as_its_own_answer() {
         let payload = Payload::new(256);
-        for protocol in [Protocol::Bolt, Protocol::Dubbo, Protocol::Tcp] {
+        for protocol in [Protocol::Bolt, Protocol::Dubbo, Protocol::Http1, Protocol::Tcp] {
             let service = "com.example.a.rather.long.name.of.Service00042";
             let template = Template::new(protocol, service, payload.len());
             let (mut request, mut response) = (Vec::new(), Vec::new());
@@ -349,7 +368,7 @@ mod tests {
             let Ok(Answer::Value { id, payload: back }) = protocol.open(&response) else {
                 panic!("no value")
             };
-            assert!(id == 0x0102_0304 && payload.matches(99, back));
+            assert!(id == (protocol != Protocol::Http1).then_some(0x0102_0304) && payload.matches(99, back));
             for cut in 0..16.min(response.len()) {
                 assert!(protocol.frame_len(&response[..cut], 256).is_ok());
             }
@@ -359,9 +378,9 @@ mod tests {
     #[test]
     fn refusals_heartbeats_and_bad_bytes_are_told_apart() {
         let busy = unhex("010000020100000007010004000000000000 0000");
-        assert_eq!(Protocol::Bolt.open(&busy), Ok(Answer::Refused { id: 7, status: 4 }));
+        assert_eq!(Protocol::Bolt.open(&busy), Ok(Answer::Refused { id: Some(7), status: 4 }));
         let full = unhex("dabb0264000000000000000300000005 0462757379");
-        assert_eq!(Protocol::Dubbo.open(&full), Ok(Answer::Refused { id: 3, status: 100 }));
+        assert_eq!(Protocol::Dubbo.open(&full), Ok(Answer::Refused { id: Some(3), status: 100 }));
         let read_only = unhex("dabba2000000000000000002000000020152");
         assert_eq!(Protocol::Dubbo.open(&read_only), Ok(Answer::Event));
         let (mut ack, heartbeat) = (Vec::new(), unhex("01010000010000000201ffffffff0000000000000000"));

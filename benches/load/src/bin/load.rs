@@ -6,8 +6,7 @@
 use clap::{Args, Parser, Subcommand};
 use outrigger_load::client::{OUTSTANDING_MAX, Shared};
 use outrigger_load::drive::{Pace, Plan, run};
-use outrigger_load::payload::Payload;
-use outrigger_load::wire::{Protocol, Template};
+use outrigger_load::wire::Protocol;
 use outrigger_load::{report, special};
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -22,10 +21,10 @@ struct Options {
     /// Address to call
     #[arg(long)]
     target: SocketAddr,
-    /// Service that the calls name
+    /// Service that the calls name; with HTTP, in the path
     #[arg(long, default_value = "com.example.EchoService")]
     service: String,
-    /// Bytes in the string argument
+    /// Bytes in the string argument, or the body
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(16..=60_000))]
     payload: u32,
     #[command(subcommand)]
@@ -92,9 +91,7 @@ struct Span {
 fn main() -> io::Result<()> {
     let options = Options::parse();
     let (protocol, target) = (options.protocol, options.target);
-    let payload = Payload::new(options.payload as usize);
-    let template = Template::new(protocol, &options.service, payload.len());
-    let mut shared = Shared { protocol, template, payload, next_seq: 0 };
+    let mut shared = Shared::new(protocol, &options.service, options.payload as usize);
     let result = match options.what {
         What::Closed { span, outstanding } => {
             let pace = Pace::Closed(outstanding.clamp(1, OUTSTANDING_MAX));
