@@ -219,6 +219,8 @@ pub struct Reply {
     pub keep: bool,
     /// How the call ended.
     pub outcome: Outcome,
+    /// What the codec wants to remember.
+    pub ticket: Ticket,
 }
 
 /// What the next server is told besides what the caller said.

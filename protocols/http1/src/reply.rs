@@ -3,7 +3,7 @@
 //! Source: RFC 9112 §4, §6.3 and RFC 9110 §15. Must refuse, never repair.
 
 use outrigger_codec::{
-    Asked, Field, HeadIndex, Malformed, Outcome, Reply, ReplyKind, Slot, Span,
+    Asked, Field, HeadIndex, Malformed, Outcome, Reply, ReplyKind, Slot, Span, Ticket,
     exchange::{Framing, Limits},
 };
 
@@ -65,7 +65,8 @@ pub(crate) fn read(
     said.connection.strip(head, &mut index.fields);
     let keep = !said.connection.close && (!line.old || said.connection.keep_alive);
     let (kind, body) = meaning(head, line.status, &said, asked, index)?;
-    Ok(Reply { kind, body, keep, outcome: outcome(line.status) })
+    let ticket = Ticket(if line.old { bits::OLD } else { 0 });
+    Ok(Reply { kind, body, keep, outcome: outcome(line.status), ticket })
 }
 
 /// A status line.

@@ -80,7 +80,7 @@ pub(crate) fn answer(
         _ => {}
     }
     if reply.kind != ReplyKind::Interim {
-        via(policy, false, out);
+        via(policy, has(reply.ticket, bits::OLD), out);
     }
     out.extend_from_slice(b"\r\n");
 }

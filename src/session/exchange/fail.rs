@@ -113,6 +113,11 @@ impl<C: ExchangeCodec> Exchange<C> {
             call.resent = true;
             self.counters.resent += 1;
         }
+        if endpoint == up.endpoint {
+            // It may have been started anew: what was idle is then as dead as this one.
+            let idle = std::mem::take(&mut self.pool(up.endpoint).idle);
+            idle.into_iter().for_each(|key| self.close_up(context, key));
+        }
         self.place(context, key, endpoint, bytes);
     }
 
