@@ -11,6 +11,7 @@ use std::{
     cell::{Cell, RefCell, RefMut},
     io,
     net::Shutdown,
+    panic::{self, AssertUnwindSafe},
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -202,7 +203,7 @@ impl<E: Engine> Driver<E> {
         std::future::poll_fn(move |waking: &mut Wakeable<'_>| {
             remember(&self.flusher, waking.waker());
             std::mem::swap(&mut legs, &mut *self.dirty.borrow_mut());
-            self.flush_all(&mut legs);
+            survive(|| self.flush_all(&mut legs));
             Poll::<()>::Pending
         })
         .await;
@@ -361,7 +362,7 @@ impl<E: Engine> Driver<E> {
             self.armed.set(wake);
             let sleep = tokio::time::sleep_until(self.shared.clock.instant(wake));
             tokio::select! {
-                () = sleep => self.handle(E::tick),
+                () = sleep => survive(|| self.handle(E::tick)),
                 () = self.earlier.notified() => {}
             }
         }
@@ -431,6 +432,12 @@ fn write_out<E: Engine>(
 async fn drop_all(mut read: OwnedReadHalf) {
     let mut dropped = vec![0; 16 << 10];
     while read.read(&mut dropped).await.is_ok_and(|n| n > 0) {}
+}
+
+/// Goes on when what serves all connections panics (the panic was counted and told by then): one that cannot be served
+/// must not end the others.
+fn survive(act: impl FnOnce()) {
+    let _ = panic::catch_unwind(AssertUnwindSafe(act));
 }
 
 /// Keeps a task's waker; cloned only when it is another task's.
@@ -515,5 +522,164 @@ impl<E: Engine> Protocol for Driver<E> {
             upstreams: engine.upstreams() as u64,
             counters: engine.counts(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use outrigger_core::Snapshot;
+    use tokio::{io::AsyncWriteExt, net::TcpListener};
+
+    use super::*;
+    use crate::{
+        session::{Manners, arena::Arena, counters::Counts},
+        worker::{Clock, Load, Place, Speaks},
+    };
+
+    /// Gives back what it is sent; panics where it is told to.
+    struct Echo {
+        downs: Arena<Vec<u8>>,
+        effects: Vec<Effect>,
+        panics: Option<&'static str>,
+    }
+
+    impl Echo {
+        fn may_panic(&mut self, place: &str) {
+            assert!(self.panics.take_if(|wanted| *wanted == place).is_none(), "as it was told to, in {place}");
+        }
+    }
+
+    impl Engine for Echo {
+        const NAME: &'static str = "echo";
+
+        fn new(_: Bounds) -> Self {
+            Self { downs: Arena::default(), effects: Vec::new(), panics: None }
+        }
+
+        fn sniff(_: &[u8]) -> Sniff {
+            Sniff::Yes
+        }
+
+        fn has_effects(&self) -> bool {
+            !self.effects.is_empty()
+        }
+
+        fn effects(&mut self, into: &mut Vec<Effect>) {
+            std::mem::swap(&mut self.effects, into);
+        }
+
+        fn down_open(&mut self, _: Arrival, _: Tick) -> Key {
+            self.downs.insert(Vec::new())
+        }
+
+        fn down_bytes(&mut self, _: &mut Context<'_>, key: Key, bytes: &mut [u8]) -> bool {
+            self.panics = ["write", "tick"].into_iter().find(|place| bytes == place.as_bytes());
+            self.downs.get_mut(key).expect("it is open").extend_from_slice(bytes);
+            self.effects.push(Effect::Flush(Leg::Down(key)));
+            true
+        }
+
+        fn down_ended(&mut self, _: &mut Context<'_>, _: Key) -> bool {
+            false
+        }
+
+        fn down_closed(&mut self, _: &mut Context<'_>, key: Key) {
+            self.downs.remove(key);
+        }
+
+        fn up_open(&mut self, _: &mut Context<'_>, _: Key) -> bool {
+            false
+        }
+
+        fn up_bytes(&mut self, _: &mut Context<'_>, _: Key, _: &mut [u8]) -> bool {
+            false
+        }
+
+        fn up_closed(&mut self, _: &mut Context<'_>, _: Key, _: &str, _: bool) {}
+
+        fn resume(&mut self, _: &mut Context<'_>, _: Leg) -> bool {
+            true
+        }
+
+        fn outgoing(&mut self, leg: Leg) -> &[u8] {
+            self.may_panic("write");
+            let Leg::Down(key) = leg else { return &[] };
+            self.downs.get(key).map_or(&[], Vec::as_slice)
+        }
+
+        fn wrote(&mut self, _: &mut Context<'_>, leg: Leg, n: usize) {
+            let Leg::Down(key) = leg else { return };
+            self.downs.get_mut(key).expect("it is open").drain(..n);
+        }
+
+        fn next_wake(&self, now: Tick) -> Tick {
+            now.after(Duration::from_millis(5))
+        }
+
+        fn tick(&mut self, _: &mut Context<'_>) {
+            self.may_panic("tick");
+        }
+
+        fn reconcile(&mut self, _: &mut Context<'_>, _: Bounds, _: &dyn Fn(ListenerId) -> Option<ListenerId>) {}
+        fn drain(&mut self, _: Tick) {}
+        fn press(&mut self) {}
+        fn shut(&mut self, _: &mut Context<'_>) {}
+
+        fn callers(&self) -> usize {
+            self.downs.len()
+        }
+
+        fn upstreams(&self) -> usize {
+            0
+        }
+
+        fn counts(&self) -> Counts {
+            Counts::default()
+        }
+    }
+
+    /// What a new caller gets back for `bytes`.
+    async fn say(driver: &Rc<Driver<Echo>>, bytes: &[u8]) -> Option<Vec<u8>> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let mut caller = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("it listens");
+        let (stream, _) = listener.accept().await.expect("a caller");
+        let speaks = Speaks {
+            listener: "only".to_owned(),
+            protocols: vec!["echo"],
+            tcp: false,
+            detect_timeout: Duration::from_secs(1),
+            manners: Arc::new(Manners::default()),
+        };
+        let origin = Origin { speaks: Arc::new(speaks), place: Place::take(&Arc::new(Load::default()), 1) };
+        Rc::clone(driver).serve(stream, Vec::new(), origin);
+        caller.write_all(bytes).await.expect("it takes bytes");
+        let mut back = vec![0; bytes.len()];
+        tokio::time::timeout(Duration::from_secs(1), caller.read_exact(&mut back)).await.ok()?.ok()?;
+        Some(back)
+    }
+
+    #[test]
+    fn a_panic_while_writing_or_ticking_ends_nobody_elses_connection() {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let options = tokio::runtime::LocalOptions::default();
+        let runtime = builder.enable_all().build_local(options).expect("a runtime");
+        runtime.block_on(async {
+            let listener = outrigger_core::Listener {
+                name: "only".into(),
+                routes: outrigger_core::RouteTable::new(Vec::new()),
+            };
+            let snapshot = Arc::new(Snapshot::new(1, vec![listener], Vec::new()));
+            let shared = Shared::new(Clock::start(), snapshot, 1);
+            let driver = Driver::<Echo>::start(&shared, Bounds::default());
+            for place in ["write", "tick"] {
+                let _ = say(&driver, place.as_bytes()).await;
+                // Long enough for the timer to have looked.
+                tokio::time::sleep(Duration::from_millis(30)).await;
+                assert!(driver.engine.borrow().panics.is_none(), "it panicked in {place}");
+                assert_eq!(say(&driver, b"hello").await.as_deref(), Some(&b"hello"[..]), "after {place}");
+            }
+        });
     }
 }

@@ -28,6 +28,7 @@ impl<C: ExchangeCodec> Exchange<C> {
             self.lost_with(context, &mut up, down, why, clean);
         }
         up.outbox.clear(&mut self.buffers);
+        self.buffers.give(up.carry);
         self.serve_line(context, endpoint);
     }
 

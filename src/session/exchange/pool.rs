@@ -118,7 +118,7 @@ impl<C: ExchangeCodec> Exchange<C> {
 
     /// Takes a connection out of the engine and its pool; who waits in line may have its place.
     pub(super) fn forget_up(&mut self, context: &mut Context<'_>, key: Key) -> Option<Up> {
-        let mut up = self.ups.remove(key)?;
+        let up = self.ups.remove(key)?;
         let endpoint = up.endpoint;
         let pool = self.pool(endpoint);
         pool.open = pool.open.saturating_sub(1);
@@ -126,7 +126,6 @@ impl<C: ExchangeCodec> Exchange<C> {
             pool.idle.retain(|other| *other != key);
         }
         context.local.disconnected(endpoint);
-        self.buffers.give(std::mem::take(&mut up.carry));
         Some(up)
     }
 
@@ -134,6 +133,7 @@ impl<C: ExchangeCodec> Exchange<C> {
     pub(super) fn close_up(&mut self, context: &mut Context<'_>, key: Key) {
         if let Some(mut up) = self.forget_up(context, key) {
             up.outbox.clear(&mut self.buffers);
+            self.buffers.give(up.carry);
             self.effects.push(Effect::Close(Leg::Up(key)));
             self.serve_line(context, up.endpoint);
         }
