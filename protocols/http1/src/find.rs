@@ -31,55 +31,55 @@ pub(crate) fn find(buf: &[u8], searched: usize, side: Side, limits: &Limits) -> 
     if let Some(fault) = fault.filter(|_| searched <= OPENING) {
         return Find::Fault(fault);
     }
+    let most = limits.uri_max.saturating_add(METHOD_MAX).saturating_add(LINE_EXTRA).saturating_add(lead);
     let mut at = searched.max(lead);
     while let Some(found) = buf.get(at..).and_then(|rest| memchr(b'\n', rest)) {
         let lf = at.saturating_add(found);
-        let before = buf.get(..lf).unwrap_or_default();
-        if before.last() != Some(&b'\r') {
+        let Some(line_end) = lf.checked_sub(1).filter(|end| buf.get(*end) == Some(&b'\r')) else {
             return Find::Fault(Fault::malformed("a line ends without CR"));
+        };
+        if has_bare_cr(buf, at, line_end) {
+            return Find::Fault(BARE_CR);
         }
+        if side == Side::Request && lf < most && ends_first_line(buf, lead, lf) == Some(false) {
+            return Find::Fault(Fault::malformed("the request line"));
+        }
+        let before = buf.get(lead..line_end).unwrap_or_default();
         at = lf.saturating_add(1);
-        let line = before.get(lead..).unwrap_or_default();
-        if line == b"\r" {
+        if before.is_empty() {
             return Find::Fault(Fault::malformed("an empty line before the first line"));
         }
-        if line.ends_with(b"\r\n\r") {
-            return if at > limits.head_max {
-                Find::Fault(Fault::HeadTooLarge)
-            } else {
-                Find::Head { len: at }
-            };
+        if before.ends_with(b"\r\n") {
+            let fits = at <= limits.head_max;
+            return if fits { Find::Head { len: at } } else { Find::Fault(Fault::HeadTooLarge) };
         }
     }
-    partial(buf, lead, searched, at, side, limits)
-}
-
-/// A head that has not ended yet; there is no LF behind `at`.
-fn partial(buf: &[u8], lead: usize, searched: usize, at: usize, side: Side, limits: &Limits) -> Find {
-    // The CR that was the last byte of the last search is looked at again: it may be followed by something now.
-    let tail = buf.get(at.saturating_sub(1)..).unwrap_or_default();
-    if let Some((_, inner)) = tail.split_last()
-        && memchr(b'\r', inner).is_some()
-    {
-        return Find::Fault(Fault::malformed("CR without LF"));
+    // There is no LF behind `at`: what is left is the beginning of a line.
+    if has_bare_cr(buf, at, buf.len().saturating_sub(1)) {
+        return Find::Fault(BARE_CR);
     }
-    let most = limits.uri_max.saturating_add(METHOD_MAX).saturating_add(LINE_EXTRA);
-    // Asked until the first line is known to be whole, and not again.
-    if side == Side::Request && searched <= most.saturating_add(lead) {
-        let line = buf.get(lead..).unwrap_or_default();
-        let line = line.get(..most).unwrap_or(line);
-        match memchr(b'\n', line) {
-            None if line.len() == most => return Find::Fault(Fault::TargetTooLong),
-            Some(lf) if !line.get(..lf).is_some_and(has_version) => {
-                return Find::Fault(Fault::malformed("the request line"));
-            }
-            _ => {}
-        }
+    let asked_first = searched < most && most <= buf.len();
+    if side == Side::Request && asked_first && memchr(b'\n', buf.get(lead..most).unwrap_or_default()).is_none() {
+        return Find::Fault(Fault::TargetTooLong);
     }
     if buf.len() >= limits.head_max {
         return Find::Fault(Fault::HeadTooLarge);
     }
     Find::Partial { searched: buf.len() }
+}
+
+const BARE_CR: Fault = Fault::malformed("CR without LF");
+
+/// Whether a CR stands before `end` that no LF follows. The one that was the last byte of the last search is looked at
+/// again: it may be followed by something now.
+fn has_bare_cr(buf: &[u8], at: usize, end: usize) -> bool {
+    buf.get(at.saturating_sub(1)..end).is_some_and(|line| memchr(b'\r', line).is_some())
+}
+
+/// Whether the first line ends at `lf`, and with a version; `None`: it ended before.
+fn ends_first_line(buf: &[u8], lead: usize, lf: usize) -> Option<bool> {
+    let line = buf.get(lead..lf)?;
+    memchr(b'\n', line).is_none().then(|| line == b"\r" || has_version(line))
 }
 
 /// First bytes that are judged by themselves.

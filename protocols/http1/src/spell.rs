@@ -219,6 +219,7 @@ pub(crate) fn fault(
     if fault == Fault::Method {
         out.extend_from_slice(b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n");
     }
+    let head = head.strip_prefix(b"\r\n").unwrap_or(head);
     let bodiless = asked.map_or(head.starts_with(b"HEAD "), |asked| has(asked.ticket, bits::HEAD));
     rest(asked, bodiless, fault.refusal(), message, true, out);
 }

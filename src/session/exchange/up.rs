@@ -258,6 +258,9 @@ impl<C: ExchangeCodec> Exchange<C> {
         if down.call.is_some() || down.closing {
             return;
         }
+        if self.ending {
+            return self.finish_down(key);
+        }
         down.last_in = down.last_in.max(down.last_out);
         down.carry_since = context.now;
         if down.paused {
