@@ -121,7 +121,11 @@ impl<C: ExchangeCodec> Exchange<C> {
                 continue;
             }
             let used = match &down.call {
-                None if down.outbox.len() > HIGH => break,
+                None if down.outbox.len() > HIGH => {
+                    // What is left waits for the answers before it to be taken.
+                    down.paused = true;
+                    break;
+                }
                 None => self.take_head(context, key, rest),
                 Some(call) if matches!(call.stage, Stage::Tunnel) => self.tunnel_up(key, rest),
                 Some(call) if call.body.is_done() => break,

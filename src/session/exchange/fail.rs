@@ -102,7 +102,10 @@ impl<C: ExchangeCodec> Exchange<C> {
             .filter(|slot| {
                 context.local.endpoint(*slot).is_some_and(|state| state.avoid_until <= context.now)
             })
-            .or_else(|| up.connected.then_some(up.endpoint));
+            .or_else(|| {
+                let listed = context.local.endpoint(up.endpoint).is_some_and(|state| state.listed);
+                (up.connected && listed).then_some(up.endpoint)
+            });
         let Some(endpoint) = other else {
             self.buffers.give(bytes);
             return self.refuse_call(context, key, Refusal::Unreachable);
@@ -136,7 +139,8 @@ impl<C: ExchangeCodec> Exchange<C> {
             Stage::Tunnel => false,
         };
         self.end_call(context, key, End::Refused(why));
-        if told { self.close_down(key) } else { self.reset_down(key) }
+        // Earlier answers may still wait to be taken; this one ends too early for its own framing, where it has one.
+        if told { self.finish_down(key) } else { self.reset_down(key) }
     }
 
     /// A caller's call ends without an answer, because of the caller.

@@ -198,9 +198,31 @@ impl<C: ExchangeCodec> Exchange<C> {
                 }
             }
         }
+        self.downs.keys_where(&mut keys, |down| down.call.as_ref().is_some_and(|call| call.up.is_none()));
+        for key in keys.drain(..) {
+            self.leave_gone(context, key);
+        }
         self.keys = keys;
         // Endpoints that are gone take nothing new; what they carry is finished.
         self.look_at_ups(context);
+    }
+
+    /// A call that waits in line for an endpoint that is gone goes elsewhere.
+    fn leave_gone(&mut self, context: &mut Context<'_>, key: Key) {
+        let Some(call) = self.downs.get_mut(key).and_then(|down| down.call.as_mut()) else { return };
+        let gone = call.plan.endpoint;
+        if context.local.endpoint(gone).is_some_and(|state| state.listed) {
+            return;
+        }
+        let bytes = call.parked.whole().unwrap_or_default();
+        self.leave_line(gone, key);
+        match context.local.elsewhere(context.snapshot, gone, context.now) {
+            Some(endpoint) => {
+                self.counters.moved += 1;
+                self.place(context, key, endpoint, bytes);
+            }
+            None => self.refuse_call(context, key, Refusal::NoEndpoint),
+        }
     }
 
     pub(super) fn end_all(&mut self, context: &mut Context<'_>) {
