@@ -24,8 +24,18 @@ lines() {
     done
 }
 
+# texts TARGET: one seed from each line of its file, in which \r and \n are spelled out.
+texts() {
+    local n=0 line
+    mkdir -p "corpus/$1"
+    while read -r line; do
+        n=$((n + 1))
+        printf '%b' "$line" >"corpus/$1/text-$n"
+    done <"seeds/$1.txt"
+}
+
 seed() {
-    local hex
+    local hex target
     for hex in "$data"/bolt/tests/data/frames/*.hex; do
         unhex bolt "$(basename "$hex")" <"$hex"
     done
@@ -36,6 +46,10 @@ seed() {
     # A row is "what, tab, hex".
     cut -f2 "$data"/dubbo/tests/data/hessian2_values.tsv | grep -xE '([0-9a-f]{2})+' | lines hessian value
     cut -f2 "$data"/bolt/tests/data/hessian2_draft_sofa355.tsv | grep -xE '([0-9a-f]{2})+' | lines hessian_draft value
+    for target in http1_request http1_reply http1_chunks; do
+        texts "$target"
+    done
+    lines http1_exchange script <seeds/http1_exchange.hex
     # The walkers see bodies: what is behind the fixed header of a captured frame.
     mkdir -p corpus/fastjson2 corpus/hessian corpus/conf
     for hex in corpus/dubbo/*.req.hex; do
@@ -52,10 +66,13 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
 # No address sanitizer: unsafe code is forbidden in all that is fuzzed, and without it both build and runs are faster.
 options=(--fuzz-dir . --sanitizer none)
 cargo +nightly fuzz build "${options[@]}"
-if [ $# -eq 0 ]; then set -- bolt dubbo hessian hessian_draft fastjson2 conf; fi
+if [ $# -eq 0 ]; then
+    set -- bolt dubbo hessian hessian_draft fastjson2 http1_request http1_reply http1_chunks http1_exchange conf
+fi
 for target; do
     dict=()
-    if [ -e "$target.dict" ]; then dict=("-dict=$target.dict"); fi
+    # One for all targets of a protocol.
+    if [ -e "${target%%_*}.dict" ]; then dict=("-dict=${target%%_*}.dict"); fi
     echo "fuzz: $target for $seconds s"
     cargo +nightly fuzz run "${options[@]}" "$target" -- -max_total_time="$seconds" -max_len=8192 -timeout=10 \
         -rss_limit_mb=2048 -print_final_stats=1 -verbosity=0 ${dict[@]+"${dict[@]}"}

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 use support::echo::{Upstream, conf};
 use support::raw::{Client, ECHO, Wire};
-use support::{Child, Sidecar, TempDir, within};
+use support::{Child, Sidecar, TempDir, http1, within};
 
 const ATTACH_MAX: Duration = Duration::from_secs(10);
 /// Two wake-ups, two reads, two writes.
@@ -91,6 +91,74 @@ fn one_call_at_a_time_costs_no_more_than_copying_its_bytes() {
         assert!(each(&READS) >= 1.9 && each(&WRITES) >= 1.9, "{wire:?}: {counts:?}");
         sidecar.assert_well();
     }
+}
+
+/// As `routed`, for HTTP/1.
+fn routed_http(upstream: &http1::Upstream) -> Sidecar {
+    let listener = "    protocol: http1
+    routes:
+      - { match: { authority: other.example }, to: up }
+      - { match: { path: { prefix: /echo }, method: { any: [GET, POST] } }, to: up, timeout: 20s, limit: { rate: 1000000/s } }";
+    let clusters = format!("clusters:\n  up: {{ endpoints: [\"{}\"] }}", upstream.address());
+    Sidecar::start(&conf(listener, &clusters))
+}
+
+#[test]
+fn one_http_request_at_a_time_costs_no_more_than_copying_its_bytes() {
+    const CALLS: u64 = 400;
+    let upstream = http1::Upstream::start();
+    let length = format!("{}{}", http1::post("/echo", 512, ""), "b".repeat(512));
+    let chunked = http1::post("/echo", 5, "").replace("Content-Length: 5", "Transfer-Encoding: chunked");
+    let chunked = format!("{chunked}5\r\nbytes\r\n0\r\n\r\n");
+    for request in [http1::get("/echo"), length, chunked] {
+        let mut sidecar = routed_http(&upstream);
+        let mut client = sidecar.http();
+        let mut calls = |count: u64| {
+            for _ in 0..count {
+                assert_eq!(client.ask(&request).status(), 200);
+            }
+        };
+        calls(20);
+        let counts = counted(&sidecar, || calls(CALLS));
+        let each = |names: &[&str]| of(&counts, names) as f64 / CALLS as f64;
+        let all = counts.values().sum::<usize>() as f64 / CALLS as f64;
+        let case = request.split(' ').next().unwrap_or_default();
+        assert!(each(&READS) <= 2.0 + BESIDES, "{case}: {counts:?}");
+        assert!(each(&WRITES) <= 2.0 + BESIDES, "{case}: {counts:?}");
+        assert!(each(&WAITS) <= 2.0 + BESIDES, "{case}: {counts:?}");
+        assert!(all <= RELAY + BESIDES, "{case}: {all} system calls a request: {counts:?}");
+        // That anything was counted at all.
+        assert!(each(&READS) >= 1.9 && each(&WRITES) >= 1.9, "{case}: {counts:?}");
+        sidecar.assert_well();
+    }
+}
+
+#[test]
+fn http_requests_of_many_callers_share_wake_ups() {
+    const CALLERS: usize = 64;
+    const ROUNDS: usize = 20;
+    let upstream = http1::Upstream::start();
+    let mut sidecar = routed_http(&upstream);
+    let mut clients: Vec<http1::Client> = (0..CALLERS).map(|_| sidecar.http()).collect();
+    let mut rounds = |count: usize| {
+        for _ in 0..count {
+            for client in &clients {
+                client.send(http1::get("/echo"));
+            }
+            for client in &mut clients {
+                client.next().is(" GET /echo ");
+            }
+        }
+    };
+    rounds(2);
+    let counts = counted(&sidecar, || rounds(ROUNDS));
+    let calls = (CALLERS * ROUNDS) as f64;
+    let all = counts.values().sum::<usize>() as f64 / calls;
+    let waits = of(&counts, &WAITS) as f64 / calls;
+    // Each connection carries one request at a time and is read and written for it; only waking up can be shared.
+    assert!(waits < 1.0 && all < RELAY, "{all} system calls a request: {counts:?}");
+    assert!(of(&counts, &READS) as f64 >= calls, "{counts:?}");
+    sidecar.assert_well();
 }
 
 #[test]

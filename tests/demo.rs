@@ -16,7 +16,7 @@ use std::{
 use serde_json::Value;
 use support::{Child, TempDir, http_get, within};
 
-const PROTOCOLS: [&str; 3] = ["bolt", "dubbo", "tcp"];
+const PROTOCOLS: [&str; 4] = ["bolt", "dubbo", "http1", "tcp"];
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn demo(arguments: &[&str]) -> Command {
@@ -94,6 +94,20 @@ fn a_call_by_hand_works_as_printed_and_term_ends_all() {
     let answer = by_hand(rest, &frame);
     assert!(answer.windows(6).any(|window| window == b"\x05hello"), "{:?}", String::from_utf8_lossy(&answer));
 
+    let curl = line("curl -i -d hello http://");
+    let url = curl.trim().trim_start_matches("curl -i -d hello http://").trim_end_matches("; echo");
+    let (address, path) = url.split_once('/').expect("a path");
+    assert_eq!(
+        Some(address),
+        rest.split(" | ").next().map(|place| place.replace(' ', ":")).as_deref(),
+        "one port"
+    );
+    let post = format!("POST /{path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 5\r\n\r\nhello");
+    let answer = by_hand(&address.replace(':', " "), post.as_bytes());
+    let answer = text(&answer);
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nhello"), "{answer}");
+    assert!(answer.contains("\r\nx-endpoint: 127.0.0.1:"), "{answer}");
+
     let echo = line("echo hello | nc");
     let answer = by_hand(echo.split_once(" -w 1 ").expect("a port").1, b"hello\n");
     assert!(text(&answer).starts_with("hello <- 127.0.0.1:"), "{answer:?}");
@@ -101,7 +115,7 @@ fn a_call_by_hand_works_as_printed_and_term_ends_all() {
     let curl = line("curl http://");
     let address = curl.trim().trim_start_matches("curl http://").trim_end_matches("/stats");
     let (status, body) = http_get(address.parse().expect("an address"), "/stats").expect("an answer");
-    assert!(status == 200 && body.contains("\"bolt\""), "{body}");
+    assert!(status == 200 && body.contains("\"bolt\"") && body.contains("\"http1\""), "{body}");
 
     assert!(conf(temporary.path()).exists());
     demo.signal("TERM");
@@ -142,8 +156,12 @@ fn refused_calls_are_failures_and_so_is_the_run() {
     // Its callers are at work by then, so that the first look at the file has happened.
     std::thread::sleep(Duration::from_secs(1));
     let written = std::fs::read_to_string(&conf).expect("it can be read");
-    let limited = written.replacen("timeout: 5s", "timeout: 5s\n        limit: { rate: 1/s }", 1);
-    assert_ne!(written, limited);
+    let limit = |conf: &str, name: &str| {
+        let route = format!("to: {name}\n        timeout: 5s\n");
+        assert_eq!(conf.matches(&route).count(), 1, "{conf}");
+        conf.replace(&route, &format!("{route}        limit: {{ rate: 1/s }}\n"))
+    };
+    let limited = limit(&limit(&written, "bolt"), "http1");
     let edited = temporary.path().join("edited");
     std::fs::write(&edited, limited)
         .and_then(|()| std::fs::rename(&edited, &conf))
@@ -156,10 +174,11 @@ fn refused_calls_are_failures_and_so_is_the_run() {
     demo.inner().stderr.take().expect("piped").read_to_string(&mut err).expect("UTF-8");
     let value: Value = serde_json::from_str(&out).expect("one JSON value is all of the output");
     let failures = |name: &str| value["protocols"][name]["failures"].as_u64().expect("a number");
-    assert!(failures("bolt") > 100, "{value}");
+    assert!(failures("bolt") > 100 && failures("http1") > 100, "{value}");
     assert_eq!((failures("dubbo"), failures("tcp")), (0, 0), "{value}");
-    assert_eq!(value["failures"], failures("bolt"));
-    assert!(err.contains("bolt: status 4"), "the reason is told: {err}");
+    assert_eq!(value["failures"], failures("bolt") + failures("http1"));
+    let told = ["bolt: status 4", "http1: status 429 outrigger: "].iter().any(|why| err.contains(why));
+    assert!(told, "the reason of the last one is told: {err}");
 }
 
 #[test]

@@ -3,15 +3,21 @@
 //! The bytes are taken as what one connection sends: they are scanned whole and in pieces, and every frame found is
 //! put through every entry point of the codec. A new codec gets all of it by a target of three lines. Nothing here
 //! may know a protocol. Source: the promises written at `outrigger_codec::FrameCodec`.
+//!
+//! * [`http1`]: the gate of HTTP/1.
+//! * [`exchange`]: the engine behind it.
 
 use outrigger_codec::{FrameCodec, FrameKind, Framed, Head, HeadIndex, Refusal, Scan, Slot, Sniff, Wants};
+
+pub mod exchange;
+pub mod http1;
 
 const SLOTS: [Slot; 7] =
     [Slot::Service, Slot::ServiceKey, Slot::Method, Slot::Version, Slot::Group, Slot::Authority, Slot::Path];
 
 /// Holds the codec to its promises over `bytes`; `id_mask` is as wide as its ids.
 pub fn frames<C: FrameCodec>(bytes: &[u8], id_mask: u64) {
-    sniffs::<C>(bytes);
+    sniffs(C::sniff, bytes);
     entry_points_take_anything::<C>(bytes);
     for frame_max in [64, 1 << 10, 1 << 20] {
         splits::<C>(bytes, frame_max);
@@ -72,10 +78,10 @@ fn splits<C: FrameCodec>(bytes: &[u8], frame_max: usize) {
 }
 
 /// More bytes never turn a verdict around.
-fn sniffs<C: FrameCodec>(bytes: &[u8]) {
+fn sniffs(sniff: fn(&[u8]) -> Sniff, bytes: &[u8]) {
     let mut verdict = Sniff::More;
     for end in 1..=bytes.len().min(64) {
-        let now = C::sniff(&bytes[..end]);
+        let now = sniff(&bytes[..end]);
         assert!(verdict == Sniff::More || verdict == now, "{verdict:?}, then {now:?} at {end}");
         verdict = now;
     }

@@ -42,6 +42,8 @@ pub enum Effect {
         address: Box<str>,
         /// How long that may take.
         timeout: Duration,
+        /// How long the endpoint may leave bytes unacknowledged, or unread, before it counts as gone.
+        patience: Duration,
     },
     /// Close the connection; it is not known here any more.
     Close(Leg),

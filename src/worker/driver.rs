@@ -21,6 +21,7 @@ use std::{
 
 use outrigger_codec::{Sniff, exchange::Forwarded};
 use outrigger_core::{ListenerId, Tick};
+use socket2::TcpKeepalive;
 use tokio::{
     io::AsyncReadExt,
     net::{
@@ -97,8 +98,11 @@ impl Socket {
 const READS_MAX: usize = 4;
 /// How long a caller that is done with is still read from.
 const LINGER: Duration = Duration::from_secs(1);
-/// Unacknowledged bytes to an endpoint for this long mean that it is gone (Linux `TCP_USER_TIMEOUT`).
-const USER_TIMEOUT: Duration = Duration::from_secs(10);
+/// An endpoint from which nothing is awaited but an answer is asked for a sign of life by the kernel.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(10))
+    .with_interval(Duration::from_secs(3))
+    .with_retries(3);
 
 impl<E: Engine> Driver<E> {
     /// A driver without connections; its flusher and its timer run from now on.
@@ -143,8 +147,8 @@ impl<E: Engine> Driver<E> {
             for effect in effects.drain(..) {
                 match effect {
                     Effect::Flush(leg) => self.note(leg),
-                    Effect::Dial { up, address, timeout } => {
-                        tokio::task::spawn_local(Rc::clone(self).dial(up, address, timeout));
+                    Effect::Dial { up, address, timeout, patience } => {
+                        tokio::task::spawn_local(Rc::clone(self).dial(up, address, timeout, patience));
                     }
                     Effect::Close(leg) => drop(self.close(leg)),
                     Effect::Reset(leg) => {
@@ -255,7 +259,7 @@ impl<E: Engine> Driver<E> {
     }
 
     /// Connects to an endpoint and lives with the connection.
-    async fn dial(self: Rc<Self>, key: Key, address: Box<str>, timeout: Duration) {
+    async fn dial(self: Rc<Self>, key: Key, address: Box<str>, timeout: Duration, patience: Duration) {
         let connected = tokio::time::timeout(timeout, TcpStream::connect(&*address)).await;
         let stream = match connected {
             Ok(Ok(stream)) => stream,
@@ -264,8 +268,8 @@ impl<E: Engine> Driver<E> {
         };
         let _ = stream.set_nodelay(true); // costs latency when it fails, nothing else
         let options = socket2::SockRef::from(&stream);
-        let _ = options.set_tcp_user_timeout(Some(USER_TIMEOUT)); // heartbeats find the dead too, later
-        let _ = options.set_keepalive(true);
+        let _ = options.set_tcp_user_timeout(Some(patience)); // costs time to notice the dead when it fails
+        let _ = options.set_tcp_keepalive(&KEEPALIVE);
         let (read, write) = stream.into_split();
         self.register(Leg::Up(key), write);
         if self.handle(|engine, context| engine.up_open(context, key)) {
@@ -547,7 +551,10 @@ mod tests {
 
     impl Echo {
         fn may_panic(&mut self, place: &str) {
-            assert!(self.panics.take_if(|wanted| *wanted == place).is_none(), "as it was told to, in {place}");
+            assert!(
+                self.panics.take_if(|wanted| *wanted == place).is_none(),
+                "as it was told to, in {place}"
+            );
         }
     }
 
@@ -622,7 +629,13 @@ mod tests {
             self.may_panic("tick");
         }
 
-        fn reconcile(&mut self, _: &mut Context<'_>, _: Bounds, _: &dyn Fn(ListenerId) -> Option<ListenerId>) {}
+        fn reconcile(
+            &mut self,
+            _: &mut Context<'_>,
+            _: Bounds,
+            _: &dyn Fn(ListenerId) -> Option<ListenerId>,
+        ) {
+        }
         fn drain(&mut self, _: Tick) {}
         fn press(&mut self) {}
         fn shut(&mut self, _: &mut Context<'_>) {}

@@ -9,6 +9,7 @@
 mod child;
 pub(crate) mod echo;
 mod http;
+pub(crate) mod http1;
 pub(crate) mod peers;
 mod process;
 pub(crate) mod raw;

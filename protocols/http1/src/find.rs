@@ -59,7 +59,10 @@ pub(crate) fn find(buf: &[u8], searched: usize, side: Side, limits: &Limits) -> 
         return Find::Fault(BARE_CR);
     }
     let asked_first = searched < most && most <= buf.len();
-    if side == Side::Request && asked_first && memchr(b'\n', buf.get(lead..most).unwrap_or_default()).is_none() {
+    if side == Side::Request
+        && asked_first
+        && memchr(b'\n', buf.get(lead..most).unwrap_or_default()).is_none()
+    {
         return Find::Fault(Fault::TargetTooLong);
     }
     if buf.len() >= limits.head_max {

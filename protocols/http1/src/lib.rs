@@ -66,7 +66,8 @@ const METHODS: [&[u8]; 9] =
 /// The verdict on first bytes whose method, should it be one, is none of the usual: a path must follow it. HTTP/2 begins
 /// with `PRI *`.
 fn other_method(first: &[u8]) -> Sniff {
-    let len = first.iter().position(|byte| !(byte.is_ascii_uppercase() || *byte == b'-')).unwrap_or(first.len());
+    let len =
+        first.iter().position(|byte| !(byte.is_ascii_uppercase() || *byte == b'-')).unwrap_or(first.len());
     match first.get(len..).unwrap_or_default() {
         _ if len == 0 || len > find::METHOD_MAX => Sniff::No,
         [] | [b' '] => Sniff::More,

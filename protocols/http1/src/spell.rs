@@ -208,13 +208,7 @@ pub(crate) fn refuse(
     rest(asked, bodiless, why, message, close, out);
 }
 
-pub(crate) fn fault(
-    head: &[u8],
-    asked: Option<&Asked>,
-    fault: Fault,
-    message: &str,
-    out: &mut Vec<u8>,
-) {
+pub(crate) fn fault(head: &[u8], asked: Option<&Asked>, fault: Fault, message: &str, out: &mut Vec<u8>) {
     let _ = write!(out, "HTTP/1.1 {}\r\n", fault_status(fault));
     if fault == Fault::Method {
         out.extend_from_slice(b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n");
@@ -224,14 +218,7 @@ pub(crate) fn fault(
     rest(asked, bodiless, fault.refusal(), message, true, out);
 }
 
-fn rest(
-    asked: Option<&Asked>,
-    bodiless: bool,
-    why: Refusal,
-    message: &str,
-    close: bool,
-    out: &mut Vec<u8>,
-) {
+fn rest(asked: Option<&Asked>, bodiless: bool, why: Refusal, message: &str, close: bool, out: &mut Vec<u8>) {
     let length = message.len().saturating_add(1);
     let _ = write!(
         out,

@@ -189,7 +189,8 @@ impl<C: ExchangeCodec> Exchange<C> {
 
     /// Hands a request to a connection, or puts it in line for one.
     fn start(&mut self, context: &mut Context<'_>, key: Key, bytes: &[u8], asked: Asked, plan: Plan) {
-        let got = self.acquire(context, plan.endpoint);
+        let patience = self.patience(key);
+        let got = self.acquire(context, plan.endpoint, patience);
         let (Some(down), Some(endpoint)) = (self.downs.get_mut(key), context.local.endpoint(plan.endpoint))
         else {
             return settle(context.local, plan, End::Abandoned, context.now);

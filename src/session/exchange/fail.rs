@@ -120,7 +120,9 @@ impl<C: ExchangeCodec> Exchange<C> {
         if endpoint == up.endpoint {
             // It may have been started anew: what was idle is then as dead as this one.
             let idle = std::mem::take(&mut self.pool(up.endpoint).idle);
-            idle.into_iter().for_each(|key| self.close_up(context, key));
+            for key in idle {
+                self.close_up(context, key);
+            }
         }
         self.place(context, key, endpoint, bytes);
     }

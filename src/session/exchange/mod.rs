@@ -310,6 +310,8 @@ impl<C: ExchangeCodec> Exchange<C> {
         if down.outbox.is_empty() {
             self.forget_down(key);
             self.effects.push(Effect::Finish(key));
+        } else {
+            self.flush_down(key);
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! The newest idle one is taken first, so that the oldest can end when fewer are needed. At the bound calls wait in line.
 
+use std::time::Duration;
+
 use outrigger_codec::{ExchangeCodec, Refusal};
 use outrigger_core::{End, EndpointSlot, Refused, settle};
 
@@ -9,6 +11,9 @@ use super::{
     super::{arena::Key, words},
     Context, Effect, Exchange, Flow, Leg, Pool, Tick, Up,
 };
+
+/// An endpoint that vanished is noticed after this long at the earliest.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a call gets.
 pub(super) enum Got {
@@ -30,7 +35,12 @@ impl<C: ExchangeCodec> Exchange<C> {
     }
 
     /// A connection for one call.
-    pub(super) fn acquire(&mut self, context: &mut Context<'_>, endpoint: EndpointSlot) -> Got {
+    pub(super) fn acquire(
+        &mut self,
+        context: &mut Context<'_>,
+        endpoint: EndpointSlot,
+        patience: Duration,
+    ) -> Got {
         while let Some(key) = self.pool(endpoint).idle.pop() {
             if !self.is_fresh(context, key) {
                 self.close_up(context, key);
@@ -44,9 +54,14 @@ impl<C: ExchangeCodec> Exchange<C> {
         };
         let pool = self.pool(endpoint);
         if pool.open < settings.connections.unwrap_or(C::CONNECTIONS) {
-            return self.dial(context, endpoint).map_or(Got::Full, Got::Connection);
+            return self.dial(context, endpoint, patience).map_or(Got::Full, Got::Connection);
         }
         if pool.line.len() < settings.pending_max as usize { Got::Line } else { Got::Full }
+    }
+
+    /// How long an endpoint may leave a caller's bytes lying: no shorter than the caller's own bodies may.
+    pub(super) fn patience(&self, key: Key) -> Duration {
+        self.downs.get(key).map_or(PATIENCE, |down| down.arrival.manners.idle_timeout.max(PATIENCE))
     }
 
     /// Whether an idle connection may carry another call.
@@ -59,7 +74,7 @@ impl<C: ExchangeCodec> Exchange<C> {
         state.listed && !idle && !old
     }
 
-    fn dial(&mut self, context: &mut Context<'_>, endpoint: EndpointSlot) -> Option<Key> {
+    fn dial(&mut self, context: &mut Context<'_>, endpoint: EndpointSlot, patience: Duration) -> Option<Key> {
         let state = context.local.endpoint(endpoint)?;
         let (address, timeout) = (state.address.clone(), state.settings.connect_timeout);
         let key = self.ups.insert(Up {
@@ -81,7 +96,7 @@ impl<C: ExchangeCodec> Exchange<C> {
         self.pool(endpoint).open += 1;
         context.local.connecting(endpoint);
         self.counters.up_dialed += 1;
-        self.effects.push(Effect::Dial { up: key, address, timeout });
+        self.effects.push(Effect::Dial { up: key, address, timeout, patience });
         Some(key)
     }
 
@@ -154,8 +169,10 @@ impl<C: ExchangeCodec> Exchange<C> {
     /// Gives the first in line a connection, while there is one to be had.
     pub(super) fn serve_line(&mut self, context: &mut Context<'_>, endpoint: EndpointSlot) {
         while !self.ending && !self.pool(endpoint).line.is_empty() {
-            let Got::Connection(up) = self.acquire(context, endpoint) else { return };
-            let Some(key) = self.pool(endpoint).line.pop_front() else { return };
+            let Some(key) = self.pool(endpoint).line.front().copied() else { return };
+            let patience = self.patience(key);
+            let Got::Connection(up) = self.acquire(context, endpoint, patience) else { return };
+            self.pool(endpoint).line.pop_front();
             let Some(call) = self.downs.get_mut(key).and_then(|down| down.call.as_mut()) else { continue };
             let parked = std::mem::take(&mut call.parked);
             self.assign(context, key, up, parked);
@@ -185,7 +202,8 @@ impl<C: ExchangeCodec> Exchange<C> {
         endpoint: EndpointSlot,
         bytes: Vec<u8>,
     ) {
-        let got = self.acquire(context, endpoint);
+        let patience = self.patience(key);
+        let got = self.acquire(context, endpoint, patience);
         let Some(call) = self.downs.get_mut(key).and_then(|down| down.call.as_mut()) else { return };
         context.local.reassign(&mut call.plan, endpoint);
         let flow = Flow::of(bytes, call.plan.idempotent);

@@ -138,6 +138,9 @@ impl<C: ExchangeCodec> Exchange<C> {
             let silent = up.is_some_and(|up| !up.paused && stuck(up.last_in));
             return silent.then_some(Late::Endpoint);
         }
+        if up.is_some_and(|up| !up.carry.is_empty() && stuck(up.last_in)) {
+            return Some(Late::Endpoint);
+        }
         let unfinished = !call.body.is_done() && !down.paused && up.is_some();
         if unfinished && stuck(down.last_in) {
             return Some(if call.awaits { Late::Endpoint } else { Late::Request });

@@ -12,7 +12,7 @@ use outrigger_core::{End, EndpointSlot, ListenerId, Plan, Tick, decide, settle};
 
 use super::{
     super::{arena::Key, pending::Call, words},
-    AVOID_FAILED, Beats, Context, Down, Effect, Frames, Outbox, Pending, Up,
+    AVOID_FAILED, Beats, Context, Down, Effect, Frames, Outbox, Pending, STALL_MAX, Up,
 };
 
 impl<C: FrameCodec> Frames<C> {
@@ -339,7 +339,7 @@ impl<C: FrameCodec> Frames<C> {
         self.pools.get_mut(endpoint.0 as usize)?.get_mut(usize::from(lane))?.push(key);
         context.local.connecting(endpoint);
         self.counters.up_dialed += 1;
-        self.effects.push(Effect::Dial { up: key, address, timeout });
+        self.effects.push(Effect::Dial { up: key, address, timeout, patience: STALL_MAX });
         Some(key)
     }
 
