@@ -1,10 +1,13 @@
 #!/bin/sh
-# Prepares a machine for the tests that use real peers: installs what is missing (a JDK, Maven, Node, strace) and
-# builds the Java and Node programs under tests/peers. Idempotent, and quick when there is nothing to do: each step
-# leaves a stamp of its inputs under tests/peers/**/out or node_modules. Works offline once it has run online.
+# Prepares a machine for the tests that use real peers: installs what is missing (a JDK, Maven, Node, Go, pip, nginx,
+# HAProxy, curl, wrk, strace) and builds the Java, Node, Go and Python programs under tests/peers. Idempotent, and quick
+# when there is nothing to do: each step leaves a stamp of its inputs under tests/peers/**/out or node_modules. Works
+# offline once it has run online. Must never leave a server running: tests start theirs themselves.
 # Must never report success with something missing: every failure names the step and ends with status 1.
 # Usage: tests/setup.sh
 set -eu
+# Servers lie outside an ordinary user's PATH.
+PATH="$PATH:/usr/sbin:/sbin"
 
 peers=$(cd "$(dirname "$0")" && pwd)/peers
 log="$peers/out/setup.log"
@@ -30,16 +33,23 @@ install_tools() {
     command -v mvn >/dev/null || missing="$missing maven"
     command -v node >/dev/null || missing="$missing nodejs"
     command -v npm >/dev/null || missing="$missing npm"
+    command -v go >/dev/null || missing="$missing golang-go"
+    python3 -m pip --version >/dev/null 2>&1 || missing="$missing python3-pip"
+    command -v curl >/dev/null || missing="$missing curl"
+    command -v wrk >/dev/null || missing="$missing wrk"
+    command -v nginx >/dev/null || missing="$missing nginx"
+    command -v haproxy >/dev/null || missing="$missing haproxy"
     command -v strace >/dev/null || missing="$missing strace"
     [ -n "$missing" ] || return 0
     command -v apt-get >/dev/null || die "missing$missing, and there is no apt-get here: install them by hand"
     sudo=
     [ "$(id -u)" = 0 ] || sudo=$(command -v sudo) || die "missing$missing: installing them needs root or sudo"
     say "installing$missing"
-    export DEBIAN_FRONTEND=noninteractive
     run "updating the package lists" $sudo apt-get update -q
+    # In runlevel 1 no package starts its service.
     # shellcheck disable=SC2086
-    run "installing packages" $sudo apt-get install -q -y --no-install-recommends $missing
+    run "installing packages" $sudo env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+        apt-get install -q -y --no-install-recommends $missing
 }
 
 # A stamp is a digest of the inputs' names and contents.
@@ -70,9 +80,36 @@ npm_ci() {
     echo "$now" >"$stamp"
 }
 
+# Standard library only: the network is not asked, and neither is a newer toolchain.
+go_build() {
+    out="$peers/go-http/out"
+    now=$(digest "$peers/go-http"/*.go "$peers/go-http/go.mod"; go version)
+    [ "$(cat "$out/stamp" 2>/dev/null)" = "$now" ] && return 0
+    say "building tests/peers/go-http"
+    rm -rf "$out"
+    cd "$peers/go-http"
+    run "Go could not build tests/peers/go-http" env GOTOOLCHAIN=local GOFLAGS=-mod=mod GOPROXY=off go build -o out/go-http .
+    echo "$now" >"$out/stamp"
+}
+
+# Into a folder of its own, which the programs find by PYTHONPATH: nothing of the machine's Python is changed.
+pip_install() {
+    out="$peers/python-http/out"
+    now=$(digest "$peers/python-http/requirements.txt"; python3 --version)
+    [ "$(cat "$out/stamp" 2>/dev/null)" = "$now" ] && return 0
+    say "installing the libraries of tests/peers/python-http"
+    rm -rf "$out"
+    run "pip could not install the libraries" \
+        python3 -m pip install -q --no-deps --target "$out/lib" -r "$peers/python-http/requirements.txt"
+    echo "$now" >"$out/stamp"
+}
+
 install_tools
 maven dubbo-peer "$peers/dubbo-peer/out/d33" -Pd33
 maven dubbo-peer "$peers/dubbo-peer/out/d27" -Pd27
 maven sofa-peer "$peers/sofa-peer/out"
+maven spring-peer "$peers/spring-peer/out"
 npm_ci
+go_build
+pip_install
 say "the peers are ready"

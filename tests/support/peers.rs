@@ -1,4 +1,4 @@
-//! How the Java and Node programs under `tests/peers` are prepared and started.
+//! How the programs under `tests/peers` are prepared and started: Java, Node, Go and Python.
 //!
 //! They are built by `tests/setup.sh`, run here once a test process (it returns at once when all is built). Every
 //! program listens on and dials loopback only. Must never start a program whose build failed: a test without its
@@ -70,30 +70,115 @@ impl Peer {
             Self::Sofa => ("sofa-peer/out", "sofa-peer-1.jar"),
             _ => ("dubbo-peer/out/d33", "dubbo-peer-1.jar"),
         };
-        let out = prepared().root.join(project);
-        let home = &prepared().home;
-        let mut command = Command::new("java");
-        // Quick to start rather than quick in the long run.
-        command.args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]);
+        let mut command = jvm(project, jar);
         for package in OPENED {
             command.arg(format!("--add-opens=java.base/{package}=ALL-UNNAMED"));
         }
-        command
-            .arg(format!("-Djdk.net.hosts.file={}", home.join("hosts").display()))
-            .arg("-Djava.net.preferIPv4Stack=true")
-            // Both frameworks keep caches and logs there.
-            .arg(format!("-Duser.home={}", home.display()))
-            .arg("-cp")
-            .arg(format!("{}:{}", out.join(jar).display(), out.join("lib/*").display()))
-            .arg(class)
-            .current_dir(home);
+        command.arg(class);
         command
     }
 }
 
-fn node(script: &str, ports: &[u16]) -> Command {
+/// A program that speaks HTTP/1 and is told nothing but its port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Web {
+    /// An application on Spring Boot.
+    Spring,
+    /// Servers that say how they understood each request, one JSON line a request.
+    TomcatRecorder,
+    JettyRecorder,
+    GoRecorder,
+    H11Recorder,
+    NodeRecorder,
+    /// Go's server for clients of every kind; a line on its stdin asks for its counts.
+    GoEcho,
+    /// Clients of that server, asked by lines.
+    GoClient,
+    NodeClient,
+    /// WebSocket by the `websockets` library.
+    SocketServer,
+    SocketClient,
+}
+
+impl Web {
+    /// Listens on this port of loopback, or calls what listens there.
+    pub(crate) fn on(self, port: u16) -> Command {
+        let mut command = match self {
+            Self::Spring => web_jvm("peer.SpringApp"),
+            Self::TomcatRecorder => web_jvm("peer.TomcatRecorder"),
+            Self::JettyRecorder => web_jvm("peer.JettyRecorder"),
+            Self::GoRecorder => go_http("record"),
+            Self::GoEcho => go_http("echo"),
+            Self::GoClient => go_http("client"),
+            Self::H11Recorder => python_http("recorder.py", &[]),
+            Self::SocketServer => python_http("ws.py", &["server"]),
+            Self::SocketClient => python_http("ws.py", &["client"]),
+            Self::NodeRecorder => return script("node-http/recorder.js", &[port]),
+            Self::NodeClient => return script("node-http/client.js", &[port]),
+        };
+        command.arg(port.to_string()).current_dir(&prepared().home);
+        command
+    }
+}
+
+/// A server of the system's packages, which may lie outside an ordinary user's PATH.
+pub(crate) fn system_server(name: &str) -> Command {
+    prepared();
+    let path = ["/usr/sbin", "/usr/local/sbin", "/sbin"].map(|folder| PathBuf::from(folder).join(name));
+    Command::new(path.into_iter().find(|path| path.exists()).unwrap_or_else(|| PathBuf::from(name)))
+}
+
+/// A client of the system's packages.
+pub(crate) fn system_client(name: &str) -> Command {
+    let mut command = Command::new(name);
+    command.current_dir(&prepared().home);
+    command
+}
+
+fn web_jvm(class: &str) -> Command {
+    let mut command = jvm("spring-peer/out", "spring-peer-1.jar");
+    command.arg(class);
+    command
+}
+
+fn go_http(mode: &str) -> Command {
+    let mut command = Command::new(prepared().root.join("go-http/out/go-http"));
+    command.arg(mode);
+    command
+}
+
+fn python_http(script: &str, mode: &[&str]) -> Command {
+    let folder = prepared().root.join("python-http");
+    let mut command = Command::new("python3");
+    command.arg("-u").arg(folder.join(script)).args(mode).env("PYTHONPATH", folder.join("out/lib"));
+    command
+}
+
+/// A JVM with the class path of one project; its options and its class are still to come.
+fn jvm(project: &str, jar: &str) -> Command {
+    let out = prepared().root.join(project);
+    let home = &prepared().home;
+    let mut command = Command::new("java");
+    // Quick to start rather than quick in the long run.
+    command.args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]);
+    command
+        .arg(format!("-Djdk.net.hosts.file={}", home.join("hosts").display()))
+        .arg("-Djava.net.preferIPv4Stack=true")
+        // The frameworks keep caches and logs there.
+        .arg(format!("-Duser.home={}", home.display()))
+        .arg("-cp")
+        .arg(format!("{}:{}", out.join(jar).display(), out.join("lib/*").display()))
+        .current_dir(home);
+    command
+}
+
+fn node(file: &str, ports: &[u16]) -> Command {
+    script(&format!("node-peer/{file}"), ports)
+}
+
+fn script(path: &str, ports: &[u16]) -> Command {
     let mut command = Command::new("node");
-    command.arg(prepared().root.join("node-peer").join(script));
+    command.arg(prepared().root.join(path));
     command.args(ports.iter().map(u16::to_string));
     command.current_dir(&prepared().home);
     command

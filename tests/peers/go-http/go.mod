@@ -1,0 +1,3 @@
+module outrigger.dev/peers/go-http
+
+go 1.19
