@@ -118,7 +118,7 @@ impl<D: Dialect> Life<D> {
                         assert!(!std::mem::replace(said, true), "a second Flush before bytes were asked for");
                         self.dirty.push(leg);
                     }
-                    Effect::Dial { up, address, timeout } => {
+                    Effect::Dial { up, address, timeout, .. } => {
                         assert!(self.ups.iter().all(|known| known.key != up), "a key was given twice");
                         assert!(
                             self.shape.is_listed(&address),
@@ -132,11 +132,14 @@ impl<D: Dialect> Life<D> {
                         self.caller_closed(key, slow, idle);
                     }
                     Effect::Close(Leg::Up(key)) => self.up_closed(key),
-                    Effect::Resume(key) => {
+                    Effect::Resume(Leg::Down(key)) => {
                         let mut context =
                             Context { snapshot: &self.snapshot, local: &mut self.local, now: self.now };
                         let reads = self.engine.resume(&mut context, key);
                         self.set_reading(key, reads);
+                    }
+                    Effect::Reset(_) | Effect::Shut(_) | Effect::Resume(Leg::Up(_)) => {
+                        panic!("{effect:?} has no meaning where calls share a connection")
                     }
                 }
             }

@@ -62,12 +62,13 @@ impl Shape {
                 outbox_high,
                 outbox_max: outbox_high * rng.range(2, 8),
                 frame_timeout: ms(rng.pick(&[300, 1_500])),
+                ..Bounds::default()
             }
         };
         let rare =
             |rng: &mut Rng, percent: usize, value: usize| (!calm && rng.chance(percent)).then_some(value);
         let settings = ClusterSettings {
-            connections: rng.range(1, 3) as u32,
+            connections: Some(rng.range(1, 3) as u32),
             connect_timeout: ms(rng.pick(&[100, 1_000])),
             idle_timeout: rare(rng, 15, 700).map(ms),
             max_age: rare(rng, 15, 900).map(ms),
@@ -176,6 +177,7 @@ impl Shape {
             targets: [Target { cluster: (at % self.listed.len()) as u32, weight: 1 }].into(),
             timeout: self.route_timeouts[at],
             limit: self.limit.clone(),
+            idempotent: false,
         };
         RouteTable::new(services.map(route).collect())
     }

@@ -90,6 +90,14 @@ impl<C: ExchangeCodec> Exchange<C> {
         // While it was not read it could not go on: its time begins again.
         (down.last_in, down.carry_since) = (context.now, context.now);
         self.advance(context, key);
+        // What it said ahead of its tunnel was all that it says.
+        let said = |down: &Down<C::Body>| {
+            let tunnel = down.call.as_ref().is_some_and(|call| matches!(call.stage, Stage::Tunnel));
+            down.ended && !down.paused && tunnel
+        };
+        if self.downs.get(key).is_some_and(said) {
+            self.end_of_down(context, key);
+        }
         self.close_if_done(key);
         self.reads(key)
     }
@@ -319,9 +327,10 @@ impl<C: ExchangeCodec> Exchange<C> {
     pub(super) fn refuse_head(&mut self, context: &mut Context<'_>, key: Key, head: &[u8], fault: Fault) {
         let Some(down) = self.downs.get_mut(key) else { return };
         context.local.refuse_unrouted(down.arrival.listener, fault.refusal());
+        down.begins_to_say(context.now);
         C::fault(head, None, fault, &words::fault(fault), down.outbox.buffer(&mut self.buffers));
         self.count_fault(context.now, fault);
-        self.close_after(context.now, key);
+        self.close_after(key);
     }
 
     /// A request's body cannot be carried further: its endpoint never sees its end.
@@ -334,8 +343,9 @@ impl<C: ExchangeCodec> Exchange<C> {
             return self.reset_down(key);
         }
         let Some(down) = self.downs.get_mut(key) else { return };
+        down.begins_to_say(context.now);
         C::fault(&[], Some(&asked), fault, &words::fault(fault), down.outbox.buffer(&mut self.buffers));
-        self.close_after(context.now, key);
+        self.close_after(key);
     }
 
     fn count_fault(&mut self, now: Tick, fault: Fault) {
@@ -347,10 +357,7 @@ impl<C: ExchangeCodec> Exchange<C> {
         self.tell(now, "refused a request that cannot be carried", fault.why());
     }
 
-    fn close_after(&mut self, now: Tick, key: Key) {
-        if let Some(down) = self.downs.get_mut(key) {
-            down.last_out = now;
-        }
+    fn close_after(&mut self, key: Key) {
         self.flush_down(key);
         self.finish_down(key);
     }
@@ -364,9 +371,7 @@ impl<C: ExchangeCodec> Exchange<C> {
             _ => None,
         };
         let close = !asked.keep || discard.is_none() || self.draining || down.leaving;
-        if down.outbox.is_empty() {
-            down.last_out = now;
-        }
+        down.begins_to_say(now);
         C::refuse(
             Some(asked),
             refused.why,
@@ -377,7 +382,7 @@ impl<C: ExchangeCodec> Exchange<C> {
         );
         down.discard = discard.unwrap_or(0);
         if close {
-            self.close_after(now, key);
+            self.close_after(key);
         } else {
             self.flush_down(key);
         }

@@ -108,6 +108,15 @@ struct Down<B> {
     leaving: bool,
 }
 
+impl<B> Down<B> {
+    /// Something is about to be said: unless more waits already, the time that it may take begins now.
+    fn begins_to_say(&mut self, now: Tick) {
+        if self.outbox.is_empty() {
+            self.last_out = now;
+        }
+    }
+}
+
 /// A request and its answer.
 #[derive(Debug)]
 struct Call<B> {

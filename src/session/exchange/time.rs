@@ -141,8 +141,11 @@ impl<C: ExchangeCodec> Exchange<C> {
         if up.is_some_and(|up| !up.carry.is_empty() && stuck(up.last_in)) {
             return Some(Late::Endpoint);
         }
-        let unfinished = !call.body.is_done() && !down.paused && up.is_some();
-        if unfinished && stuck(down.last_in) {
+        // Its time begins when its endpoint has what came before.
+        let since = up
+            .filter(|_| !call.body.is_done() && !down.paused)
+            .map(|up| down.last_in.max(up.since).max(up.last_out));
+        if since.is_some_and(stuck) {
             return Some(if call.awaits { Late::Endpoint } else { Late::Request });
         }
         None

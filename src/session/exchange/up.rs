@@ -132,6 +132,7 @@ impl<C: ExchangeCodec> Exchange<C> {
     /// One whole head of an answer.
     fn answer(&mut self, context: &mut Context<'_>, key: Key, down_key: Key, bytes: &[u8]) -> Next {
         let Some(down) = self.downs.get_mut(down_key) else { return Next::Ends };
+        down.begins_to_say(context.now);
         let (Some(call), Some(up)) = (down.call.as_mut(), self.ups.get_mut(key)) else { return Next::Ends };
         self.index.clear();
         let reply: Reply = match C::reply(bytes, &call.asked, &self.bounds.limits, &mut self.index) {
@@ -147,18 +148,12 @@ impl<C: ExchangeCodec> Exchange<C> {
             }
             if C::shows_interim(head, &call.asked) {
                 call.awaits = false;
-                if down.outbox.is_empty() {
-                    down.last_out = context.now;
-                }
                 C::answer(head, &call.asked, &reply, policy, false, down.outbox.buffer(&mut self.buffers));
                 self.flush_down(down_key);
             }
             return Next::Goes;
         }
         let close = !C::keeps(&call.asked, &reply) || !call.body.is_done() || self.draining || down.leaving;
-        if down.outbox.is_empty() {
-            down.last_out = context.now;
-        }
         let body = C::answer(head, &call.asked, &reply, policy, close, down.outbox.buffer(&mut self.buffers));
         // It was answered: it will not be sent again.
         up.outbox.release(&mut self.buffers);
@@ -186,11 +181,9 @@ impl<C: ExchangeCodec> Exchange<C> {
         bytes: &[u8],
     ) -> usize {
         let Some(down) = self.downs.get_mut(down_key) else { return bytes.len() };
+        down.begins_to_say(context.now);
         let Some(Call { stage: Stage::Body(answer), .. }) = down.call.as_mut() else { return bytes.len() };
         let limits = exchange::Limits { body_max: u64::MAX, ..self.bounds.limits };
-        if down.outbox.is_empty() {
-            down.last_out = context.now;
-        }
         let before = down.outbox.len();
         match answer.body.pass(bytes, &limits, down.outbox.buffer(&mut self.buffers)) {
             Err(fault) => {
