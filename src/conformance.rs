@@ -26,9 +26,16 @@ pub(crate) mod opening {
         frame
     }
 
-    /// Of a protocol of exchanges: there is one so far that anybody could send.
+    /// Of a protocol of exchanges: there is one so far.
     pub(crate) fn exchange<C: ExchangeCodec>() -> Vec<u8> {
-        b"POST /service/method HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello".to_vec()
+        let opening = b"POST /service/method HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello".to_vec();
+        assert_eq!(
+            C::sniff(&opening),
+            outrigger_codec::Sniff::Yes,
+            "{} needs an opening of its own",
+            C::NAME
+        );
+        opening
     }
 }
 

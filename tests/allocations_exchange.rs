@@ -21,9 +21,10 @@ const CALLERS: usize = 16;
 /// A request or an answer: a head with the usual headers, and a body of 256 bytes.
 fn message(first: &str, headers: &str, chunked: bool) -> Vec<u8> {
     let body = "x".repeat(256);
-    let rest = match chunked {
-        true => format!("Transfer-Encoding: chunked\r\n\r\n100;ext=1\r\n{body}\r\n0\r\n\r\n"),
-        false => format!("Content-Length: 256\r\n\r\n{body}"),
+    let rest = if chunked {
+        format!("Transfer-Encoding: chunked\r\n\r\n100;ext=1\r\n{body}\r\n0\r\n\r\n")
+    } else {
+        format!("Content-Length: 256\r\n\r\n{body}")
     };
     format!("{first}\r\n{headers}User-Agent: test\r\nContent-Type: application/json\r\n{rest}").into_bytes()
 }

@@ -194,7 +194,7 @@ mod tests {
         let foreign = (http1.open)(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
         assert!(foreign.result.is_err());
         assert!((http1.len)(b"POST / HTTP/1.1\r\nContent-Length: +5\r\n\r\n").is_err());
-        let endless = [b"GET / HTTP/1.1\r\nx: ".as_slice(), &[b'x'; 1 << 17]].concat();
+        let endless = [b"GET / HTTP/1.1\r\nx: ".as_slice(), &vec![b'x'; 1 << 17]].concat();
         assert!((http1.len)(&endless).is_err());
     }
 }

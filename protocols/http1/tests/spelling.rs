@@ -351,6 +351,11 @@ fn an_answer_carries_our_name_where_we_have_one() {
         seen(b"HTTP/1.1 200 OK\r\nVia: 1.1 x\r\nContent-Length: 1\r\n\r\n", &plain(), &policy, true),
         "HTTP/1.1 200 OK\\r\\nVia: 1.1 x\\r\\nContent-Length: 1\\r\\nConnection: close\\r\\nVia: 1.1 me\\r\\n\\r\\n"
     );
+    // The version is that in which it came.
+    assert_eq!(
+        seen(b"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\n", &plain(), &policy, false),
+        "HTTP/1.1 200 OK\\r\\nContent-Length: 1\\r\\nVia: 1.0 me\\r\\n\\r\\n"
+    );
     assert_eq!(seen(b"HTTP/1.1 100 x\r\n\r\n", &plain(), &policy, false), "HTTP/1.1 100 x\\r\\n\\r\\n");
 }
 
