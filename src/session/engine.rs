@@ -120,6 +120,20 @@ pub struct Arrival {
     pub peer: Option<IpAddr>,
 }
 
+/// The listener of callers whose listener is gone: it has no routes.
+pub(super) const NOWHERE: ListenerId = ListenerId(u32::MAX);
+/// How often connections are looked over while calls wait, and while draining.
+pub(super) const SWEEP: Duration = Duration::from_millis(200);
+/// How often otherwise.
+pub(super) const SWEEP_IDLE: Duration = Duration::from_secs(1);
+/// A caller without calls and without a byte for this long may be closed while draining: whatever it had sent before it
+/// could learn of our end has arrived by then.
+pub(super) const QUIET: Duration = Duration::from_millis(200);
+/// Connections one call may be handed to while it is provably not sent.
+pub(super) const TRIES_MAX: u8 = 3;
+/// An endpoint that could not be connected to is passed over for this long.
+pub(super) const AVOID_FAILED: Duration = Duration::from_secs(1);
+
 /// An engine, as the driver of the sockets sees it.
 pub trait Engine: 'static {
     /// The protocol's name.

@@ -8,12 +8,13 @@ use outrigger_codec::{Body, ExchangeCodec, Refusal};
 use outrigger_core::{End, settle};
 
 use super::{
-    super::{arena::Key, words},
-    Answer, Call, Context, Exchange, Stage, TRIES_MAX, Up,
+    super::{
+        arena::Key,
+        engine::{AVOID_FAILED, TRIES_MAX},
+        words,
+    },
+    Answer, Call, Context, Exchange, Stage, Up,
 };
-
-/// An endpoint that could not be connected to is passed over for this long.
-const AVOID_FAILED: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl<C: ExchangeCodec> Exchange<C> {
     /// A connection could not be made, was lost, or was closed by its endpoint.

@@ -73,8 +73,6 @@ const HIGH: usize = 64 << 10;
 const LOW: usize = HIGH / 2;
 /// Bytes of later requests that wait while one is served; then its caller is not read.
 const CARRY_MAX: usize = 64 << 10;
-/// Connections one request may be handed to.
-const TRIES_MAX: u8 = 3;
 /// Interim answers to one request.
 const INTERIMS_MAX: u8 = 8;
 /// The body of a refused request is read and dropped up to this, so that its caller may keep its connection.
@@ -169,8 +167,6 @@ struct Up {
     carry: Vec<u8>,
     searched: usize,
     outbox: Flow,
-    /// An answer came over it: an end before the next may be the end of its being kept.
-    served: bool,
     /// When it was asked for, later when it was opened.
     since: Tick,
     idle_since: Tick,

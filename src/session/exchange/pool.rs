@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use outrigger_codec::{ExchangeCodec, Refusal};
+use outrigger_codec::{Body, ExchangeCodec, Framing, Refusal};
 use outrigger_core::{End, EndpointSlot, Refused, settle};
 
 use super::{
@@ -84,7 +84,6 @@ impl<C: ExchangeCodec> Exchange<C> {
             carry: Vec::new(),
             searched: 0,
             outbox: Flow::default(),
-            served: false,
             since: context.now,
             idle_since: context.now,
             last_in: context.now,
@@ -168,15 +167,27 @@ impl<C: ExchangeCodec> Exchange<C> {
 
     /// Gives the first in line a connection, while there is one to be had.
     pub(super) fn serve_line(&mut self, context: &mut Context<'_>, endpoint: EndpointSlot) {
-        while !self.ending && !self.pool(endpoint).line.is_empty() {
-            let Some(key) = self.pool(endpoint).line.front().copied() else { return };
+        while let Some(key) = self.pool(endpoint).line.front().copied() {
+            if self.ending {
+                return;
+            }
+            // Asked before a connection is taken: one taken for nobody would be nobody's to give back.
+            if !self.waits(key) {
+                self.pool(endpoint).line.pop_front();
+                continue;
+            }
             let patience = self.patience(key);
             let Got::Connection(up) = self.acquire(context, endpoint, patience) else { return };
             self.pool(endpoint).line.pop_front();
-            let Some(call) = self.downs.get_mut(key).and_then(|down| down.call.as_mut()) else { continue };
+            let Some(call) = self.downs.get_mut(key).and_then(|down| down.call.as_mut()) else { return };
             let parked = std::mem::take(&mut call.parked);
             self.assign(context, key, up, parked);
         }
+    }
+
+    /// Whether a caller's request has no connection.
+    fn waits(&self, key: Key) -> bool {
+        self.downs.get(key).and_then(|down| down.call.as_ref()).is_some_and(|call| call.up.is_none())
     }
 
     /// Puts a request on a connection.
@@ -240,8 +251,8 @@ impl<C: ExchangeCodec> Exchange<C> {
         let mut asked = call.asked;
         // What of the body was passed on already does not come again; what is left of it cannot be told from here.
         asked.body = match asked.body {
-            _ if call.body_done() => outrigger_codec::Framing::None,
-            outrigger_codec::Framing::Length(_) => outrigger_codec::Framing::Chunked,
+            _ if call.body.is_done() => Framing::None,
+            Framing::Length(_) => Framing::Chunked,
             other => other,
         };
         settle(context.local, call.plan, End::Refused(why), context.now);

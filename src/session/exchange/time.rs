@@ -3,22 +3,16 @@
 //! Deadlines are kept by a lower bound, so most calls cost nothing here; everything else is looked at a few times a
 //! second.
 
-use std::time::Duration;
-
 use outrigger_codec::{Body, ExchangeCodec, Fault, Refusal};
 use outrigger_core::{ListenerId, Tick};
 
-use super::{super::arena::Key, Call, Context, Down, Exchange, Stage};
-
-/// The listener of callers whose listener is gone: it has no routes.
-const NOWHERE: ListenerId = ListenerId(u32::MAX);
-/// How often connections are looked over while requests are served, and while draining.
-const SWEEP: Duration = Duration::from_millis(200);
-/// How often otherwise.
-const SWEEP_IDLE: Duration = Duration::from_secs(1);
-/// A caller without a request and without a byte for this long may be closed while draining: whatever it had sent
-/// before it could learn of our end has arrived by then.
-const QUIET: Duration = Duration::from_millis(200);
+use super::{
+    super::{
+        arena::Key,
+        engine::{NOWHERE, QUIET, SWEEP, SWEEP_IDLE},
+    },
+    Call, Context, Down, Exchange, Stage,
+};
 
 /// What is wrong with a caller that was looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,13 +13,6 @@ use super::{
     Answer, Call, Context, Effect, Exchange, HIGH, INTERIMS_MAX, Leg, Stage,
 };
 
-impl<B: Body> Call<B> {
-    /// Whether the whole request was read.
-    pub(super) fn body_done(&self) -> bool {
-        self.body.is_done()
-    }
-}
-
 /// What is done with an answer's head.
 enum Next {
     /// More of the answer follows.
@@ -226,10 +219,7 @@ impl<C: ExchangeCodec> Exchange<C> {
         };
         let whole = call.body.is_done();
         settle(context.local, call.plan, End::Answered(outcome), context.now);
-        let spent = self.ups.get_mut(key).is_none_or(|up| {
-            up.served = true;
-            !up.outbox.is_empty()
-        });
+        let spent = self.ups.get(key).is_none_or(|up| !up.outbox.is_empty());
         if leftover {
             self.counters.unsolicited += 1;
         }

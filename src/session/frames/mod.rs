@@ -18,6 +18,7 @@ use super::{
     Arrival, Engine,
     arena::{Arena, Key},
     counters::{Counts, counters},
+    engine::{AVOID_FAILED, TRIES_MAX},
     outbox::{Buffers, Outbox},
     pending::{Call, Pending},
     words::Teller,
@@ -145,10 +146,6 @@ const STALL_MAX: Duration = Duration::from_secs(10);
 const BEATS_MAX: u16 = 1_000;
 /// Signs of life that may be missed in a row.
 const MISSES_MAX: u8 = 3;
-/// Endpoints one call may be handed to while it is provably not sent.
-const TRIES_MAX: u8 = 3;
-/// An endpoint that could not be connected to is passed over for this long.
-const AVOID_FAILED: Duration = Duration::from_secs(1);
 /// An endpoint that said goodbye is passed over for this long.
 const AVOID_RETIRED: Duration = Duration::from_secs(10);
 

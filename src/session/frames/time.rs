@@ -9,20 +9,13 @@ use outrigger_codec::{FrameCodec, Refusal};
 use outrigger_core::{ListenerId, Tick};
 
 use super::{
-    super::{arena::Key, words},
+    super::{
+        arena::Key,
+        engine::{NOWHERE, QUIET, SWEEP, SWEEP_IDLE},
+        words,
+    },
     Context, Effect, Frames, Leg, MISSES_MAX, STALL_MAX, Up,
 };
-
-/// The listener of callers whose listener is gone: it has no routes.
-const NOWHERE: ListenerId = ListenerId(u32::MAX);
-
-/// How often connections are looked over while calls have deadlines, and while draining.
-const SWEEP: Duration = Duration::from_millis(200);
-/// How often otherwise.
-const SWEEP_IDLE: Duration = Duration::from_secs(1);
-/// A caller without calls and without a byte for this long may be closed while draining: whatever it had sent
-/// before it learnt of our end has arrived by then.
-const QUIET: Duration = Duration::from_millis(200);
 
 impl<C: FrameCodec> Frames<C> {
     /// When `tick` wants to be called next; `Tick::NEVER` when nothing waits.
