@@ -684,13 +684,17 @@ fn a_reload_reaches_the_next_request_of_an_open_connection() {
     client.send(get("/in/flight"));
     let held = old.next();
     let text = fs::read_to_string(sidecar.conf_path()).expect("it was written");
-    fs::write(sidecar.conf_path(), text.replace(&old.address(), &new.address())).expect("it can be written");
+    let text = text.replace(&old.address(), &new.address());
+    let strict = text.replace("protocol: http1\n", "protocol: http1\n    http: { underscores: reject }\n");
+    fs::write(sidecar.conf_path(), strict).expect("it can be written");
     assert_eq!(sidecar.admin_post("/reload").0, 200);
     held.answer("of the old endpoint");
     client.next().is("of the old endpoint");
     client.well(2);
     assert_eq!((old.seen().len(), new.seen().len()), (2, 1));
     assert!(within(SOON, || old.open() == 0), "what left the conf is closed when it is idle");
+    client.send("GET /echo HTTP/1.1\r\nHost: a\r\nX_Y: 1\r\n\r\n");
+    client.next().refused(400, "malformed");
     drop(client);
     sidecar.rests();
 }

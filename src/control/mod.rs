@@ -201,8 +201,11 @@ impl Control {
     fn publish(&mut self) {
         let revision = self.snapshot.revision + 1;
         self.snapshot = Arc::new(self.plan.snapshot(revision, self.discovery.found()));
+        let manners = self.plan.listeners.iter().map(|listener| Arc::clone(&listener.speaks.manners));
+        let manners: Vec<_> = manners.collect();
         for worker in self.workers.iter() {
-            let _ = worker.commands.send(Command::Snapshot(Arc::clone(&self.snapshot), self.plan.bounds));
+            let command = Command::Snapshot(Arc::clone(&self.snapshot), self.plan.bounds, manners.clone());
+            let _ = worker.commands.send(command);
         }
     }
 

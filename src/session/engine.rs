@@ -134,6 +134,15 @@ pub(super) const TRIES_MAX: u8 = 3;
 /// An endpoint that could not be connected to is passed over for this long.
 pub(super) const AVOID_FAILED: Duration = Duration::from_secs(1);
 
+/// What a listener is by a new snapshot: its callers stay, and are treated as the conf says now.
+#[derive(Clone, Debug)]
+pub struct Renewed {
+    /// Its id.
+    pub listener: ListenerId,
+    /// How it treats its callers.
+    pub manners: Arc<Manners>,
+}
+
 /// An engine, as the driver of the sockets sees it.
 pub trait Engine: 'static {
     /// The protocol's name.
@@ -177,12 +186,12 @@ pub trait Engine: 'static {
     /// Time has passed.
     fn tick(&mut self, context: &mut Context<'_>);
 
-    /// Takes up a new snapshot and its bounds. `rename` gives the id a listener has now, or `None` when it is gone.
+    /// Takes up a new snapshot and its bounds. `renew` gives what a listener is now, or `None` when it is gone.
     fn reconcile(
         &mut self,
         context: &mut Context<'_>,
         bounds: Bounds,
-        rename: &dyn Fn(ListenerId) -> Option<ListenerId>,
+        renew: &dyn Fn(ListenerId) -> Option<Renewed>,
     );
     /// No new work: callers are told in their protocol's words, and closed when their calls are answered.
     fn drain(&mut self, now: Tick);

@@ -16,4 +16,4 @@ pub mod outbox;
 pub mod pending;
 pub mod words;
 
-pub use engine::{Arrival, Bounds, Context, Effect, Engine, Leg, Manners};
+pub use engine::{Arrival, Bounds, Context, Effect, Engine, Leg, Manners, Renewed};

@@ -10,7 +10,7 @@ use outrigger_core::ListenerId;
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
 use super::{Place, ProtocolReport, Shared, Speaks, relay};
-use crate::session::Bounds;
+use crate::session::{Bounds, Renewed};
 
 /// A protocol in a worker: the one place where a call of it is virtual, once a connection.
 pub trait Protocol {
@@ -20,8 +20,8 @@ pub trait Protocol {
     fn sniff(&self, first: &[u8]) -> Sniff;
     /// Serves a connection whose first bytes were read already.
     fn serve(self: Rc<Self>, stream: TcpStream, first: Vec<u8>, origin: Origin);
-    /// Takes up the worker's new snapshot. `renames`: listener ids of the last one in the new one.
-    fn reconcile(self: Rc<Self>, renames: &[Option<ListenerId>], bounds: Bounds);
+    /// Takes up the worker's new snapshot. `renewed`: what the listeners of the last one are now, by their ids.
+    fn reconcile(self: Rc<Self>, renewed: &[Option<Renewed>], bounds: Bounds);
     /// Tells callers to leave.
     fn drain(self: Rc<Self>);
     /// Reads nothing more.

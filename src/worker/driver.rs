@@ -20,7 +20,7 @@ use std::{
 };
 
 use outrigger_codec::{Sniff, exchange::Forwarded};
-use outrigger_core::{ListenerId, Tick};
+use outrigger_core::Tick;
 use socket2::TcpKeepalive;
 use tokio::{
     io::AsyncReadExt,
@@ -36,7 +36,7 @@ use super::{
     ProtocolReport, Shared,
     accept::{Origin, Protocol},
 };
-use crate::session::{Arrival, Bounds, Context, Effect, Engine, Leg, arena::Key};
+use crate::session::{Arrival, Bounds, Context, Effect, Engine, Leg, Renewed, arena::Key};
 
 /// One protocol's sockets in one worker.
 pub struct Driver<E> {
@@ -501,9 +501,9 @@ impl<E: Engine> Protocol for Driver<E> {
         });
     }
 
-    fn reconcile(self: Rc<Self>, renames: &[Option<ListenerId>], bounds: Bounds) {
+    fn reconcile(self: Rc<Self>, renewed: &[Option<Renewed>], bounds: Bounds) {
         self.handle(|engine, context| {
-            engine.reconcile(context, bounds, &|id| renames.get(id.0 as usize).copied().flatten());
+            engine.reconcile(context, bounds, &|id| renewed.get(id.0 as usize).cloned().flatten());
         });
     }
 
@@ -638,7 +638,7 @@ mod tests {
             &mut self,
             _: &mut Context<'_>,
             _: Bounds,
-            _: &dyn Fn(ListenerId) -> Option<ListenerId>,
+            _: &dyn Fn(outrigger_core::ListenerId) -> Option<Renewed>,
         ) {
         }
         fn drain(&mut self, _: Tick) {}

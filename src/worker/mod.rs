@@ -15,12 +15,12 @@ use std::{
 };
 
 use bytes::BytesMut;
-use outrigger_core::{Local, Snapshot, Tally, Tick};
+use outrigger_core::{Listener, Local, Snapshot, Tally, Tick};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{
     plugins,
-    session::{Bounds, Manners, counters::Counts},
+    session::{Bounds, Manners, Renewed, counters::Counts},
 };
 
 pub mod accept;
@@ -79,8 +79,8 @@ pub enum Command {
         /// Released when the connection ends.
         place: Place,
     },
-    /// Decide by this from now on.
-    Snapshot(Arc<Snapshot>, Bounds),
+    /// Decide by this from now on; with how each of its listeners treats callers, by their ids.
+    Snapshot(Arc<Snapshot>, Bounds, Vec<Arc<Manners>>),
     /// Tell callers to leave; finish their calls.
     Drain,
     /// Draining takes too long: read nothing more.
@@ -305,13 +305,17 @@ async fn live(
             Command::Connection { stream, speaks, place } => {
                 accept::serve(&shared, &protocols, accept::Accepted { stream, speaks, place });
             }
-            Command::Snapshot(snapshot, bounds) => {
+            Command::Snapshot(snapshot, bounds, manners) => {
                 let old = shared.snapshot.replace(Arc::clone(&snapshot));
-                let renames: Vec<_> =
-                    old.listeners().iter().map(|listener| snapshot.listener_named(&listener.name)).collect();
+                let renew = |listener: &Listener| {
+                    let id = snapshot.listener_named(&listener.name)?;
+                    let manners = manners.get(id.0 as usize)?;
+                    Some(Renewed { listener: id, manners: Arc::clone(manners) })
+                };
+                let renewed: Vec<_> = old.listeners().iter().map(renew).collect();
                 shared.local.borrow_mut().reconcile(&snapshot);
                 for protocol in protocols.iter() {
-                    Rc::clone(protocol).reconcile(&renames, bounds);
+                    Rc::clone(protocol).reconcile(&renewed, bounds);
                 }
             }
             Command::Drain => {

@@ -1,8 +1,9 @@
 //! What happens in a life: events drawn by chance, and its end, when everything must come to rest.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use outrigger::session::{
+    Manners, Renewed,
     arena::Key,
     frames::{Frames, Leg},
 };
@@ -425,8 +426,12 @@ impl<D: Dialect> Life<D> {
                 caller.leaving.get_or_insert(self.now);
             }
         }
+        let manners = Arc::new(Manners { keepalive_timeout: self.shape.silence, ..Manners::default() });
         self.handle(|engine, context| {
-            engine.reconcile(context, |id| renames.get(id.0 as usize).copied().flatten());
+            engine.reconcile(context, |id| {
+                let listener = renames.get(id.0 as usize).copied().flatten()?;
+                Some(Renewed { listener, manners: Arc::clone(&manners) })
+            });
         });
     }
 

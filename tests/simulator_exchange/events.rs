@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use outrigger::session::{Arrival, Engine, Leg, arena::Key};
+use outrigger::session::{Arrival, Engine, Leg, Renewed, arena::Key};
 
 use crate::{
     callers::{Caller, End},
@@ -454,8 +454,12 @@ impl Life {
             }
         }
         let bounds = self.world.shape.bounds;
+        let manners = self.world.shape.manners.clone();
         self.handle(|engine, context| {
-            engine.reconcile(context, bounds, &|id| renames.get(id.0 as usize).copied().flatten());
+            engine.reconcile(context, bounds, &|id| {
+                let listener = renames.get(id.0 as usize).copied().flatten()?;
+                Some(Renewed { listener, manners: manners.clone() })
+            });
         });
     }
 

@@ -17,7 +17,7 @@ use outrigger_codec::{Asked, ExchangeCodec, HeadIndex, Outcome, Sniff};
 use outrigger_core::{EndpointSlot, ListenerId, Plan, Tick};
 
 use super::{
-    Arrival, Bounds, Context, Effect, Engine, Leg,
+    Arrival, Bounds, Context, Effect, Engine, Leg, Renewed,
     arena::{Arena, Key},
     counters::{Counts, counters},
     outbox::Buffers,
@@ -429,10 +429,10 @@ impl<C: ExchangeCodec> Engine for Exchange<C> {
         &mut self,
         context: &mut Context<'_>,
         bounds: Bounds,
-        rename: &dyn Fn(ListenerId) -> Option<ListenerId>,
+        renew: &dyn Fn(ListenerId) -> Option<Renewed>,
     ) {
         self.bounds = bounds;
-        self.take_up(context, rename);
+        self.take_up(context, renew);
     }
 
     fn drain(&mut self, now: Tick) {

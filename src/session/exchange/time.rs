@@ -11,7 +11,7 @@ use super::{
         arena::Key,
         engine::{NOWHERE, QUIET, SWEEP, SWEEP_IDLE},
     },
-    Call, Context, Down, Exchange, Stage,
+    Call, Context, Down, Exchange, Renewed, Stage,
 };
 
 /// What is wrong with a caller that was looked at.
@@ -184,14 +184,14 @@ impl<C: ExchangeCodec> Exchange<C> {
     pub(super) fn take_up(
         &mut self,
         context: &mut Context<'_>,
-        rename: &dyn Fn(ListenerId) -> Option<ListenerId>,
+        renew: &dyn Fn(ListenerId) -> Option<Renewed>,
     ) {
         let mut keys = std::mem::take(&mut self.keys);
         self.downs.keys_where(&mut keys, |_| true);
         for key in keys.drain(..) {
             let Some(down) = self.downs.get_mut(key) else { continue };
-            match rename(down.arrival.listener) {
-                Some(id) => down.arrival.listener = id,
+            match renew(down.arrival.listener) {
+                Some(now) => (down.arrival.listener, down.arrival.manners) = (now.listener, now.manners),
                 None => {
                     down.arrival.listener = NOWHERE;
                     down.leaving = true;

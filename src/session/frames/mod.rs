@@ -15,7 +15,7 @@ use outrigger_codec::{FrameCodec, HeadIndex, Sniff, frames::LANES_MAX};
 use outrigger_core::{EndpointSlot, ListenerId, Tick};
 
 use super::{
-    Arrival, Engine,
+    Arrival, Engine, Renewed,
     arena::{Arena, Key},
     counters::{Counts, counters},
     engine::{AVOID_FAILED, TRIES_MAX},
@@ -388,10 +388,10 @@ impl<C: FrameCodec> Engine for Frames<C> {
         &mut self,
         context: &mut Context<'_>,
         bounds: Bounds,
-        rename: &dyn Fn(ListenerId) -> Option<ListenerId>,
+        renew: &dyn Fn(ListenerId) -> Option<Renewed>,
     ) {
         self.bounds = bounds;
-        self.reconcile(context, rename);
+        self.reconcile(context, renew);
     }
 
     fn drain(&mut self, now: Tick) {

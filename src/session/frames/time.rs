@@ -14,7 +14,7 @@ use super::{
         engine::{NOWHERE, QUIET, SWEEP, SWEEP_IDLE},
         words,
     },
-    Context, Effect, Frames, Leg, MISSES_MAX, STALL_MAX, Up,
+    Context, Effect, Frames, Leg, MISSES_MAX, Renewed, STALL_MAX, Up,
 };
 
 impl<C: FrameCodec> Frames<C> {
@@ -194,18 +194,17 @@ impl<C: FrameCodec> Frames<C> {
     }
 
     /// Takes up a new snapshot: connections to endpoints that are gone are finished, and callers of listeners that
-    /// are gone are told to leave. `rename` gives the id a listener has now, or `None` when it is gone.
-    pub fn reconcile(
-        &mut self,
-        context: &mut Context<'_>,
-        rename: impl Fn(ListenerId) -> Option<ListenerId>,
-    ) {
+    /// are gone are told to leave. `renew` gives what a listener is now, or `None` when it is gone.
+    pub fn reconcile(&mut self, context: &mut Context<'_>, renew: impl Fn(ListenerId) -> Option<Renewed>) {
         let mut keys = std::mem::take(&mut self.keys);
         self.downs.keys_where(&mut keys, |_| true);
         for key in keys.drain(..) {
             let Some(down) = self.downs.get_mut(key) else { continue };
-            match rename(down.listener) {
-                Some(id) => down.listener = id,
+            match renew(down.listener) {
+                Some(now) => {
+                    down.listener = now.listener;
+                    down.silence = now.manners.keepalive_timeout.unwrap_or(C::SERVER_IDLE);
+                }
                 None if down.leaving.is_none() => {
                     down.listener = NOWHERE;
                     down.leaving = Some(context.now);
