@@ -4,36 +4,44 @@
 
 use std::{rc::Rc, sync::Arc};
 
+use outrigger_codec::Dialect;
 use outrigger_discovery::Registry;
 
 use crate::{
     conf::lower::RegistryPlan,
-    session::{Bounds, exchange::Exchange, frames::Frames},
+    session::{Bounds, exchange::Exchange, frames::Frames, streams::Streams},
     worker::{Shared, accept::Protocol, driver::Driver},
 };
 
-/// Names each protocol's codec and the discipline that carries it.
+/// The dialects of this build, in the order in which they are asked whether a call is theirs.
+pub const DIALECTS: &[&dyn Dialect] =
+    &[&outrigger_triple::Triple, &outrigger_triple::TripleHttp, &outrigger_grpc::Grpc];
+
+/// The protocol that dialects are spoken in when nothing else is said.
+pub const SPOKEN_IN: &str = "http2";
+
+/// Names each protocol's codec and the discipline that carries it; for *streams* also the protocol that it translates.
 macro_rules! protocols {
-    ($($name:literal: $codec:ty => $discipline:ident),* $(,)?) => {
+    ($($name:literal: $codec:ty $(, $other:ty)? => $discipline:ident);* $(;)?) => {
         /// The protocols of this build, by the names the conf uses.
         pub const PROTOCOLS: &[&str] = &[$($name),*];
 
-        /// Whether a protocol's calls have an authority, a path and a query.
+        /// Whether the calls of a protocol, or of a dialect, have an authority, a path and a query.
         pub fn exchanges(name: &str) -> bool {
             match name {
                 $($name => protocols!(? $discipline),)*
-                _ => false,
+                name => DIALECTS.iter().any(|dialect| dialect.name() == name),
             }
         }
 
         /// Starts every protocol in a worker.
         pub fn protocols(shared: &Rc<Shared>, bounds: Bounds) -> Vec<Rc<dyn Protocol>> {
-            vec![$(protocols!(@ $discipline, $codec, shared, bounds)),*]
+            vec![$(protocols!(@ $discipline, $codec $(, $other)?; shared, bounds)),*]
         }
 
         #[cfg(test)]
         mod tests {
-            use outrigger_codec::{ExchangeCodec as exchange, FrameCodec as frames};
+            use outrigger_codec::{ExchangeCodec as exchange, FrameCodec as frames, StreamCodec as streams};
 
             use crate::conformance::{self, Sniffer};
 
@@ -50,20 +58,33 @@ macro_rules! protocols {
             }
         }
     };
-    (@ frames, $codec:ty, $shared:expr, $bounds:expr) => {
+    (@ frames, $codec:ty; $shared:expr, $bounds:expr) => {
         Driver::<Frames<$codec>>::start($shared, $bounds) as Rc<dyn Protocol>
     };
-    (@ exchange, $codec:ty, $shared:expr, $bounds:expr) => {
+    (@ exchange, $codec:ty; $shared:expr, $bounds:expr) => {
         Driver::<Exchange<$codec>>::start($shared, $bounds) as Rc<dyn Protocol>
+    };
+    (@ streams, $codec:ty, $other:ty; $shared:expr, $bounds:expr) => {
+        Driver::<Streams<$codec, $other>>::start($shared, $bounds) as Rc<dyn Protocol>
     };
     (? frames) => { false };
     (? exchange) => { true };
+    (? streams) => { true };
 }
 
 protocols! {
-    "bolt": outrigger_bolt::Bolt => frames,
-    "dubbo": outrigger_dubbo::Dubbo => frames,
-    "http1": outrigger_http1::Http1 => exchange,
+    "bolt": outrigger_bolt::Bolt => frames;
+    "dubbo": outrigger_dubbo::Dubbo => frames;
+    "http1": outrigger_http1::Http1 => exchange;
+    "http2": outrigger_http2::Http2, outrigger_http1::Http1 => streams;
+}
+
+/// The names of protocols and dialects, each once.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    let dialects = DIALECTS.iter().map(|dialect| dialect.name());
+    let again = |at: usize, name: &str| DIALECTS.iter().take(at).any(|dialect| dialect.name() == name);
+    let dialects = dialects.enumerate().filter(move |(at, name)| !again(*at, name)).map(|(_, name)| name);
+    PROTOCOLS.iter().copied().chain(dialects)
 }
 
 /// The registry that a conf names.

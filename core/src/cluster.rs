@@ -53,6 +53,8 @@ pub struct ClusterSettings {
     pub max_age: Option<Duration>,
     /// Calls in flight on one connection; more are refused with `Overloaded`.
     pub pending_max: u32,
+    /// What the endpoints speak; `None`: what the caller speaks. A name that means nothing here.
+    pub speaks: Option<&'static str>,
 }
 
 impl Default for ClusterSettings {
@@ -63,6 +65,7 @@ impl Default for ClusterSettings {
             idle_timeout: None,
             max_age: None,
             pending_max: 65_536,
+            speaks: None,
         }
     }
 }

@@ -20,6 +20,8 @@ pub struct Plan {
     pub started: Tick,
     /// When its answer must be complete; [`Tick::NEVER`] when nobody set a timeout.
     pub deadline: Tick,
+    /// When the caller itself gives up, whether its request is complete or not.
+    pub caller_deadline: Tick,
     /// It may be sent again when nothing was answered.
     pub idempotent: bool,
 }
@@ -27,7 +29,7 @@ pub struct Plan {
 impl Plan {
     /// The request is complete only now, some time after its head was: the route's timeout runs from here.
     pub fn complete(&mut self, now: Tick) {
-        self.deadline = self.deadline.after(now.since(self.started));
+        self.deadline = self.deadline.after(now.since(self.started)).min(self.caller_deadline);
     }
 }
 
@@ -66,8 +68,9 @@ pub fn decide(
         return Err(refuse(local, listener, Some(at), Refusal::NoEndpoint));
     };
     local.begin(slot, endpoint);
-    let deadline = deadline(route.timeout, head.index.timeout_ms, arrived, now);
-    Ok(Plan { route: slot, endpoint, started: now, deadline, idempotent: route.idempotent })
+    let caller_deadline = deadline(None, head.index.timeout_ms, arrived, now);
+    let deadline = deadline(route.timeout, None, arrived, now).min(caller_deadline);
+    Ok(Plan { route: slot, endpoint, started: now, deadline, caller_deadline, idempotent: route.idempotent })
 }
 
 /// One of a route's targets, by weight.

@@ -16,7 +16,7 @@ use super::{
     decode::OneOrMany,
     units::{Duration, Rate, Size},
 };
-use crate::plugins::PROTOCOLS;
+use crate::plugins::{exchanges, names};
 
 /// The conf of one application's sidecar.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -203,7 +203,21 @@ impl JsonSchema for ProtocolName {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let names: Vec<&str> = ["auto"].into_iter().chain(PROTOCOLS.iter().copied()).chain(["tcp"]).collect();
+        let names: Vec<&str> = ["auto"].into_iter().chain(names()).chain(["tcp"]).collect();
+        json_schema!({ "type": "string", "enum": names })
+    }
+}
+
+/// The names that a cluster's `protocol` may have, for the schema: those that calls can be translated into.
+enum TranslationName {}
+
+impl JsonSchema for TranslationName {
+    fn schema_name() -> Cow<'static, str> {
+        "TranslationName".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let names: Vec<&str> = names().filter(|name| exchanges(name)).collect();
         json_schema!({ "type": "string", "enum": names })
     }
 }
@@ -358,11 +372,15 @@ pub struct Cluster {
     /// Or where they are found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discover: Option<Discover>,
+    /// What the endpoints speak, where that is not what callers speak: `http1` or `http2` (also called `grpc`, `triple`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<TranslationName>")]
+    pub protocol: Option<String>,
     /// How one of them is picked.
     #[serde(default)]
     pub balance: Balance,
-    /// Connections per endpoint and worker. Calls of Bolt and Dubbo share them (1); one of HTTP/1 carries one call at a
-    /// time (1024).
+    /// Connections per endpoint and worker. Calls of Bolt and Dubbo share them (1), those of HTTP/2, too, as far as the
+    /// endpoint allows (8); one of HTTP/1 carries one call at a time (1024).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections: Option<u32>,
     /// How long a connection may take to be made.

@@ -22,8 +22,8 @@ use super::{
     yaml::{At, Lookup},
 };
 use crate::{
-    plugins::{PROTOCOLS, exchanges},
-    session::Bounds,
+    plugins::{DIALECTS, PROTOCOLS, SPOKEN_IN, exchanges, names},
+    session::{Bounds, Dialects},
     worker::Speaks,
 };
 
@@ -280,7 +280,7 @@ impl Lowering<'_> {
     fn listener(&mut self, at: At<'_>, name: &str, listener: &file::Listener) -> Option<ListenerPlan> {
         let bind = self.address(at.key("bind"), &listener.bind, "");
         let told = self.problems.len();
-        let (protocols, tcp) = self.protocols(at.key("protocol"), &listener.protocol.0);
+        let (protocols, tcp, dialects) = self.protocols(at.key("protocol"), &listener.protocol.0);
         // Where a name is wrong, nobody knows what else would be of no use.
         let carries = if self.problems.len() > told || protocols.iter().any(|name| exchanges(name)) {
             Carries::Http
@@ -289,7 +289,9 @@ impl Lowering<'_> {
         } else {
             Carries::Calls
         };
-        let manners = self.manners(at, listener, carries);
+        let mut manners = self.manners(at, listener, carries);
+        manners.dialects = dialects;
+        manners.translates = self.translates(at.key("routes"), listener, &protocols);
         let mut names = HashSet::new();
         let routes = listener.routes.iter().enumerate();
         let routes = routes
@@ -305,18 +307,20 @@ impl Lowering<'_> {
         Some(ListenerPlan { name: name.to_owned(), bind: bind?, speaks: Arc::new(speaks), routes })
     }
 
-    /// The protocols of the build that a listener speaks, and whether it relays the rest.
-    fn protocols(&mut self, at: At<'_>, written: &[String]) -> (Vec<&'static str>, bool) {
+    /// The protocols of the build that a listener speaks, whether it relays the rest, and the dialects it knows.
+    fn protocols(&mut self, at: At<'_>, written: &[String]) -> (Vec<&'static str>, bool, Dialects) {
         let mut protocols = Vec::new();
         let mut tcp = false;
+        let mut named = Vec::new();
         for (i, name) in written.iter().enumerate() {
             match name.as_str() {
                 "auto" => protocols.extend(PROTOCOLS),
                 "tcp" => tcp = true,
-                name => match PROTOCOLS.iter().find(|known| **known == name) {
-                    Some(known) => protocols.push(*known),
+                name => match names().find(|known| *known == name) {
+                    Some(known) if PROTOCOLS.contains(&known) => protocols.push(known),
+                    Some(dialect) => named.push(dialect),
                     None => {
-                        let known: Vec<&str> = PROTOCOLS.iter().copied().chain(["tcp", "auto"]).collect();
+                        let known: Vec<&str> = names().chain(["tcp", "auto"]).collect();
                         let message = format!(
                             "this build does not speak {}; it speaks {}",
                             quote(name),
@@ -330,9 +334,42 @@ impl Lowering<'_> {
         if written.is_empty() {
             self.problems.push(at.problem("expected at least one protocol, or `auto`"));
         }
+        // A dialect needs something to be spoken in; named alone, nothing else is spoken there.
+        let only = !named.is_empty() && !protocols.contains(&SPOKEN_IN);
+        if only {
+            protocols.push(SPOKEN_IN);
+        }
         let mut seen = HashSet::new();
         protocols.retain(|name| seen.insert(*name));
-        (protocols, tcp)
+        let of = DIALECTS.iter().map(|dialect| (*dialect, named.contains(&dialect.name())));
+        let of = of.filter(|(_, named)| *named || !only).collect();
+        (protocols, tcp, Dialects { of, only })
+    }
+
+    /// Whether calls of a listener may go to endpoints that speak another protocol than they do; whatever cannot be
+    /// translated is a mistake.
+    fn translates(&mut self, at: At<'_>, listener: &file::Listener, protocols: &[&'static str]) -> bool {
+        let mut translates = false;
+        for (i, route) in listener.routes.iter().enumerate() {
+            for name in route.to.iter().chain(route.weights.keys()) {
+                let speaks = self.conf.clusters.get(name).and_then(|cluster| cluster.protocol.as_deref());
+                let Some(speaks) = speaks.and_then(wire) else { continue };
+                translates |= protocols.iter().any(|spoken| exchanges(spoken) && *spoken != speaks);
+                // Where several are spoken, those that cannot be translated are refused call by call.
+                let other = protocols.first().filter(|_| !protocols.iter().any(|spoken| exchanges(spoken)));
+                if let Some(other) = other {
+                    let message = format!(
+                        "calls of {other} cannot go to cluster {}, whose endpoints speak {speaks}",
+                        quote(name)
+                    );
+                    let place = at.index(i).key(if route.to.is_some() { "to" } else { "weights" });
+                    self.problems.push(place.problem(message).with_help(
+                        "let the listener's `protocol` list what can be translated: http1, http2, grpc, triple",
+                    ));
+                }
+            }
+        }
+        translates
     }
 
     fn push_near<'c>(
@@ -535,6 +572,13 @@ impl Lowering<'_> {
         if cluster.connections.is_some_and(|most| most == 0 || most > 65_536) {
             self.problems.push(at.key("connections").problem("expected 1 to 65536 connections"));
         }
+        let speaks = cluster.protocol.as_deref().and_then(wire);
+        if let Some(written) = cluster.protocol.as_deref().filter(|_| speaks.is_none()) {
+            let known: Vec<&str> = names().filter(|name| exchanges(name)).collect();
+            let message =
+                format!("calls cannot be translated into {}, only into {}", quote(written), listing(&known));
+            self.push_near(at.key("protocol"), message, written, known.iter().copied());
+        }
         if cluster.pending_max == 0 {
             self.problems.push(at.key("pending_max").problem("expected at least 1"));
         }
@@ -568,6 +612,7 @@ impl Lowering<'_> {
             idle_timeout: cluster.idle_timeout.map(super::units::Duration::get),
             max_age: cluster.max_age.map(super::units::Duration::get),
             pending_max: cluster.pending_max,
+            speaks,
         };
         ClusterPlan { name: name.to_owned(), balance, settings, source }
     }
@@ -600,6 +645,12 @@ impl Lowering<'_> {
             group: discover.group.clone(),
         }
     }
+}
+
+/// What endpoints are spoken to in, by a name that a conf uses for it; `None`: nothing is translated into that.
+fn wire(name: &str) -> Option<&'static str> {
+    let known = names().find(|known| *known == name && exchanges(known))?;
+    Some(if PROTOCOLS.contains(&known) { known } else { SPOKEN_IN })
 }
 
 /// Whether a text is `host:port` with a port above 0.

@@ -15,6 +15,16 @@ impl Key {
     pub fn index(self) -> usize {
         self.index as usize
     }
+
+    /// The key as one number, for those who keep it without knowing it.
+    pub fn bits(self) -> u64 {
+        (u64::from(self.generation) << 32) | u64::from(self.index)
+    }
+
+    /// The key that [`Key::bits`] gave.
+    pub fn of_bits(bits: u64) -> Self {
+        Self { index: bits as u32, generation: (bits >> 32) as u32 }
+    }
 }
 
 /// A store of things under [`Key`]s.
@@ -96,5 +106,6 @@ mod tests {
         let b = arena.insert("b");
         assert_eq!((arena.get(a), arena.get(b), arena.len()), (None, Some(&"b"), 1));
         assert_eq!(arena.remove(a), None);
+        assert_eq!((Key::of_bits(a.bits()), Key::of_bits(b.bits())), (a, b));
     }
 }

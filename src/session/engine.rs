@@ -4,7 +4,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use outrigger_codec::{Policy, Sniff, exchange::Limits};
+use outrigger_codec::{Dialect, Policy, Sniff, exchange::Limits};
 use outrigger_core::{ListenerId, Local, Snapshot, Tick};
 
 use super::{arena::Key, counters::Counts};
@@ -96,6 +96,10 @@ pub struct Manners {
     pub idle_timeout: Duration,
     /// How heads are treated.
     pub policy: Policy,
+    /// What its calls may be told as.
+    pub dialects: Dialects,
+    /// Its calls may go to endpoints that speak another protocol than they do.
+    pub translates: bool,
 }
 
 impl Default for Manners {
@@ -105,9 +109,30 @@ impl Default for Manners {
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(30),
             policy: Policy::default(),
+            dialects: Dialects::default(),
+            translates: false,
         }
     }
 }
+
+/// The dialects of a listener, in the order in which they are asked.
+#[derive(Clone, Debug, Default)]
+pub struct Dialects {
+    /// Each, and whether the listener names it.
+    pub of: Vec<(&'static dyn Dialect, bool)>,
+    /// A call of a protocol that dialects are spoken in is refused when it is of none of them.
+    pub only: bool,
+}
+
+impl PartialEq for Dialects {
+    fn eq(&self, other: &Self) -> bool {
+        let names =
+            |it: &Self| it.of.iter().map(|(dialect, named)| (dialect.name(), *named)).collect::<Vec<_>>();
+        self.only == other.only && names(self) == names(other)
+    }
+}
+
+impl Eq for Dialects {}
 
 /// A caller that has just connected.
 #[derive(Clone, Debug)]
@@ -118,6 +143,8 @@ pub struct Arrival {
     pub manners: Arc<Manners>,
     /// Its address, where anybody is told.
     pub peer: Option<IpAddr>,
+    /// It speaks the protocol that the engine translates, not the engine's own.
+    pub foreign: bool,
 }
 
 /// The listener of callers whose listener is gone: it has no routes.
@@ -147,6 +174,8 @@ pub struct Renewed {
 pub trait Engine: 'static {
     /// The protocol's name.
     const NAME: &'static str;
+    /// The protocol that it translates into its own, and its own into.
+    const TRANSLATES: Option<&'static str> = None;
 
     /// An engine without connections.
     fn new(bounds: Bounds) -> Self;

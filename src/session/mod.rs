@@ -6,6 +6,7 @@
 //!
 //! * [`frames`]: whole messages matched by an id (Bolt, Dubbo2).
 //! * [`exchange`]: one request and its answer at a time (HTTP/1).
+//! * [`streams`]: many at once on each connection (HTTP/2), and the translation between the two.
 
 pub mod arena;
 pub mod counters;
@@ -14,6 +15,7 @@ pub mod exchange;
 pub mod frames;
 pub mod outbox;
 pub mod pending;
+pub mod streams;
 pub mod words;
 
-pub use engine::{Arrival, Bounds, Context, Effect, Engine, Leg, Manners, Renewed};
+pub use engine::{Arrival, Bounds, Context, Dialects, Effect, Engine, Leg, Manners, Renewed};

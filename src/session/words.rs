@@ -43,7 +43,7 @@ pub fn malformed(what: Malformed) -> String {
 pub fn fault(fault: Fault) -> String {
     match fault {
         Fault::Malformed(what) => malformed(what),
-        Fault::Unsupported(_) | Fault::Version | Fault::Method | Fault::Expectation => {
+        Fault::Unsupported(_) | Fault::Version | Fault::Method | Fault::Expectation | Fault::ContentType => {
             format!("outrigger: {} not carried", fault.why())
         }
         _ => format!("outrigger: {}", fault.why()),

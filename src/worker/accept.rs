@@ -18,8 +18,10 @@ pub trait Protocol {
     fn name(&self) -> &'static str;
     /// Whether a connection that begins with these bytes speaks it.
     fn sniff(&self, first: &[u8]) -> Sniff;
-    /// Serves a connection whose first bytes were read already.
-    fn serve(self: Rc<Self>, stream: TcpStream, first: Vec<u8>, origin: Origin);
+    /// The protocol that it translates, too.
+    fn translates(&self) -> Option<&'static str>;
+    /// Serves a connection whose first bytes were read already. `foreign`: it speaks the protocol that is translated.
+    fn serve(self: Rc<Self>, stream: TcpStream, first: Vec<u8>, origin: Origin, foreign: bool);
     /// Takes up the worker's new snapshot. `renewed`: what the listeners of the last one are now, by their ids.
     fn reconcile(self: Rc<Self>, renewed: &[Option<Renewed>], bounds: Bounds);
     /// Tells callers to leave.
@@ -96,9 +98,9 @@ pub fn serve(shared: &Rc<Shared>, protocols: &Rc<Vec<Rc<dyn Protocol>>>, accepte
     match speaks.protocols.as_slice() {
         [] => relay::serve(&shared, stream, Vec::new(), origin),
         [only] if !speaks.tcp => {
-            if let Some(protocol) = protocols.iter().find(|protocol| protocol.name() == *only) {
+            if let Some((protocol, foreign)) = server(&protocols, &speaks, only) {
                 shared.sniffed.borrow_mut().count(only);
-                Rc::clone(protocol).serve(stream, Vec::new(), origin);
+                Rc::clone(protocol).serve(stream, Vec::new(), origin, foreign);
             }
         }
         _ => {
@@ -107,6 +109,19 @@ pub fn serve(shared: &Rc<Shared>, protocols: &Rc<Vec<Rc<dyn Protocol>>>, accepte
             });
         }
     }
+}
+
+/// Who serves connections of a protocol, and whether it is not the protocol's own engine: where calls may go to endpoints
+/// that speak another, it is the one that translates.
+fn server<'a>(
+    protocols: &'a [Rc<dyn Protocol>],
+    speaks: &Speaks,
+    name: &str,
+) -> Option<(&'a Rc<dyn Protocol>, bool)> {
+    let translates = |protocol: &&Rc<dyn Protocol>| protocol.translates() == Some(name);
+    let translator = protocols.iter().find(translates).filter(|_| speaks.manners.translates);
+    let own = || protocols.iter().find(|protocol| protocol.name() == name);
+    translator.map(|protocol| (protocol, true)).or_else(|| own().map(|protocol| (protocol, false)))
 }
 
 /// Reads first bytes until somebody says they are his, everybody says they are not, or the time is up.
@@ -122,10 +137,10 @@ async fn detect(
         outcome = tell(protocols, speaks, &mut stream, &mut first) => outcome,
         () = shared.leave.notified() => CLOSED,
     };
-    if let Some(protocol) = protocols.iter().find(|protocol| protocol.name() == outcome) {
+    if let Some((protocol, foreign)) = server(protocols, speaks, outcome) {
         shared.sniffed.borrow_mut().count(outcome);
         origin.place.keep_one();
-        Rc::clone(protocol).serve(stream, first, origin);
+        Rc::clone(protocol).serve(stream, first, origin, foreign);
     } else if speaks.tcp && outcome != CLOSED {
         relay::serve(shared, stream, first, origin);
     } else {

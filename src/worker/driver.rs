@@ -473,21 +473,27 @@ impl<E: Engine> Protocol for Driver<E> {
         E::NAME
     }
 
+    fn translates(&self) -> Option<&'static str> {
+        E::TRANSLATES
+    }
+
     fn sniff(&self, first: &[u8]) -> Sniff {
         E::sniff(first)
     }
 
-    fn serve(self: Rc<Self>, stream: TcpStream, mut first: Vec<u8>, origin: Origin) {
+    fn serve(self: Rc<Self>, stream: TcpStream, mut first: Vec<u8>, origin: Origin, foreign: bool) {
         let Some(listener) = origin.listener(&self.shared) else { return };
         let manners = Arc::clone(&origin.speaks.manners);
         // Asked for only where somebody is told.
         let tells = manners.policy.forwarded != Forwarded::Off;
         let peer = tells.then(|| stream.peer_addr().ok()).flatten().map(|address| address.ip());
-        let arrival = Arrival { listener, manners, peer };
-        let key = self.handle(|engine, context| engine.down_open(arrival, context.now));
+        let arrival = Arrival { listener, manners, peer, foreign };
         let (read, write) = stream.into_split();
+        let key = self.handle(|engine, context| engine.down_open(arrival, context.now));
         let leg = Leg::Down(key);
         self.register(leg, write);
+        // What is said first, if anything, is noted only now that there is a socket to say it on.
+        self.note(leg);
         if !first.is_empty() {
             let socket = self.socket(leg);
             self.handle(|engine, context| {
@@ -671,7 +677,7 @@ mod tests {
             manners: Arc::new(Manners::default()),
         };
         let origin = Origin { speaks: Arc::new(speaks), place: Place::take(&Arc::new(Load::default()), 1) };
-        Rc::clone(driver).serve(stream, Vec::new(), origin);
+        Rc::clone(driver).serve(stream, Vec::new(), origin, false);
         caller
     }
 

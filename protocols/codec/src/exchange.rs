@@ -107,6 +107,8 @@ pub enum Fault {
     Method,
     /// An expectation that cannot be met.
     Expectation,
+    /// A content that is nobody's here.
+    ContentType,
     /// The target is longer than `uri_max`.
     TargetTooLong,
     /// The head is longer than `head_max`, or has more headers than `headers_max`.
@@ -126,9 +128,11 @@ impl Fault {
     /// As which refusal it is counted.
     pub const fn refusal(self) -> Refusal {
         match self {
-            Self::Malformed(_) | Self::Unsupported(_) | Self::Version | Self::Expectation => {
-                Refusal::Malformed
-            }
+            Self::Malformed(_)
+            | Self::Unsupported(_)
+            | Self::Version
+            | Self::Expectation
+            | Self::ContentType => Refusal::Malformed,
             Self::Method => Refusal::Forbidden,
             Self::TargetTooLong | Self::HeadTooLarge | Self::BodyTooLarge => Refusal::TooLarge,
             Self::Slow => Refusal::TimedOut,
@@ -143,6 +147,7 @@ impl Fault {
             Self::Version => "protocol version",
             Self::Method => "method",
             Self::Expectation => "expectation",
+            Self::ContentType => "content type",
             Self::TargetTooLong => "target longer than uri_max",
             Self::HeadTooLarge => "head larger than head_max or headers_max",
             Self::BodyTooLarge => "body larger than body_max",

@@ -63,10 +63,14 @@ pub enum Slot {
     /// What stands on the first line where it is not a slot of its own (HTTP: the target as it goes on, or the status and its
     /// reason).
     Target,
+    /// The scheme (HTTP/2); absent where the protocol does not name one.
+    Scheme,
+    /// HTTP's own method, where [`Slot::Method`] is the one that a dialect names (gRPC).
+    Verb,
 }
 
 /// How many [`Slot`]s there are.
-pub const SLOTS: usize = 10;
+pub const SLOTS: usize = 12;
 
 /// A header: Bolt's header map entry, Dubbo's attachment, HTTP's field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +97,8 @@ pub struct HeadIndex {
     pub opaque: bool,
     /// Names of headers are the same in upper and lower case.
     pub caseless: bool,
+    /// Which of `fields` must enter no compression table, by their place; ascending.
+    pub sensitive: Vec<u32>,
     /// Slots whose bytes had to be spelled anew to be compared (a host in capitals, a path with needless escapes).
     spelled: Vec<u8>,
     /// Which slots lie in `spelled`, by bit.
@@ -107,6 +113,7 @@ impl Default for HeadIndex {
             timeout_ms: None,
             opaque: false,
             caseless: false,
+            sensitive: Vec::new(),
             spelled: Vec::new(),
             anew: 0,
         }
@@ -121,8 +128,21 @@ impl HeadIndex {
         self.timeout_ms = None;
         self.opaque = false;
         self.caseless = false;
+        self.sensitive.clear();
         self.spelled.clear();
         self.anew = 0;
+    }
+
+    /// Becomes equal to another; keeps the memory.
+    pub fn copy(&mut self, other: &Self) {
+        self.slots = other.slots;
+        self.fields.clone_from(&other.fields);
+        self.timeout_ms = other.timeout_ms;
+        self.opaque = other.opaque;
+        self.caseless = other.caseless;
+        self.sensitive.clone_from(&other.sensitive);
+        self.spelled.clone_from(&other.spelled);
+        self.anew = other.anew;
     }
 
     /// Sets a slot.
@@ -130,6 +150,7 @@ impl HeadIndex {
         if let Some(place) = self.slots.get_mut(slot as usize) {
             *place = span;
         }
+        self.anew &= !(1 << slot as u16);
     }
 
     /// Gives a slot bytes that stand nowhere in the head. They are copied.

@@ -7,17 +7,28 @@
 //! * [`refusal`]: why a call was not carried, by meaning; each protocol says it in its own words.
 //! * [`frames`]: what a protocol of whole messages matched by id (Bolt, Dubbo2) must say.
 //! * [`exchange`]: what a protocol of one exchange at a time (HTTP/1) must say.
+//! * [`streams`]: what a protocol of many exchanges at once on one connection (HTTP/2) must say.
+//! * [`dialect`]: what is spoken inside such a stream (gRPC, Triple).
+//! * [`message`]: a head that owns its bytes.
+//! * [`http`]: what the versions of HTTP share.
 //! * [`sniff`]: telling protocols apart by the first bytes of a connection.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+pub mod dialect;
 pub mod exchange;
 pub mod frames;
 pub mod head;
+pub mod http;
+pub mod message;
 pub mod refusal;
 pub mod sniff;
+pub mod streams;
 
+pub use dialect::Dialect;
 pub use exchange::{Asked, Body, ExchangeCodec, Fault, Find, Framing, Policy, Reply, ReplyKind};
 pub use frames::{FrameCodec, FrameKind, Framed, Malformed, Outcome, Scan, Ticket};
 pub use head::{Field, Head, HeadIndex, Slot, Span, Wants};
+pub use message::Message;
 pub use refusal::Refusal;
 pub use sniff::Sniff;
+pub use streams::{Code, Event, Link, Step, StreamCodec, Tag};

@@ -67,6 +67,17 @@ enum Into {
     Chunked,
     /// It takes what comes until the connection ends.
     Raw,
+    /// It is told of each piece ([`Http1Body::piece`]), and of the trailers as lines.
+    Pieces,
+}
+
+/// What the next bytes of a body are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Piece {
+    /// So many bytes of framing.
+    Framing(usize),
+    /// So many bytes of the body, perhaps its last.
+    Data(usize),
 }
 
 /// Bytes of extensions in one message.
@@ -87,6 +98,11 @@ impl Http1Body {
         Self::new(framing, old, Underscores::Allow)
     }
 
+    /// A body that goes on in another protocol.
+    pub(crate) fn in_pieces(framing: Framing, underscores: Underscores) -> Self {
+        Self { into: Into::Pieces, ..Self::new(framing, true, underscores) }
+    }
+
     fn new(framing: Framing, old: bool, underscores: Underscores) -> Self {
         let told = if old { Into::Raw } else { Into::Chunked };
         let (from, into) = match framing {
@@ -96,6 +112,36 @@ impl Http1Body {
             Framing::Close => (From::Close, told),
         };
         Self { from, into, extensions: 0, total: 0, trailer: Vec::new(), underscores }
+    }
+
+    /// What `bytes` (never empty) begin with. At the end of a chunked body the trailers that may go on are appended to
+    /// `trailers`, a line each.
+    pub(crate) fn piece(
+        &mut self,
+        bytes: &[u8],
+        limits: &Limits,
+        trailers: &mut Vec<u8>,
+    ) -> Result<Piece, Fault> {
+        let data = match &mut self.from {
+            From::Length(left) | From::Data(left) => {
+                let data = up_to(bytes, *left).len();
+                *left = left.saturating_sub(data as u64);
+                data
+            }
+            From::Close => bytes.len(),
+            _ => return self.step(bytes, limits, trailers).map(Piece::Framing),
+        };
+        match self.from {
+            From::Length(0) => self.from = From::Done,
+            From::Data(0) => self.from = From::DataCr,
+            _ => {}
+        }
+        Ok(Piece::Data(data))
+    }
+
+    /// Whether it ends with its connection.
+    pub(crate) fn ends_with_connection(&self) -> bool {
+        self.from == From::Close
     }
 
     /// One step; how many of `bytes` (never empty) it took.
@@ -206,9 +252,10 @@ impl Http1Body {
     /// The trailer section is whole: the body's end, with the trailers that may go on.
     fn last_chunk(&mut self, limits: &Limits, out: &mut Vec<u8>) -> Result<(), Fault> {
         let trailer = std::mem::take(&mut self.trailer);
-        let tells = self.into == Into::Chunked;
+        let tells = matches!(self.into, Into::Chunked | Into::Pieces);
+        let chunked = self.into == Into::Chunked;
         let start = out.len();
-        if tells {
+        if chunked {
             out.extend_from_slice(b"0\r\n");
         }
         let walked = fields::walk(&trailer, 0, limits.headers_max, |_, field| {
@@ -228,7 +275,7 @@ impl Http1Body {
         if walked.is_err() {
             // Nothing of an end that was wrong.
             out.truncate(start);
-        } else if tells {
+        } else if chunked {
             out.extend_from_slice(b"\r\n");
         }
         walked
@@ -295,6 +342,6 @@ fn size_digit(size: u64, digits: u8, byte: u8) -> Result<From, Fault> {
     }
 }
 
-fn chunk_size(size: u64, out: &mut Vec<u8>) {
+pub(crate) fn chunk_size(size: u64, out: &mut Vec<u8>) {
     let _ = write!(out, "{size:x}\r\n");
 }

@@ -5,9 +5,10 @@
 //! behind sees one spelling only. It must never open a socket, never pass framing through, and never panic on any bytes.
 //!
 //! * [`find`]: where a head ends, at the cost of the new bytes alone.
-//! * [`fields`], [`target`], [`request`], [`reply`]: the gate.
+//! * [`fields`], [`request`], [`reply`], and [`target`] which HTTP/2 shares: the gate.
 //! * [`spell`]: heads as the other side sees them, and answers of our own.
 //! * [`body`]: lengths, chunks and trailers, from one framing to another.
+//! * [`link`]: the same as a link of one stream at a time, for the translation into other protocols and from them.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::time::Duration;
@@ -16,18 +17,19 @@ use outrigger_codec::{
     Asked, ExchangeCodec, Fault, Find, Head, HeadIndex, Malformed, Policy, Refusal, Reply, Slot, Sniff,
     Ticket,
     exchange::{Framing, Hop, Limits, Side},
+    http::{chars, target},
 };
 
 mod body;
-mod chars;
 mod fields;
 mod find;
+mod link;
 mod reply;
 mod request;
 mod spell;
-mod target;
 
 pub use body::Http1Body;
+pub use link::Http1Link;
 
 /// HTTP/1.0 and HTTP/1.1.
 #[derive(Clone, Copy, Debug)]

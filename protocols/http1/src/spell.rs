@@ -5,8 +5,9 @@
 use std::{io::Write, time::Duration};
 
 use outrigger_codec::{
-    Asked, Fault, Field, Head, Malformed, Policy, Refusal, Reply, ReplyKind, Slot,
+    Asked, Fault, Field, Head, Policy, Refusal, Reply, ReplyKind, Slot,
     exchange::{Forwarded, Framing, Hop},
+    http::answer as own,
 };
 
 use super::{bits, has};
@@ -85,14 +86,14 @@ pub(crate) fn answer(
     out.extend_from_slice(b"\r\n");
 }
 
-fn line(head: Head<'_>, field: &Field, out: &mut Vec<u8>) {
+pub(crate) fn line(head: Head<'_>, field: &Field, out: &mut Vec<u8>) {
     out.extend_from_slice(field.name.of(head.bytes).unwrap_or_default());
     out.extend_from_slice(b": ");
     out.extend_from_slice(field.value.of(head.bytes).unwrap_or_default());
     out.extend_from_slice(b"\r\n");
 }
 
-fn framing(body: Framing, out: &mut Vec<u8>) {
+pub(crate) fn framing(body: Framing, out: &mut Vec<u8>) {
     match body {
         Framing::None | Framing::Close => {}
         Framing::Length(length) => {
@@ -161,35 +162,6 @@ fn via(policy: &Policy, old: bool, out: &mut Vec<u8>) {
     }
 }
 
-/// A refusal's status line, by its meaning.
-const fn status(why: Refusal) -> &'static str {
-    match why {
-        Refusal::NoRoute => "404 Not Found",
-        Refusal::Limited => "429 Too Many Requests",
-        Refusal::NoEndpoint | Refusal::Overloaded => "503 Service Unavailable",
-        Refusal::TimedOut => "504 Gateway Timeout",
-        Refusal::Unreachable => "502 Bad Gateway",
-        Refusal::Forbidden => "403 Forbidden",
-        Refusal::Malformed => "400 Bad Request",
-        Refusal::TooLarge => "413 Content Too Large",
-    }
-}
-
-/// A fault's status line.
-const fn fault_status(fault: Fault) -> &'static str {
-    match fault {
-        Fault::Malformed(Malformed(_)) => "400 Bad Request",
-        Fault::Unsupported(_) => "501 Not Implemented",
-        Fault::Version => "505 HTTP Version Not Supported",
-        Fault::Method => "405 Method Not Allowed",
-        Fault::Expectation => "417 Expectation Failed",
-        Fault::TargetTooLong => "414 URI Too Long",
-        Fault::HeadTooLarge => "431 Request Header Fields Too Large",
-        Fault::BodyTooLarge => "413 Content Too Large",
-        Fault::Slow => "408 Request Timeout",
-    }
-}
-
 pub(crate) fn refuse(
     asked: Option<&Asked>,
     why: Refusal,
@@ -198,20 +170,18 @@ pub(crate) fn refuse(
     close: bool,
     out: &mut Vec<u8>,
 ) {
-    let _ = write!(out, "HTTP/1.1 {}\r\n", status(why));
+    let _ = write!(out, "HTTP/1.1 {}\r\n", own::status(why));
     if why == Refusal::Limited {
-        let wait = wait.unwrap_or_default();
-        let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1);
-        let _ = write!(out, "Retry-After: {seconds}\r\n");
+        let _ = write!(out, "Retry-After: {}\r\n", own::retry_after(wait));
     }
     let bodiless = asked.is_some_and(|asked| has(asked.ticket, bits::HEAD));
     rest(asked, bodiless, why, message, close, out);
 }
 
 pub(crate) fn fault(head: &[u8], asked: Option<&Asked>, fault: Fault, message: &str, out: &mut Vec<u8>) {
-    let _ = write!(out, "HTTP/1.1 {}\r\n", fault_status(fault));
+    let _ = write!(out, "HTTP/1.1 {}\r\n", own::fault_status(fault));
     if fault == Fault::Method {
-        out.extend_from_slice(b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n");
+        let _ = write!(out, "Allow: {}\r\n", own::ALLOW);
     }
     let head = head.strip_prefix(b"\r\n").unwrap_or(head);
     let bodiless = asked.map_or(head.starts_with(b"HEAD "), |asked| has(asked.ticket, bits::HEAD));

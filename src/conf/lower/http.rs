@@ -72,6 +72,7 @@ impl Lowering<'_> {
                 Some(http) => self.policy(at.key("http"), http),
                 None => defaults.policy,
             },
+            ..defaults
         }
     }
 
@@ -79,8 +80,9 @@ impl Lowering<'_> {
     pub(super) fn only_http(&mut self, at: At<'_>, key: &str) {
         let message = format!("`{key}` is of HTTP, which this listener does not speak");
         let problem = Problem::new(at.key(key).key_span(), message);
-        self.problems
-            .push(problem.with_help("leave it out, or let the listener's `protocol` be or list `http1`"));
+        self.problems.push(problem.with_help(
+            "leave it out, or let the listener's `protocol` be or list `http1`, `http2`, `grpc` or `triple`",
+        ));
     }
 
     fn time(&mut self, at: At<'_>, written: Option<units::Duration>) -> Option<Duration> {

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use outrigger_codec::{Asked, Body, ExchangeCodec, Fault, Find, Framing, Head, Refusal, exchange};
+use outrigger_codec::{Asked, Body, ExchangeCodec, Fault, Find, Framing, Head, Refusal, Wants, exchange};
 use outrigger_core::{End, Plan, Refused, Tick, decide, settle};
 
 use super::{
@@ -182,6 +182,14 @@ impl<C: ExchangeCodec> Exchange<C> {
                 Ok(asked) => asked,
                 Err(fault) => return self.refuse_head(context, key, bytes, fault),
             };
+        let routes = context.snapshot.listener(listener).map(|listener| &listener.routes);
+        if routes.is_some_and(|routes| routes.wants().any(Wants::SERVICE)) {
+            let head = Head { bytes, index: &self.index };
+            let mut dialects = down.arrival.manners.dialects.of.iter();
+            if let Some((dialect, _)) = dialects.find(|(dialect, named)| dialect.claims(head, *named)) {
+                dialect.read(bytes, &mut self.index);
+            }
+        }
         let head = Head { bytes, index: &self.index };
         match decide(context.snapshot, listener, context.local, head, arrived, context.now) {
             Ok(plan) => self.start(context, key, bytes, asked, plan),
@@ -197,6 +205,10 @@ impl<C: ExchangeCodec> Exchange<C> {
 
     /// Hands a request to a connection, or puts it in line for one.
     fn start(&mut self, context: &mut Context<'_>, key: Key, bytes: &[u8], asked: Asked, plan: Plan) {
+        let speaks = context.local.endpoint(plan.endpoint).and_then(|endpoint| endpoint.settings.speaks);
+        if speaks.is_some_and(|name| name != C::NAME) {
+            return self.refuse_foreign(context, key, &asked, plan);
+        }
         let patience = self.patience(key);
         let got = self.acquire(context, plan.endpoint, patience);
         let (Some(down), Some(endpoint)) = (self.downs.get_mut(key), context.local.endpoint(plan.endpoint))
@@ -246,6 +258,20 @@ impl<C: ExchangeCodec> Exchange<C> {
             Some(up) => self.flush_up(up),
             None => self.stand_in_line(key),
         }
+    }
+
+    /// A reload made the endpoints speak another protocol: who translates into that does not have this connection, but will
+    /// have the caller's next one.
+    fn refuse_foreign(&mut self, context: &mut Context<'_>, key: Key, asked: &Asked, plan: Plan) {
+        let message = context.local.endpoint(plan.endpoint).map_or_else(String::new, |endpoint| {
+            words::failed(Refusal::NoEndpoint, &endpoint.cluster, &endpoint.address, 0)
+        });
+        settle(context.local, plan, End::Refused(Refusal::NoEndpoint), context.now);
+        if let Some(down) = self.downs.get_mut(key) {
+            down.leaving = true;
+        }
+        let refused = Refused { why: Refusal::NoEndpoint, route: None, wait: None };
+        self.refuse(context.now, key, asked, refused, &message);
     }
 
     /// Passes on what `bytes` are of a request's body; how many.

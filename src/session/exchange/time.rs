@@ -191,7 +191,11 @@ impl<C: ExchangeCodec> Exchange<C> {
         for key in keys.drain(..) {
             let Some(down) = self.downs.get_mut(key) else { continue };
             match renew(down.arrival.listener) {
-                Some(now) => (down.arrival.listener, down.arrival.manners) = (now.listener, now.manners),
+                Some(now) => {
+                    // Its calls may go where another engine has to bring them, which will have its next connection.
+                    down.leaving |= now.manners.translates;
+                    (down.arrival.listener, down.arrival.manners) = (now.listener, now.manners);
+                }
                 None => {
                     down.arrival.listener = NOWHERE;
                     down.leaving = true;

@@ -294,6 +294,9 @@ impl<C: FrameCodec> Frames<C> {
         lane: u8,
     ) -> Option<Key> {
         let at = endpoint.0 as usize;
+        // Its endpoints speak something that these calls are not translated into.
+        let speaks = context.local.endpoint(endpoint)?.settings.speaks;
+        speaks.is_none_or(|name| name == C::NAME).then_some(())?;
         if self.pools.len() <= at {
             self.pools.resize_with(at + 1, Default::default);
         }

@@ -1,15 +1,14 @@
-//! Targets and hosts: what a request is for, in one reading only. Source: RFC 9112 §3.2, RFC 3986.
+//! Targets and hosts: what a request is for, in one reading only. Source: RFC 9112 §3.2, RFC 9113 §8.3.1, RFC 3986.
 //!
 //! Refused is whatever servers are known to read in different ways: dot segments in any spelling (also before a `;`), a
 //! second slash at the start, fragments, escapes that are none, bytes outside ASCII.
 
-use outrigger_codec::{Fault, HeadIndex, Slot, Span};
-
 use super::chars::{HOST, TARGET, UNRESERVED, all, hex, is};
+use crate::{Fault, Head, HeadIndex, Slot, Span};
 
 /// What form a target has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub enum Form {
     /// A path, with the authority in the Host header.
     Origin,
     /// A whole URI; the span is its authority.
@@ -23,7 +22,7 @@ pub(crate) enum Form {
 const MALFORMED: Fault = Fault::malformed("the target");
 
 /// Reads the target that lies at `at` of the head, and sets the slots that come from it.
-pub(crate) fn read(head: &[u8], span: Span, method: &[u8], index: &mut HeadIndex) -> Result<Form, Fault> {
+pub fn read(head: &[u8], span: Span, method: &[u8], index: &mut HeadIndex) -> Result<Form, Fault> {
     let target = span.of(head).unwrap_or_default();
     if !all(target, TARGET) {
         return Err(MALFORMED);
@@ -96,7 +95,7 @@ fn path_and_query(head: &[u8], span: Span, index: &mut HeadIndex) -> Result<(), 
             return Err(MALFORMED);
         }
         index.spell(Slot::Path, Unescaped(path).flatten());
-        let spelled = outrigger_codec::Head { bytes: head, index };
+        let spelled = Head { bytes: head, index };
         return dots(spelled.slot(Slot::Path).unwrap_or_default());
     }
     dots(path)
@@ -156,7 +155,7 @@ impl Iterator for Unescaped<'_> {
 }
 
 /// Sets the slots of an authority, in lower case.
-pub(crate) fn authority(head: &[u8], span: Span, index: &mut HeadIndex) -> Result<(), Fault> {
+pub fn authority(head: &[u8], span: Span, index: &mut HeadIndex) -> Result<(), Fault> {
     let bytes = span.of(head).unwrap_or_default();
     let host_len = host_len(bytes).ok_or(Fault::malformed("Host"))?;
     if bytes.iter().any(u8::is_ascii_uppercase) {

@@ -1,15 +1,15 @@
 //! Classes of bytes, as one table: which byte may stand where. Source: RFC 9110 §5.6, RFC 3986 §2.
 
 /// A token: names of methods and headers.
-pub(crate) const TOKEN: u8 = 1;
+pub const TOKEN: u8 = 1;
 /// A header's value: visible, space, tab, and bytes above ASCII.
-pub(crate) const VALUE: u8 = 2;
+pub const VALUE: u8 = 2;
 /// A request's target.
-pub(crate) const TARGET: u8 = 4;
+pub const TARGET: u8 = 4;
 /// A host's name.
-pub(crate) const HOST: u8 = 8;
+pub const HOST: u8 = 8;
 /// Never needs an escape in a path.
-pub(crate) const UNRESERVED: u8 = 16;
+pub const UNRESERVED: u8 = 16;
 
 const CLASSES: [u8; 256] = classes();
 
@@ -60,29 +60,29 @@ const fn classes() -> [u8; 256] {
 
 /// Whether a byte is of a class.
 #[inline]
-pub(crate) fn is(byte: u8, class: u8) -> bool {
+pub fn is(byte: u8, class: u8) -> bool {
     CLASSES.get(usize::from(byte)).is_some_and(|classes| classes & class != 0)
 }
 
 /// How many bytes at the start are of a class.
 #[inline]
-pub(crate) fn run(bytes: &[u8], class: u8) -> usize {
+pub fn run(bytes: &[u8], class: u8) -> usize {
     bytes.iter().position(|byte| !is(*byte, class)).unwrap_or(bytes.len())
 }
 
 /// Whether all bytes are of a class.
 #[inline]
-pub(crate) fn all(bytes: &[u8], class: u8) -> bool {
+pub fn all(bytes: &[u8], class: u8) -> bool {
     bytes.iter().all(|byte| is(*byte, class))
 }
 
 /// The value of a hexadecimal digit.
-pub(crate) fn hex(byte: u8) -> Option<u8> {
+pub fn hex(byte: u8) -> Option<u8> {
     char::from(byte).to_digit(16).map(|digit| digit as u8)
 }
 
 /// Without the spaces and tabs around it.
-pub(crate) fn trim(mut bytes: &[u8]) -> &[u8] {
+pub fn trim(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = bytes {
         bytes = rest;
     }
@@ -93,7 +93,7 @@ pub(crate) fn trim(mut bytes: &[u8]) -> &[u8] {
 }
 
 /// A number of at most 19 digits, and nothing else.
-pub(crate) fn decimal(bytes: &[u8]) -> Option<u64> {
+pub fn decimal(bytes: &[u8]) -> Option<u64> {
     if bytes.is_empty() || bytes.len() > 19 {
         return None;
     }
