@@ -6,6 +6,7 @@
 //! as in clients that do not pipeline. Must never count an answer as good by its id or place alone.
 
 use crate::echo::write_some;
+use crate::grpc::{Caller, UNARY};
 use crate::payload::Payload;
 use crate::wire::{Answer, Protocol, Template};
 use std::collections::VecDeque;
@@ -19,6 +20,8 @@ pub const OUTSTANDING_MAX: usize = 4096;
 pub struct Shared {
     /// Protocol spoken.
     pub protocol: Protocol,
+    /// Service that is called.
+    pub service: String,
     /// Request frame.
     pub template: Template,
     /// Payload of each call.
@@ -34,7 +37,7 @@ impl Shared {
     pub fn new(protocol: Protocol, service: &str, payload: usize) -> Self {
         let payload = Payload::new(payload);
         let template = Template::new(protocol, service, payload.len());
-        Self { protocol, template, payload, next_seq: 0, depth: OUTSTANDING_MAX }
+        Self { protocol, service: service.to_owned(), template, payload, next_seq: 0, depth: OUTSTANDING_MAX }
     }
 }
 
@@ -67,25 +70,30 @@ pub struct Client {
     /// When calls were due that are not on the wire yet.
     waiting: VecDeque<u64>,
     over: bool,
+    grpc: Option<Box<Caller>>,
     /// Answers that named no open call of this connection.
     pub strays: u64,
 }
 
 impl Client {
     /// Takes a connected stream.
-    pub fn new(stream: TcpStream) -> io::Result<Self> {
+    pub fn new(stream: TcpStream, shared: &Shared) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
+        let mut unsent = Vec::new();
+        let caller = |unsent: &mut Vec<u8>| Box::new(Caller::new(&shared.service, UNARY, unsent));
+        let grpc = (shared.protocol == Protocol::Grpc).then(|| caller(&mut unsent));
         Ok(Self {
             stream,
             partial: Vec::new(),
-            unsent: Vec::new(),
+            unsent,
             calls: Vec::new(),
             free: Vec::new(),
             turn: 1,
             order: VecDeque::new(),
             waiting: VecDeque::new(),
             over: false,
+            grpc,
             strays: 0,
         })
     }
@@ -132,7 +140,8 @@ impl Client {
 
     /// Appends waiting calls to what the next [`Client::flush`] sends, as many as may be on the wire.
     pub fn refill(&mut self, shared: &mut Shared) {
-        while !self.over && self.open_calls() < shared.depth {
+        let ready = |grpc: &Option<Box<Caller>>| grpc.as_ref().is_none_or(|caller| caller.ready());
+        while !self.over && self.open_calls() < shared.depth && ready(&self.grpc) {
             let Some(due) = self.waiting.pop_front() else { break };
             self.stamp(shared, due);
         }
@@ -149,6 +158,10 @@ impl Client {
         let seq = shared.next_seq;
         shared.next_seq += 1;
         self.calls[slot] = Call { id, seq, due, open: true };
+        if let Some(caller) = &mut self.grpc {
+            caller.call(id, seq, &shared.payload, &mut self.unsent);
+            return;
+        }
         shared.template.stamp(id, seq, &shared.payload, &mut self.unsent);
         if shared.protocol == Protocol::Http1 {
             self.order.push_back(slot);
@@ -178,6 +191,15 @@ impl Client {
         self.partial.clear();
         let mut rest = &scratch[..kept + got];
         let malformed = |error| io::Error::other(format!("{error}"));
+        if let Some(mut caller) = self.grpc.take() {
+            let mut unsent = std::mem::take(&mut self.unsent);
+            let taken = caller.take(&mut rest, &mut unsent, |answer| self.settle(shared, answer, done));
+            caller.returned().for_each(|id| self.take_back(id));
+            self.over = caller.over();
+            (self.grpc, self.unsent) = (Some(caller), unsent);
+            self.partial.extend_from_slice(rest);
+            return taken.map_err(malformed);
+        }
         while let Some(len) = shared.protocol.frame_len(rest, shared.payload.len()).map_err(malformed)? {
             let Some((frame, after)) = rest.split_at_checked(len) else { break };
             self.settle(shared, &shared.protocol.open(frame).map_err(malformed)?, done);
@@ -186,6 +208,14 @@ impl Client {
         }
         self.partial.extend_from_slice(rest);
         Ok(())
+    }
+
+    /// A call that the other side did not take waits again, as gRPC clients have it.
+    fn take_back(&mut self, id: u64) {
+        let slot = (id % OUTSTANDING_MAX as u64) as usize;
+        self.calls[slot].open = false;
+        self.free.push(slot);
+        self.waiting.push_front(self.calls[slot].due);
     }
 
     fn settle(&mut self, shared: &Shared, answer: &Answer<'_>, done: &mut Vec<Done>) {
@@ -220,9 +250,11 @@ mod tests {
     use std::net::TcpListener;
 
     fn pair(protocol: Protocol) -> (Client, Shared) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = Client::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap()).unwrap();
-        (client, Shared::new(protocol, "a.B", 32))
+        let (listener, shared) =
+            (TcpListener::bind("127.0.0.1:0").unwrap(), Shared::new(protocol, "a.B", 32));
+        let client =
+            Client::new(TcpStream::connect(listener.local_addr().unwrap()).unwrap(), &shared).unwrap();
+        (client, shared)
     }
 
     fn payload(shared: &Shared, seq: u64) -> Vec<u8> {

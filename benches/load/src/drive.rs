@@ -109,7 +109,7 @@ impl<'a> Run<'a> {
         let poll = Poll::new()?;
         let mut clients = Vec::new();
         for token in 0..plan.connections {
-            let client = Client::new(TcpStream::connect(plan.target)?)?;
+            let client = Client::new(TcpStream::connect(plan.target)?, &shared)?;
             poll.add(client.stream(), token as u64)?;
             clients.push(client);
         }
@@ -276,7 +276,7 @@ impl<'a> Run<'a> {
                 std::thread::sleep(RECONNECT_PAUSE);
                 continue;
             };
-            let mut gone = std::mem::replace(&mut self.clients[token], Client::new(stream)?);
+            let mut gone = std::mem::replace(&mut self.clients[token], Client::new(stream, &self.shared)?);
             self.poll.add(self.clients[token].stream(), token as u64)?;
             self.clients[token].inherit(&mut gone);
             self.clients[token].refill(&mut self.shared);
@@ -324,14 +324,14 @@ mod tests {
         let ms = Duration::from_millis;
         let cpu_of = vec![std::process::id()];
         let plan = Plan { target, connections, pace, warmup: ms(50), duration: ms(300), cpu_of };
-        let outcome = run(&plan, Shared::new(protocol, "com.example.EchoService", 256)).unwrap();
+        let outcome = run(&plan, Shared::new(protocol, protocol.service(), 256)).unwrap();
         server.join().unwrap().unwrap();
         outcome
     }
 
     #[test]
     fn closed_loops_lose_nothing_in_any_protocol() {
-        for protocol in [Protocol::Bolt, Protocol::Dubbo, Protocol::Http1, Protocol::Tcp] {
+        for protocol in [Protocol::Bolt, Protocol::Dubbo, Protocol::Http1, Protocol::Grpc, Protocol::Tcp] {
             let outcome = against_echo(protocol, 4, Pace::Closed(8));
             assert!(outcome.calls > 1000, "{protocol:?}: {}", outcome.calls);
             assert_eq!((outcome.wrong, outcome.lost, outcome.closed), (0, 0, 0));
@@ -341,7 +341,7 @@ mod tests {
 
     #[test]
     fn an_open_loop_sends_what_was_scheduled() {
-        for protocol in [Protocol::Bolt, Protocol::Http1] {
+        for protocol in [Protocol::Bolt, Protocol::Http1, Protocol::Grpc] {
             let outcome = against_echo(protocol, 4, Pace::Open(1000.0));
             assert!((299..=301).contains(&outcome.calls), "{protocol:?}: {}", outcome.calls);
             let late = outcome.late.value_at_quantile(0.5);

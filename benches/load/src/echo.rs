@@ -4,6 +4,7 @@
 //! connection; an idle connection owns no buffer. Must never answer anything that it did not understand: such a
 //! connection is closed, so that a proxy which mangles bytes shows up as failed calls.
 
+use crate::grpc::Server;
 use crate::poll::Poll;
 use crate::wire::Protocol;
 use rustix::net::{AddressFamily, SocketType, bind, listen, socket, sockopt};
@@ -18,6 +19,7 @@ struct Peer {
     stream: TcpStream,
     partial: Vec<u8>,
     unsent: Vec<u8>,
+    grpc: Option<Box<Server>>,
 }
 
 /// A listener whose backlog takes thousands of connections at once.
@@ -43,7 +45,7 @@ pub fn serve(listener: &TcpListener, protocol: Protocol, until: Option<Instant>)
         for i in 0..count {
             let Some(ready) = poll.ready(i) else { break };
             if ready.token == LISTENER {
-                accept(listener, &poll, &mut peers);
+                accept(listener, protocol, &poll, &mut peers);
                 continue;
             }
             let Some(slot) = peers.get_mut(ready.token as usize) else { continue };
@@ -58,14 +60,16 @@ pub fn serve(listener: &TcpListener, protocol: Protocol, until: Option<Instant>)
     Ok(())
 }
 
-fn accept(listener: &TcpListener, poll: &Poll, peers: &mut Vec<Option<Peer>>) {
+fn accept(listener: &TcpListener, protocol: Protocol, poll: &Poll, peers: &mut Vec<Option<Peer>>) {
     while let Ok((stream, _)) = listener.accept() {
         let place = peers.iter().position(Option::is_none).unwrap_or(peers.len());
         let fine = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true));
         if fine.and_then(|()| poll.add(&stream, place as u64)).is_err() {
             continue;
         }
-        let peer = Some(Peer { stream, partial: Vec::new(), unsent: Vec::new() });
+        let mut unsent = Vec::new();
+        let grpc = (protocol == Protocol::Grpc).then(|| Box::new(Server::new(&mut unsent)));
+        let peer = Some(Peer { stream, partial: Vec::new(), unsent, grpc });
         match peers.get_mut(place) {
             Some(slot) => *slot = peer,
             None => peers.push(peer),
@@ -93,6 +97,14 @@ fn turn(
     }
     let sent = if out.is_empty() { 0 } else { write_some(&peer.stream, out)? };
     peer.unsent.extend_from_slice(&out[sent..]);
+    while let Some(server) = peer.grpc.as_mut().filter(|_| peer.unsent.is_empty()) {
+        out.clear();
+        if !server.fill(out) {
+            break;
+        }
+        let sent = write_some(&peer.stream, out)?;
+        peer.unsent.extend_from_slice(&out[sent..]);
+    }
     Ok(())
 }
 
@@ -110,6 +122,11 @@ fn answer_all(peer: &mut Peer, protocol: Protocol, bytes: &[u8], out: &mut Vec<u
         bytes
     };
     let malformed = |error| io::Error::other(format!("{error}"));
+    if let Some(server) = &mut peer.grpc {
+        server.take(&mut rest, out).map_err(malformed)?;
+        peer.partial = rest.to_vec();
+        return Ok(());
+    }
     while let Some(len) = protocol.frame_len(rest, 0).map_err(malformed)? {
         let Some((frame, after)) = rest.split_at_checked(len) else { break };
         protocol.answer(frame, out).map_err(malformed)?;

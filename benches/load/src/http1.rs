@@ -13,8 +13,9 @@ use memchr::{memchr, memmem};
 const HEAD_MAX: usize = 16 * 1024;
 const BODY_MAX: usize = 1 << 20;
 /// Digits in `traceparent` before those of the call's number.
-const TRACE_START: &[u8] = b"00-0af7651916cd43dd8448eb211c80319c-";
-const TRACE_END: &[u8] = b"-01";
+pub const TRACE_START: &[u8] = b"00-0af7651916cd43dd8448eb211c80319c-";
+/// What follows the number.
+pub const TRACE_END: &[u8] = b"-01";
 
 /// What a request carries besides `traceparent` and `Content-Length`.
 const REQUEST_FIELDS: [(&str, &str); 6] = [
@@ -83,7 +84,7 @@ pub fn answer(request: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let (line, head, body) = parts(request)?;
     let path = line.strip_prefix(b"POST /")?.strip_suffix(b"/echo HTTP/1.1")?;
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'.';
-    if !path.iter().all(plain) || !arrived(&REQUEST_FIELDS, head) {
+    if !path.iter().all(plain) || !arrived(&REQUEST_FIELDS, fields(head).flatten()) {
         return None;
     }
     let mut traces = values(head, b"traceparent");
@@ -109,7 +110,7 @@ pub fn open(message: &[u8]) -> Option<Answer<'_>> {
     if status != 200 {
         return Some(Answer::Refused { id: None, status });
     }
-    arrived(&ANSWER_FIELDS, head).then_some(Answer::Value { id: None, payload })
+    arrived(&ANSWER_FIELDS, fields(head).flatten()).then_some(Answer::Value { id: None, payload })
 }
 
 /// Whether the sender of this message closes the connection after it.
@@ -145,9 +146,9 @@ fn values<'a>(head: &'a [u8], name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
 }
 
 /// Whether each of `wanted` is there, once, with its value; names in any case, as some proxies lower it.
-fn arrived(wanted: &[(&str, &str)], head: &[u8]) -> bool {
+pub fn arrived<'a>(wanted: &[(&str, &str)], head: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> bool {
     let mut found = 0;
-    for (name, value) in fields(head).flatten() {
+    for (name, value) in head {
         let place = wanted.iter().position(|(want, _)| want.as_bytes().eq_ignore_ascii_case(name));
         if let Some(place) = place {
             if found & 1 << place != 0 || wanted[place].1.as_bytes() != value {

@@ -33,11 +33,24 @@ impl Payload {
         false
     }
 
-    fn parts(&self, seq: u64) -> ([u8; NUMBER], &[u8]) {
+    /// What every payload of call `seq` begins with.
+    pub fn number(seq: u64) -> [u8; NUMBER] {
         let mut head = [0; NUMBER];
         for (i, digit) in head.iter_mut().enumerate() {
             *digit = DIGITS[(seq >> (60 - 4 * i)) as usize & 15];
         }
+        head
+    }
+
+    /// The number that these bytes begin with.
+    pub fn number_of(bytes: &[u8]) -> Option<u64> {
+        let digits = bytes.get(..NUMBER)?;
+        let value = |digit: &u8| DIGITS.iter().position(|known| known == digit);
+        digits.iter().try_fold(0, |sum, digit| Some(sum << 4 | value(digit)? as u64))
+    }
+
+    fn parts(&self, seq: u64) -> ([u8; NUMBER], &[u8]) {
+        let head = Self::number(seq);
         let from = (seq % TURN as u64) as usize;
         (head, &self.filler[from..from + self.len - NUMBER])
     }

@@ -42,7 +42,9 @@ pub fn idle(target: SocketAddr, count: usize, calls: usize, shared: &mut Shared)
     let mut scratch = vec![0; 64 * 1024];
     let mut clients = Vec::with_capacity(count);
     for _ in 0..count {
-        let mut client = Client::new(TcpStream::connect(target)?)?;
+        let mut client = Client::new(TcpStream::connect(target)?, shared)?;
+        // A protocol's greeting.
+        client.flush()?;
         for _ in 0..calls {
             call_once(&mut client, shared, &mut scratch)?;
         }
@@ -51,6 +53,11 @@ pub fn idle(target: SocketAddr, count: usize, calls: usize, shared: &mut Shared)
             // Nothing else paces the opening; a listener's queue is short.
             sleep(BETWEEN_TRIES);
         }
+    }
+    for client in &mut clients {
+        // What the other side says first, and what answers it.
+        let _ = client.receive(shared, &mut scratch, &mut Vec::new());
+        client.flush()?;
     }
     writeln!(io::stdout(), "held {count}")?;
     let _ = io::stdin().lock().read_line(&mut String::new());
@@ -92,7 +99,7 @@ fn until_answer(
     let mut scratch = vec![0; 64 * 1024];
     while started.elapsed() < START_MAX {
         if let Ok(stream) = TcpStream::connect(target) {
-            let mut client = Client::new(stream)?;
+            let mut client = Client::new(stream, shared)?;
             if call_once(&mut client, shared, &mut scratch).is_ok() {
                 return Ok(started.elapsed());
             }

@@ -3,12 +3,13 @@
 //!
 //! The templates are real frames, captured from SOFARPC 5.13.2 (Bolt) and Apache Dubbo 3.3.6 (Dubbo2): `golden/`.
 //! Only the service name, the one string argument and the id differ from the capture; a test rebuilds the capture
-//! byte for byte. HTTP/1 is in `http1.rs`.
+//! byte for byte. HTTP/1 is in `http1.rs`. gRPC is here by name only: its frames depend on those before them, so each
+//! connection keeps a state of its own (`grpc.rs`).
 //! Must never accept an answer that a Java client would refuse (status, class, value marker).
 
-use crate::http1;
 use crate::payload::{NUMBER, Payload};
 use crate::strings::{Grammar, encode, split};
+use crate::{grpc, http1};
 use std::fmt;
 use std::sync::LazyLock;
 
@@ -21,6 +22,8 @@ pub enum Protocol {
     Dubbo,
     /// HTTP/1.1 with keep-alive.
     Http1,
+    /// gRPC over HTTP/2, with prior knowledge.
+    Grpc,
     /// Fixed-size records: an id and a payload.
     Tcp,
 }
@@ -57,6 +60,7 @@ pub enum Answer<'a> {
 }
 
 const FRAME_MAX: usize = 1 << 20;
+const STATEFUL: Malformed = Malformed("gRPC frames mean nothing by themselves");
 const BOLT_REQUEST: usize = 22;
 const BOLT_RESPONSE: usize = 20;
 const BOLT_SERVICE: &[u8] = b"peer.api.DemoService:1.0";
@@ -95,6 +99,11 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 impl Protocol {
+    /// The service that is called where no other is named.
+    pub fn service(self) -> &'static str {
+        if self == Self::Grpc { grpc::SERVICE } else { "com.example.EchoService" }
+    }
+
     /// Length of the frame that `bytes` begin with, or `None` while too few bytes are there to know.
     pub fn frame_len(self, bytes: &[u8], payload: usize) -> Result<Option<usize>, Malformed> {
         let len = match self {
@@ -107,6 +116,7 @@ impl Protocol {
             }
             Self::Bolt => bolt_len(bytes)?,
             Self::Http1 => http1::message_len(bytes)?,
+            Self::Grpc => return Err(STATEFUL),
         };
         if len.is_some_and(|len| len > FRAME_MAX) {
             return Err(Malformed("frame too long"));
@@ -120,6 +130,7 @@ impl Protocol {
             Self::Bolt => bolt_answer(request, out).ok_or(Malformed("bolt request")),
             Self::Dubbo => dubbo_answer(request, out).ok_or(Malformed("dubbo request")),
             Self::Http1 => http1::answer(request, out).ok_or(Malformed("HTTP request")),
+            Self::Grpc => Err(STATEFUL),
             Self::Tcp => {
                 out.extend_from_slice(request);
                 Ok(())
@@ -133,6 +144,7 @@ impl Protocol {
             Self::Bolt => bolt_open(frame).ok_or(Malformed("bolt response")),
             Self::Dubbo => dubbo_open(frame).ok_or(Malformed("dubbo response")),
             Self::Http1 => http1::open(frame).ok_or(Malformed("HTTP response")),
+            Self::Grpc => Err(STATEFUL),
             Self::Tcp => u64_at(frame, 0)
                 .map(|id| Answer::Value { id: Some(id), payload: &frame[8..] })
                 .ok_or(Malformed("record")),
@@ -259,6 +271,7 @@ impl Template {
             Protocol::Bolt => (bolt_request(format!("{service}:1.0").as_bytes(), argument), 0),
             Protocol::Dubbo => (dubbo_request(service.as_bytes(), argument), 0),
             Protocol::Http1 => http1::request(service, argument),
+            Protocol::Grpc => (Vec::new(), 0),
             Protocol::Tcp => ([&[0; 8], argument].concat(), 0),
         };
         let mut places = frame.windows(argument.len());
@@ -280,7 +293,7 @@ impl Template {
             Protocol::Bolt => frame[5..9].copy_from_slice(&(id as u32).to_be_bytes()),
             Protocol::Dubbo => frame[4..12].copy_from_slice(&id.to_be_bytes()),
             Protocol::Tcp => frame[..8].copy_from_slice(&id.to_be_bytes()),
-            Protocol::Http1 => {}
+            Protocol::Http1 | Protocol::Grpc => {}
         }
         payload.write(seq, &mut frame[self.payload_at..self.payload_at + payload.len()]);
         if self.protocol == Protocol::Http1 {

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use outrigger_load::client::{OUTSTANDING_MAX, Shared};
 use outrigger_load::drive::{Pace, Plan, run};
 use outrigger_load::wire::Protocol;
-use outrigger_load::{report, special};
+use outrigger_load::{report, special, stream};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,9 +21,9 @@ struct Options {
     /// Address to call
     #[arg(long)]
     target: SocketAddr,
-    /// Service that the calls name; with HTTP, in the path
-    #[arg(long, default_value = "com.example.EchoService")]
-    service: String,
+    /// Service that the calls name; with HTTP, in the path; one that fits the protocol where none is named
+    #[arg(long)]
+    service: Option<String>,
     /// Bytes in the string argument, or the body
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(16..=60_000))]
     payload: u32,
@@ -58,6 +58,15 @@ enum What {
         #[arg(long, default_value_t = 0)]
         calls: usize,
     },
+    /// Takes one long streaming answer (gRPC)
+    Stream {
+        /// How long
+        #[arg(long, default_value_t = 1 << 30)]
+        bytes: u64,
+        /// Processes whose CPU time is taken
+        #[arg(long, value_delimiter = ',')]
+        cpu_of: Vec<u32>,
+    },
     /// Starts a program and measures the time to the first answer through it
     FirstAnswer {
         /// Core for the program
@@ -91,7 +100,8 @@ struct Span {
 fn main() -> io::Result<()> {
     let options = Options::parse();
     let (protocol, target) = (options.protocol, options.target);
-    let mut shared = Shared::new(protocol, &options.service, options.payload as usize);
+    let service = options.service.as_deref().unwrap_or(protocol.service());
+    let mut shared = Shared::new(protocol, service, options.payload as usize);
     let result = match options.what {
         What::Closed { span, outstanding } => {
             let pace = Pace::Closed(outstanding.clamp(1, OUTSTANDING_MAX));
@@ -102,6 +112,7 @@ fn main() -> io::Result<()> {
             report::json(&run(&span.plan(target, pace)?, shared)?)
         }
         What::Idle { connections, calls } => special::idle(target, connections, calls, &mut shared)?,
+        What::Stream { bytes, cpu_of } => stream::run(target, service, bytes, &cpu_of)?,
         What::FirstAnswer { core, own_core, command } => {
             special::first_answer(target, &command, core, own_core, &mut shared)?
         }
