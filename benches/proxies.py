@@ -21,6 +21,7 @@ PROXY_CORE, LOAD_CORE = 0, 1
 # Set by --nice: a shared machine is disturbed less when everything measured goes before everything else.
 PRIORITY = []
 SERVICE, METHOD = "com.example.EchoService", "echo"
+GRPC_SERVICE, GRPC_UNARY, GRPC_STREAMING = "bench.Echo", "Echo", "Stream"
 READY_MAX = 20.0
 SERIAL = itertools.count(1)
 
@@ -91,6 +92,18 @@ def memory_kib(pids):
     return rss, pss
 
 
+def forget_peak(pids):
+    """From here on, the peak of each process is what it takes from here on."""
+    for pid in pids:
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def peak_kib(pids):
+    """Sum of VmHWM, the most that each process ever took."""
+    lines = [line for pid in pids for line in Path(f"/proc/{pid}/status").read_text().splitlines()]
+    return sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+
+
 def cpu_ns(pid):
     total = 0
     for task in Path(f"/proc/{pid}/task").iterdir():
@@ -136,6 +149,8 @@ class Proxy:
     relay = False
     reloads = ""
     retries = {}
+    # Whether the routes name the gRPC method whose answer is a long stream.
+    streaming = False
 
     def __init__(self, binary, directory):
         self.binary = binary
@@ -175,6 +190,16 @@ class Proxy:
 
     def command(self):
         raise NotImplementedError
+
+    def called(self, protocol):
+        """The name of the method that is called."""
+        if protocol != "grpc":
+            return METHOD
+        return GRPC_STREAMING if self.streaming else GRPC_UNARY
+
+    def paths(self, protocol, routes):
+        """Where `load` finds the methods of the services over HTTP."""
+        return [f"/{service}/{self.called(protocol)}" for service in services(routes, protocol)]
 
     def start(self):
         self.log = open(self.directory / "output.log", "ab")
@@ -219,7 +244,7 @@ class Proxy:
 
 class Haproxy(Proxy):
     name = "haproxy"
-    protocols = ("bolt", "dubbo", "tcp", "http1")
+    protocols = ("bolt", "dubbo", "tcp", "http1", "grpc")
     relay = True
     reloads = "USR2 to the master; the old worker stays for its connections"
     version_options = ("-v",)
@@ -283,7 +308,7 @@ class EnvoyDubbo(Envoy):
             '{{ name: r{n}, interface: {service}, routes: [{{ match: {{ method: {{ name: {{ exact: {method} }} }} }}, '
             "route: {{ cluster: {cluster} }} }}] }}"
         )
-        named = enumerate(services(count))
+        named = enumerate(services(count, "dubbo"))
         return [one.format(n=n, service=service, method=METHOD, cluster=cluster) for n, service in named]
 
     def configure(self, upstream, protocol, routes=1, other=None, for_reload=False, again=False):
@@ -312,25 +337,28 @@ class EnvoyDubbo(Envoy):
 
 class HaproxyHttp(Haproxy):
     name = "haproxy-http"
-    protocols = ("http1",)
+    protocols = ("http1", "grpc")
     relay = False
     reloads = "USR2 to the master; the old worker ends its connections with their next answer"
     retries = {"retry-on all-retryable-errors": True}
 
     def configure(self, upstream, protocol, routes=1, other=None, for_reload=False, again=False):
         self.master, self.again = for_reload, again
+        self.http2 = " proto h2" if protocol == "grpc" else ""
         # One route is an ACL, as one writes it; more are a map from path to backend.
-        self.choice = f"echo if {{ path {path(SERVICE)} }}"
+        paths = self.paths(protocol, routes)
+        self.choice = f"echo if {{ path {paths[-1]} }}"
         if routes > 1:
-            lines = "".join(f"{path(service)} echo\n" for service in services(routes))
+            lines = "".join(f"{each} echo\n" for each in paths)
             self.choice = f"%[path,map_str({self.write('paths.map', lines)})]"
         self.write_conf(upstream)
         return self
 
     def write_conf(self, upstream):
-        servers = "\n".join(f"  server echo{n} {address}" for n, address in enumerate(addresses(upstream)))
+        named = enumerate(addresses(upstream))
+        servers = "\n".join(f"  server echo{n} {address}{self.http2}" for n, address in named)
         failures = "  retries 3\n  option redispatch 1\n  retry-on all-retryable-errors" if self.again else ""
-        values = {"servers": servers, "choice": self.choice, "failures": failures}
+        values = {"servers": servers, "choice": self.choice, "failures": failures, "http2": self.http2}
         self.write("haproxy.cfg", self.fill("haproxy-http.cfg", **values))
 
     def reload(self, upstream, turn):
@@ -340,23 +368,24 @@ class HaproxyHttp(Haproxy):
 
 class NginxHttp(Nginx):
     name = "nginx-http"
-    protocols = ("http1",)
+    protocols = ("http1", "grpc")
     relay = False
     reloads = "HUP to the master; the old worker ends its connections with their next answer, idle ones at once"
     retries = {"defaults": False, "proxy_next_upstream … non_idempotent": True}
 
     def configure(self, upstream, protocol, routes=1, other=None, for_reload=False, again=False):
-        self.count, self.again = routes, again
+        self.protocol, self.count, self.again = protocol, routes, again
         self.write_conf(upstream)
         return self
 
     def write_conf(self, upstream):
+        grpc = self.protocol == "grpc"
         servers = "\n".join(f"    server {address};" for address in addresses(upstream))
-        paths = map(path, services(self.count))
-        locations = [f"    location = {each} {{ proxy_pass http://echo; }}" for each in paths]
+        passing = "grpc_pass grpc://echo" if grpc else "proxy_pass http://echo"
+        locations = [f"    location = {each} {{ {passing}; }}" for each in self.paths(self.protocol, self.count)]
         failures = "    proxy_next_upstream error timeout non_idempotent;" if self.again else ""
         values = {"servers": servers, "locations": "\n".join(locations), "failures": failures}
-        self.write("nginx.conf", self.fill("nginx-http.conf", **values))
+        self.write("nginx.conf", self.fill("nginx-grpc.conf" if grpc else "nginx-http.conf", **values))
 
     def reload(self, upstream, turn):
         self.write_conf(upstream)
@@ -365,12 +394,12 @@ class NginxHttp(Nginx):
 
 class EnvoyHttp(Envoy):
     name = "envoy-http"
-    protocols = ("http1",)
+    protocols = ("http1", "grpc")
     reloads = "the watched route file is replaced"
     retries = {"defaults": False, "retry_on: reset,connect-failure": True}
 
     def configure(self, upstream, protocol, routes=1, other=None, for_reload=False, again=False):
-        self.count, self.again = routes, again
+        self.protocol, self.count, self.again = protocol, routes, again
         if for_reload:
             self.first, self.turn = upstream, 0
             watched = self.write_routes("a")
@@ -379,6 +408,12 @@ class EnvoyHttp(Envoy):
         else:
             table = f"route_config: {self.table('a')}"
         values = {"endpoints": self.endpoints(upstream), "others": self.endpoints(other or upstream), "routes": table}
+        values.update(codec="HTTP1", upstream_protocol="")
+        if protocol == "grpc":
+            options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+            explicit = "explicit_http_config: { http2_protocol_options: {} }"
+            typed = f"{{ {options}: {{ '@type': type.googleapis.com/{options}, {explicit} }} }}"
+            values.update(codec="HTTP2", upstream_protocol=f"typed_extension_protocol_options: {typed}")
         self.write("envoy.yaml", self.fill("envoy-http.yaml", **values))
         return self
 
@@ -396,8 +431,12 @@ class EnvoyHttp(Envoy):
                 "retry_host_predicate: [{ name: envoy.retry_host_predicates.previous_hosts, "
                 f"typed_config: {{ '@type': type.googleapis.com/{elsewhere} }} }}] }}"
             )
+        if self.streaming:
+            # A route's time is that of the whole answer, and it is 15 seconds.
+            again = ", timeout: 0s"
         one = "{{ match: {{ path: {path} }}, route: {{ cluster: {cluster}{again} }} }}"
-        routes = ", ".join(one.format(path=path(s), cluster=cluster, again=again) for s in services(self.count))
+        paths = self.paths(self.protocol, self.count)
+        routes = ", ".join(one.format(path=each, cluster=cluster, again=again) for each in paths)
         return f"{{ name: routes, virtual_hosts: [{{ name: echo, domains: ['*'], routes: [{routes}] }}] }}"
 
     def write_routes(self, cluster):
@@ -412,7 +451,7 @@ class EnvoyHttp(Envoy):
 
 class Outrigger(Proxy):
     name = "outrigger"
-    protocols = ("bolt", "dubbo", "tcp", "http1")
+    protocols = ("bolt", "dubbo", "tcp", "http1", "grpc")
     reloads = "HUP; one process"
     retries = {"defaults": False, "idempotent: true": True}
 
@@ -428,9 +467,10 @@ class Outrigger(Proxy):
         # A relay has connections where the others have calls: nothing to match, and no time in which they must end.
         routes = f"      - {{ match: {{}}, to: echo, {limit} }}"
         if self.protocol != "tcp":
-            named = f"service: {{}}, method: {METHOD}" if self.protocol != "http1" else f"path: {path('{}')}"
-            matches = [f"{{ {named.format(service)} }}" for service in services(self.count)]
-            rest = f"to: echo, timeout: 5s, {'idempotent: true, ' if self.again else ''}{limit}"
+            named = ("service: {}, method: " if self.protocol != "http1" else "path: /{}/") + self.called(self.protocol)
+            matches = [f"{{ {named.format(service)} }}" for service in services(self.count, self.protocol)]
+            timeout = "90s" if self.streaming else "5s"
+            rest = f"to: echo, timeout: {timeout}, {'idempotent: true, ' if self.again else ''}{limit}"
             routes = "\n".join(f"      - {{ match: {match}, {rest} }}" for match in matches)
         endpoints = ", ".join(addresses(upstream))
         values = {"admin": self.admin, "protocol": self.protocol, "endpoints": endpoints, "routes": routes}
@@ -448,13 +488,10 @@ def addresses(upstream):
     return [upstream] if isinstance(upstream, str) else list(upstream)
 
 
-def path(service):
-    """Where `load` finds the one method of a service over HTTP."""
-    return f"/{service}/{METHOD}"
-
-
-def services(count):
+def services(count, protocol):
     """Names of the routes; the last one is the one that is called, so that whoever tries them in order tries all."""
+    if protocol == "grpc":
+        return [f"{GRPC_SERVICE}{n:05}" for n in range(count - 1)] + [GRPC_SERVICE]
     return [f"com.example.catalogue.Service{n:05}" for n in range(count - 1)] + [SERVICE]
 
 
@@ -462,7 +499,8 @@ class Load:
     """One run of the load generator, on its own core."""
 
     def __init__(self, tools, protocol, target, *arguments):
-        common = [tools / "load", "--protocol", protocol, "--target", target, "--service", SERVICE]
+        service = services(1, protocol)[-1]
+        common = [tools / "load", "--protocol", protocol, "--target", target, "--service", service]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         self.process = subprocess.Popen(pinned(LOAD_CORE, [*common, *arguments]), text=True, **pipes)
 

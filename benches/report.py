@@ -12,19 +12,21 @@ RELAY = "haproxy"
 # More foreign work than this and a round is set aside.
 FOREIGN_MAX = 0.15
 # Proxies that do what Outrigger does: CPU is compared with the better of them in each round.
-PEERS = {"http1": ("nginx-http", "haproxy-http")}
+PEERS = {"http1": ("nginx-http", "haproxy-http"), "grpc": ("haproxy-http",)}
 BUDGETS = {
     # CPU of a call against the byte relay's of the same round.
     "cpu": {"bolt 8x8": 1.0, "bolt 64x1": 0.7, "dubbo 8x8": 1.0, "dubbo 64x1": 0.7},
     # The same where every request is read, against the better of PEERS; the relay is what is aimed at.
-    "cpu_best": {"http1 32x1": 1.0},
-    "cpu_aim": {"http1 32x1": 1.0},
+    "cpu_best": {"http1 32x1": 1.0, "grpc 8x8": 1.0, "grpc 64x1": 1.0},
+    "cpu_aim": {"http1 32x1": 1.0, "grpc 8x8": 1.0, "grpc 64x1": 1.0},
     # Added latency against the best other proxy of the same run.
     "latency": 1.1,
     "rss_mib": 12.0,
     "idle_kib": 2.0,
     "routes": 1.1,
     "start_ms": 7.0,
+    # Throughput of one stream against HAProxy's as an HTTP proxy: at least.
+    "stream": 0.8,
 }
 
 
@@ -80,6 +82,20 @@ def cell(rounds, relay, direct, peers):
     return out
 
 
+def stream_cells(proxies):
+    """The long stream, by proxy: medians over the rounds, the ratio to the peer's throughput within each."""
+    direct, peer = proxies.get("direct", []), proxies.get(PEERS["grpc"][0], [])
+    out = {}
+    for name, rounds in proxies.items():
+        failed = [r["failed"] for r in rounds if "failed" in r]
+        chosen = quiet(rounds, direct, peer)
+        values = lambda of, key: [of[i].get(key) for i in chosen if i < len(of)]
+        cells = {key: median(values(rounds, key)) for key in ("mb_per_s", "cpu_s_per_gib", "rss_growth_kib")}
+        pairs = zip(values(rounds, "mb_per_s"), values(peer, "mb_per_s"))
+        out[name] = {**cells, "ratio": median(over(a, b) for a, b in pairs), "failed": len(failed)}
+    return out
+
+
 def disturbances(matrix):
     """A line on how quiet the machine was."""
     every = [r for shapes in matrix.values() for row in shapes.values() for rounds in row.values() for r in rounds]
@@ -107,16 +123,17 @@ def summarize(results):
     for proxies in memory.values():
         for name, sizes in proxies.items():
             proxies[name] = {"rss_mib": sizes["rss_kib"], "pss_mib": sizes["pss_kib"]}
+    streams = {protocol: stream_cells(proxies) for protocol, proxies in results["stream"].items()}
     others = ("idle", "routes", "start", "reload", "kill", "absent")
-    return {"matrix": matrix, "memory": memory, **{k: results[k] for k in others}}
+    return {"matrix": matrix, "memory": memory, "stream": streams, **{k: results[k] for k in others}}
 
 
 def budgets(summary, name="outrigger"):
     """What the proxy under test must keep; only what was measured is judged."""
     out = []
 
-    def judge(what, value, limit, aim=False):
-        kept = value is not None and value <= limit
+    def judge(what, value, limit, aim=False, least=False):
+        kept = value is not None and (value >= limit if least else value <= limit)
         out.append({"what": what, "value": value, "limit": limit, "kept": kept, "aim": aim})
 
     if name in summary["absent"]:
@@ -131,7 +148,8 @@ def budgets(summary, name="outrigger"):
             if limits["cpu"]:
                 judge(f"{protocol} {shape}: CPU a call × the relay", own["cpu_ratio"], limits["cpu"])
             if limits["cpu_best"]:
-                what = f"{protocol} {shape}: CPU a call × the better of {' and '.join(PEERS[protocol])}"
+                best = ("the better of " if len(PEERS[protocol]) > 1 else "") + " and ".join(PEERS[protocol])
+                what = f"{protocol} {shape}: CPU a call × {best}"
                 judge(what, own["cpu_best_ratio"], limits["cpu_best"])
             if limits["cpu_aim"]:
                 judge(f"{protocol} {shape}: CPU a call × the relay", own["cpu_ratio"], limits["cpu_aim"], aim=True)
@@ -142,6 +160,12 @@ def budgets(summary, name="outrigger"):
     for protocol, proxies in summary["memory"].items():
         if name in proxies:
             judge(f"{protocol}: RSS after load, MiB", proxies[name]["rss_mib"], BUDGETS["rss_mib"])
+    for protocol, proxies in summary["stream"].items():
+        own = proxies.get(name)
+        if own:
+            judge(f"{protocol} stream: failed", own["failed"], 0)
+            what = f"{protocol} stream: throughput × {PEERS[protocol][0]}, at least"
+            judge(what, own["ratio"], BUDGETS["stream"], least=True)
     for protocol, proxies in summary["idle"].items():
         for state, entry in proxies.get(name, {}).items():
             judge(f"{protocol}: KiB an idle connection, {state}", entry.get("kib_each"), BUDGETS["idle_kib"])
@@ -149,8 +173,9 @@ def budgets(summary, name="outrigger"):
     for protocol, proxies in summary["routes"].items():
         if name in proxies:
             judge(f"{protocol}: CPU with 10,000 routes × 10", proxies[name]["ratio"], BUDGETS["routes"])
-    if name in summary["start"]:
-        judge("start to first answer, ms", summary["start"][name]["ms"], BUDGETS["start_ms"])
+    for started, own in summary["start"].items():
+        if started.split(",")[0] == name:
+            judge(f"start to first answer{started.removeprefix(name)}, ms", own["ms"], BUDGETS["start_ms"])
     for protocol, proxies in summary["reload"].items():
         own = proxies.get(name)
         if own:
@@ -212,6 +237,16 @@ def tables(outcome):
             for name, sizes in proxies.items()
         ]
         parts.append(table(["memory after load, all processes", "RSS MiB", "PSS MiB"], rows))
+    if outcome["stream"]:
+        rows = [
+            [f"{name}, {protocol}" + (f"  !! {e['failed']} failed" if e["failed"] else "")]
+            + [number(e["mb_per_s"], 0), number(e["ratio"]), number(e["cpu_s_per_gib"])]
+            + [number(over(e["rss_growth_kib"], 1024) if name != "direct" else None, 1)]
+            for protocol, proxies in outcome["stream"].items()
+            for name, e in proxies.items()
+        ]
+        head = ["one answer of " + f"{outcome['options']['stream_mib']:,} MiB", "MB/s", "× " + PEERS["grpc"][0]]
+        parts.append(table([*head, "CPU s/GiB", "RSS growth MiB"], rows))
     if outcome["idle"]:
         rows = [
             [f"{name}, {protocol}", *(number(entry[s].get("kib_each")) for s in ("unused", "after_one_call"))]

@@ -25,13 +25,13 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 
 import report
-from proxies import KINDS, PRIORITY, Echo, Haproxy, Load, Reaper, cpu_ns, memory_kib
+from proxies import KINDS, PRIORITY, Echo, Haproxy, Load, Reaper, cpu_ns, forget_peak, memory_kib, peak_kib
 
 ROOT = Path(__file__).resolve().parent.parent
-PROTOCOLS = ("bolt", "dubbo", "tcp", "http1")
+PROTOCOLS = ("bolt", "dubbo", "tcp", "http1", "grpc")
 CLOSED = {"8x8": (8, 8), "8x1": (8, 1), "64x1": (64, 1), "32x1": (32, 1)}
 SHAPES = (*CLOSED, "open")
-PARTS = ("matrix", "idle", "routes", "start", "reload", "kill")
+PARTS = ("matrix", "stream", "idle", "routes", "start", "reload", "kill")
 OPEN_RATE, OPEN_CONNECTIONS = 2000, 16
 MANY_ROUTES, FEW_ROUTES = 10_000, 10
 # Seconds from one kill to the next, and until the killed service is back.
@@ -42,7 +42,7 @@ WORKED_NS = 2_000_000
 
 def shapes_of(protocol):
     """HTTP/1 carries one call at a time on a connection: nothing is outstanding behind it."""
-    return ("32x1", "open") if protocol == "http1" else ("8x8", "8x1", "64x1", "open")
+    return {"http1": ("32x1", "open"), "grpc": ("8x8", "64x1", "open")}.get(protocol, ("8x8", "8x1", "64x1", "open"))
 
 
 def machine_busy():
@@ -83,9 +83,10 @@ class Bench:
         self.notes.append(text)
         self.say(text)
 
-    def proxy(self, kind, upstream, protocol, **how):
+    def proxy(self, kind, upstream, protocol, streaming=False, **how):
         """A started proxy, or None (with a note) when it does not start."""
         proxy = self.reaper.keep(kind(self.binaries[kind.name], self.directory))
+        proxy.streaming = streaming
         try:
             return proxy.configure(upstream, protocol, **how).start()
         except (RuntimeError, OSError) as error:
@@ -160,6 +161,36 @@ class Bench:
             entry = self.results["memory"].setdefault(protocol, {}).setdefault(proxy.name, [])
             entry.append({"rss_kib": rss, "pss_kib": pss})
         self.reaper.drop(*proxies, echo)
+
+    # One long streaming answer.
+
+    def stream(self):
+        for turn in range(self.options.rounds if "grpc" in self.options.protocols else 0):
+            self.say(f"round {turn + 1} of {self.options.rounds}: one answer of {self.options.stream_mib} MiB")
+            echo = self.echo("grpc")
+            kinds = [k for k in self.kinds if "grpc" in k.protocols]
+            started = [self.proxy(k, echo.address, "grpc", streaming=True) for k in kinds]
+            proxies = [p for p in started if p]
+            ours = [echo.process.pid] + [pid for p in proxies for pid in p.pids()]
+            cells = [("direct", echo.address, [])] + [(p.name, p.target, p.pids()) for p in proxies]
+            cut = turn % len(cells)
+            for name, target, pids in cells[cut:] + cells[:cut]:
+                result = self.watched(ours, lambda: self.stream_one(target, pids))
+                self.results["stream"].setdefault("grpc", {}).setdefault(name, []).append(result)
+                if "failed" in result:
+                    self.note(f"stream {name}: {result}")
+            self.reaper.drop(*proxies, echo)
+
+    def stream_one(self, target, pids):
+        """What a short stream makes a proxy allocate is not the long one's."""
+        watched = ["--cpu-of", ",".join(map(str, pids))] if pids else []
+        short = self.load("grpc", target, "stream", "--bytes", 1 << 14)
+        if "failed" in short:
+            return short
+        before, _ = memory_kib(pids)
+        forget_peak(pids)
+        result = self.load("grpc", target, "stream", "--bytes", self.options.stream_mib << 20, *watched)
+        return {**result, "rss_growth_kib": peak_kib(pids) - before}
 
     # Idle connections.
 
@@ -236,21 +267,24 @@ class Bench:
 
     def start(self):
         mine = lambda kind: [p for p in self.options.protocols if p in kind.protocols]
-        # The first of them stands for all: what is started is the same.
-        protocol_of = {kind: mine(kind)[0] for kind in self.kinds if mine(kind)}
-        times = {kind.name: [] for kind in protocol_of}
-        echoes = {protocol: self.echo(protocol) for protocol in set(protocol_of.values())}
+        # The first of them stands for all: what is started is the same. Only gRPC has to agree on settings first, and
+        # a relay does not.
+        pairs = {kind.name: (kind, mine(kind)[0]) for kind in self.kinds if mine(kind)}
+        also = [k for k in self.kinds if "grpc" in mine(k)[1:] and not k.relay]
+        pairs.update({f"{kind.name}, grpc": (kind, "grpc") for kind in also})
+        times = {name: [] for name in pairs}
+        echoes = {protocol: self.echo(protocol) for _, protocol in pairs.values()}
         self.say(f"start to first answer, {self.options.starts} times each")
         for _ in range(self.options.starts):
-            for kind, protocol in protocol_of.items():
+            for name, (kind, protocol) in pairs.items():
                 proxy = kind(self.binaries[kind.name], self.directory)
                 proxy.configure(echoes[protocol].address, protocol)
                 command = [str(word) for word in proxy.command()]
                 result = self.load(protocol, proxy.target, "first-answer", "--", *command)
                 if "failed" in result:
-                    self.note(f"start {kind.name}: {result['failed']}")
+                    self.note(f"start {name}: {result['failed']}")
                 else:
-                    times[kind.name].append(result["first_answer_us"] / 1000)
+                    times[name].append(result["first_answer_us"] / 1000)
         self.reaper.drop(*echoes.values())
         for name, values in times.items():
             if values:
@@ -262,7 +296,7 @@ class Bench:
         for kind in self.kinds:
             if not kind.reloads:
                 continue
-            for protocol in ("bolt", "dubbo", "http1"):
+            for protocol in ("bolt", "dubbo", "http1", "grpc"):
                 wanted = not kind.relay or protocol == "bolt"
                 if wanted and protocol in kind.protocols and protocol in self.options.protocols:
                     self.say(f"{self.options.reloads} reloads at {OPEN_RATE}/s: {kind.name}, {protocol}")
@@ -386,6 +420,7 @@ def parse():
     options.seconds = options.seconds or (0.7 if options.quick else 1.5)
     options.warmup = 0.15 if options.quick else 0.25
     options.idle = 500 if options.quick else 2000
+    options.stream_mib = 128 if options.quick else 1024
     options.starts = 3 if options.quick else 10
     options.reloads = 3 if options.quick else 10
     options.kills = 2 if options.quick else 10

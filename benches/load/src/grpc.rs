@@ -35,8 +35,8 @@ const RESET: u16 = 0x100;
 
 /// What a request carries besides its path, `grpc-timeout` and `traceparent`: before the path, and behind.
 const BEFORE: [(&str, &str); 2] = [(":method", "POST"), (":scheme", "http")];
-const BEHIND: [(&str, &str); 5] = [
-    (":authority", "echo.example.com"),
+const AUTHORITY: (&str, &str) = (":authority", "echo.example.com");
+const BEHIND: [(&str, &str); 4] = [
     ("content-type", "application/grpc"),
     ("user-agent", "grpc-go/1.64.0"),
     ("te", "trailers"),
@@ -68,7 +68,7 @@ impl Caller {
     /// A connection's calls to one method; what greets the peer is appended to `out`.
     pub fn new(service: &str, method: &str, out: &mut Vec<u8>) -> Self {
         let path = format!("/{service}/{method}");
-        let fields = [&BEFORE[..], &[(":path", path.as_str())], &BEHIND].concat();
+        let fields = [&BEFORE[..], &[(":path", path.as_str()), AUTHORITY], &BEHIND].concat();
         Self {
             conn: Connection::client(out),
             fields: Field::all(&fields),
@@ -340,8 +340,11 @@ fn request_of(fields: &Fields) -> Option<(u64, &str)> {
     let number = Payload::number_of(trace).filter(|_| trace.len() == NUMBER)?;
     let micros = timeout_of(patience(method), number).to_string() + "u";
     let once = [(":path", path), ("grpc-timeout", micros.as_str())];
+    // A proxy may name the authority in `host` instead (RFC 9113, 8.3.1), as nginx does.
+    let host = [("host", AUTHORITY.1)];
+    let named = good_head(if fields.value(b"host").is_some() { &host } else { &[AUTHORITY] }, fields);
     let traces = fields.iter().filter(|(name, _)| *name == b"traceparent").count();
-    (good_head(&once, fields) && traces == 1).then_some((number, method))
+    (named && good_head(&once, fields) && traces == 1).then_some((number, method))
 }
 
 fn good_head(wanted: &[(&str, &str)], fields: &Fields) -> bool {
@@ -499,6 +502,7 @@ mod tests {
     #[test]
     fn a_request_that_a_proxy_changed_is_not_answered() {
         let own = [
+            AUTHORITY,
             (":path", "/bench.Echo/Echo"),
             ("grpc-timeout", "4999007u"),
             ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-0000000000000007-01"),
@@ -511,6 +515,7 @@ mod tests {
         for (name, value) in [
             (":path", "/bench.Echo/Other"),
             (":path", "/bench.Echo2/Echo"),
+            (":authority", "127.0.0.1"),
             ("te", "gzip"),
             ("content-type", "application/grpc+proto"),
             ("grpc-timeout", "4999008u"),
@@ -521,6 +526,9 @@ mod tests {
             let changed: Vec<_> = good.iter().map(change).collect();
             assert_eq!(request_of(&head(&changed)), None, "{name}: {value}");
         }
+        let renamed =
+            good.iter().map(|&(name, value)| (if name == ":authority" { "host" } else { name }, value));
+        assert_eq!(request_of(&head(&renamed.collect::<Vec<_>>())), Some((7, UNARY)));
         assert_eq!(request_of(&head(&[&good[..], &[("X-Upper", "case")]].concat())), None);
     }
 
