@@ -247,6 +247,7 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
     use std::net::TcpListener;
 
     fn pair(protocol: Protocol) -> (Client, Shared) {
@@ -299,6 +300,31 @@ mod tests {
             [(0, true), (1, false), (2, false)]
         );
         assert_eq!((client.strays, client.open_calls()), (1, 0));
+    }
+
+    #[test]
+    fn a_call_that_was_not_taken_keeps_its_time_and_waits_for_another_connection() {
+        let (listener, mut shared) =
+            (TcpListener::bind("127.0.0.1:0").unwrap(), Shared::new(Protocol::Grpc, "bench.Echo", 32));
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut client, mut peer) = (Client::new(stream, &shared).unwrap(), listener.accept().unwrap().0);
+        assert!((5..7).all(|due| client.call(&mut shared, due)));
+        let (mut answers, mut done) = (Vec::new(), Vec::new());
+        crate::grpc::Server::new(&mut answers).take(&mut &client.unsent[..], &mut answers).unwrap();
+        // Only stream 1 was taken, says the peer after its settings, and then answers both.
+        let go_away = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
+        answers.splice(28..28, go_away);
+        peer.write_all(&answers).unwrap();
+        let mut scratch = vec![0; 1 << 16];
+        while done.is_empty() {
+            client.receive(&shared, &mut scratch, &mut done).unwrap();
+        }
+        assert_eq!(done.iter().map(|done| (done.due, done.good)).collect::<Vec<_>>(), [(5, true)]);
+        // What it answered beyond its word belongs to no call.
+        assert_eq!((client.open_calls(), client.waiting.front()), (0, Some(&6)));
+        assert!(client.over() && client.strays > 0);
+        client.refill(&mut shared);
+        assert_eq!(client.waiting_calls(), 1, "nothing is sent any more");
     }
 
     #[test]

@@ -336,13 +336,14 @@ impl Connection {
 
     fn control(&mut self, frame: &Frame<'_>, out: &mut Vec<u8>) -> Result<(), Malformed> {
         match frame.kind {
-            SETTINGS if frame.stream == 0 && frame.payload.len().is_multiple_of(6) => {
+            SETTINGS if frame.stream != 0 || !frame.payload.len().is_multiple_of(6) => {
+                return Err(Malformed("HTTP/2 settings"));
+            }
+            SETTINGS if frame.flags & ACK == 0 => {
                 self.greeted = true;
-                if frame.flags & ACK == 0 {
-                    self.settings(frame.payload)?;
-                    self::frame(0, SETTINGS, ACK, 0, out);
-                    self.pump_all(out);
-                }
+                self.settings(frame.payload)?;
+                self::frame(0, SETTINGS, ACK, 0, out);
+                self.pump_all(out);
             }
             PING if frame.stream != 0 || frame.payload.len() != 8 => return Err(Malformed("HTTP/2 ping")),
             PING if frame.flags & ACK == 0 => {
@@ -364,8 +365,7 @@ impl Connection {
                 }
                 self.pump_all(out);
             }
-            SETTINGS => return Err(Malformed("HTTP/2 settings")),
-            // Priorities are advice; what is not known has to be ignored.
+            // Acknowledgements; priorities, which are advice; and what is not known, which has to be ignored.
             _ => {}
         }
         Ok(())
@@ -560,6 +560,7 @@ mod tests {
         let head = |kind, stream| framed(kind, 0, stream, &[0x88]);
         for bad in [
             framed(PING, 0, 0, b"12345678"),
+            [framed(SETTINGS, ACK, 0, &[]), framed(PING, 0, 0, b"12345678")].concat(),
             [greeting(), framed(PING, 0, 0, b"1234567")].concat(),
             [greeting(), framed(PUSH_PROMISE, END_HEADERS, 1, &[0, 0, 0, 2, 0x88])].concat(),
             [greeting(), head(HEADERS, 1), framed(DATA, 0, 1, b"x")].concat(),
