@@ -80,15 +80,23 @@ npm_ci() {
     echo "$now" >"$stamp"
 }
 
-# Standard library only: the network is not asked, and neither is a newer toolchain.
+# What grpc-go's own module file asks for.
+go_is_new() {
+    minor=$(go version | sed -n 's/^go version go1\.\([0-9]*\).*/\1/p')
+    [ "${minor:-0}" -ge 26 ] || die "Go 1.26 or later is needed, here is $(go version): install it by hand"
+}
+
+# go_build DIR PACKAGE...: versions and digests of what others wrote are those of go.sum; the cache of modules first.
 go_build() {
-    out="$peers/go-http/out"
-    now=$(digest "$peers/go-http"/*.go "$peers/go-http/go.mod"; go version)
+    dir=$1 out="$peers/$1/out"
+    shift
+    now=$(digest "$peers/$dir" -maxdepth 1; go version)
     [ "$(cat "$out/stamp" 2>/dev/null)" = "$now" ] && return 0
-    say "building tests/peers/go-http"
+    say "building tests/peers/$dir"
     rm -rf "$out"
-    cd "$peers/go-http"
-    run "Go could not build tests/peers/go-http" env GOTOOLCHAIN=local GOFLAGS=-mod=mod GOPROXY=off go build -o out/go-http .
+    cd "$peers/$dir"
+    run "Go could not build tests/peers/$dir" \
+        env GOTOOLCHAIN=local GOFLAGS="-mod=readonly -buildvcs=false" CGO_ENABLED=0 go build -p 2 -o out/ "$@"
     echo "$now" >"$out/stamp"
 }
 
@@ -110,6 +118,8 @@ maven dubbo-peer "$peers/dubbo-peer/out/d27" -Pd27
 maven sofa-peer "$peers/sofa-peer/out"
 maven spring-peer "$peers/spring-peer/out"
 npm_ci
-go_build
+go_is_new
+go_build go-http .
+go_build h2spec tool
 pip_install
 say "the peers are ready"

@@ -12,12 +12,14 @@ mod http;
 pub(crate) mod http1;
 pub(crate) mod peers;
 mod process;
+mod program;
 pub(crate) mod raw;
 mod sidecar;
 
 pub(crate) use child::Child;
 pub(crate) use http::{http_get, http_post};
 pub(crate) use process::Process;
+pub(crate) use program::{Ran, run};
 pub(crate) use sidecar::Sidecar;
 
 use std::net::{Ipv4Addr, TcpListener};

@@ -79,7 +79,7 @@ impl Peer {
     }
 }
 
-/// A program that speaks HTTP/1 and is told nothing but its port.
+/// A program that speaks HTTP and is told nothing but its port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Web {
     /// An application on Spring Boot.
@@ -92,6 +92,8 @@ pub(crate) enum Web {
     NodeRecorder,
     /// Go's server for clients of every kind; a line on its stdin asks for its counts.
     GoEcho,
+    /// The same by HTTP/2 alone.
+    GoEcho2,
     /// Clients of that server, asked by lines.
     GoClient,
     NodeClient,
@@ -109,6 +111,7 @@ impl Web {
             Self::JettyRecorder => web_jvm("peer.JettyRecorder"),
             Self::GoRecorder => go_http("record"),
             Self::GoEcho => go_http("echo"),
+            Self::GoEcho2 => go_http("echo2"),
             Self::GoClient => go_http("client"),
             Self::H11Recorder => python_http("recorder.py", &[]),
             Self::SocketServer => python_http("ws.py", &["server"]),
@@ -119,6 +122,19 @@ impl Web {
         command.arg(port.to_string()).current_dir(&prepared().home);
         command
     }
+}
+
+/// The judge of HTTP/2, strict, over what listens on this port.
+pub(crate) fn h2spec(port: u16) -> Command {
+    let mut command = at_home("h2spec/out/h2spec");
+    command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-S"]);
+    command
+}
+
+fn at_home(program: &str) -> Command {
+    let mut command = Command::new(prepared().root.join(program));
+    command.current_dir(&prepared().home);
+    command
 }
 
 /// A server of the system's packages, which may lie outside an ordinary user's PATH.

@@ -17,13 +17,17 @@ import (
 
 var connections, requests, cancelled int64
 
-// echo is a server for clients of every kind; a line on stdin asks for its counts.
-func echo(port string) {
+// echo is a server for clients of every kind, by one version of HTTP; a line on stdin asks for its counts.
+func echo(port string, second bool) {
 	mux := http.NewServeMux()
+	mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "hello\n")
+	})
 	mux.HandleFunc("/echo", understood)
 	mux.HandleFunc("/chunked", chunked)
 	mux.HandleFunc("/big", big)
 	mux.HandleFunc("/slow", slow)
+	mux.HandleFunc("/mirror", mirror)
 	mux.HandleFunc("/status", status)
 	mux.HandleFunc("/refuse", func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "not that", http.StatusForbidden)
@@ -34,7 +38,11 @@ func echo(port string) {
 		_, _ = io.WriteString(w, "after the hints")
 	})
 	go counts()
+	spoken := new(http.Protocols)
+	spoken.SetHTTP1(!second)
+	spoken.SetUnencryptedHTTP2(second)
 	server := &http.Server{
+		Protocols: spoken,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			atomic.AddInt64(&requests, 1)
 			mux.ServeHTTP(w, r)
@@ -134,6 +142,29 @@ func slow(w http.ResponseWriter, r *http.Request) {
 		atomic.AddInt64(&cancelled, 1)
 	case <-time.After(time.Duration(number(r, "ms")) * time.Millisecond):
 		_, _ = io.WriteString(w, "at last")
+	}
+}
+
+// mirror sends back every part as it comes, the trailers last.
+func mirror(w http.ResponseWriter, r *http.Request) {
+	// Of no use, and so an error, in HTTP/2: there it is always so.
+	_ = http.NewResponseController(w).EnableFullDuplex()
+	w.WriteHeader(http.StatusOK)
+	w.(http.Flusher).Flush()
+	buffer := make([]byte, 1<<16)
+	for {
+		n, err := r.Body.Read(buffer)
+		_, _ = w.Write(buffer[:n])
+		w.(http.Flusher).Flush()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+	}
+	for name, values := range r.Trailer {
+		w.Header()[http.TrailerPrefix+name] = values
 	}
 }
 

@@ -1,3 +1,3 @@
 module outrigger.dev/peers/go-http
 
-go 1.19
+go 1.24

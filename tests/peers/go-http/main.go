@@ -1,8 +1,8 @@
-// Command go-http is the peers of the tests by Go's net/http: go-http record|echo|client PORT.
+// Command go-http is the peers of the tests by Go's net/http: go-http record|echo|echo2|client PORT.
 //
-// record says how it understood each request, echo is a server for clients of every kind, client reads one case a line
-// from stdin. All answer by JSON lines on stdout. It uses nothing but the standard library, and must listen on and
-// dial loopback only.
+// record says how it understood each request, echo is a server for clients of every kind, echo2 is the same by HTTP/2
+// with prior knowledge and by nothing else, client reads one case a line from stdin. All answer by JSON lines on stdout.
+// It uses nothing but the standard library, and must listen on and dial loopback only.
 package main
 
 import (
@@ -60,14 +60,16 @@ func serve(port string, server *http.Server) {
 
 func main() {
 	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: go-http record|echo|client PORT")
+		fmt.Fprintln(os.Stderr, "usage: go-http record|echo|echo2|client PORT")
 		os.Exit(2)
 	}
 	switch mode, port := os.Args[1], os.Args[2]; mode {
 	case "record":
 		record(port)
 	case "echo":
-		echo(port)
+		echo(port, false)
+	case "echo2":
+		echo(port, true)
 	case "client":
 		client(port)
 	default:
