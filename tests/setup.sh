@@ -121,5 +121,6 @@ npm_ci
 go_is_new
 go_build go-http .
 go_build h2spec tool
+go_build go-grpc . tool
 pip_install
 say "the peers are ready"

@@ -131,6 +131,20 @@ pub(crate) fn h2spec(port: u16) -> Command {
     command
 }
 
+/// Grpc-go's server of the interoperability tests.
+pub(crate) fn grpc_server(port: u16) -> Command {
+    let mut command = at_home("go-grpc/out/go-grpc");
+    command.arg(port.to_string());
+    command
+}
+
+/// One case of grpc-go's client of the interoperability tests.
+pub(crate) fn grpc_client(port: u16, case: &str) -> Command {
+    let mut command = at_home("go-grpc/out/client");
+    command.args(["-server_host", "127.0.0.1", "-server_port", &port.to_string(), "-test_case", case]);
+    command
+}
+
 fn at_home(program: &str) -> Command {
     let mut command = Command::new(prepared().root.join(program));
     command.current_dir(&prepared().home);
