@@ -100,6 +100,23 @@ go_build() {
     echo "$now" >"$out/stamp"
 }
 
+# go_install DIR MODULE@VERSION PACKAGE...: programs of one module, whose own files pin all that they are made of. Built
+# where the cache keeps it: asked for by name, Go would ask the network about it each time.
+go_install() {
+    out="$peers/$1/out" module=$2
+    shift 2
+    now="$module $*"
+    [ "$(cat "$out/stamp" 2>/dev/null)" = "$now" ] && return 0
+    say "installing the programs of $module"
+    rm -rf "$out"
+    cd "$peers"
+    run "Go could not fetch $module" env GOTOOLCHAIN=local GOFLAGS=-mod=mod go mod download "$module"
+    cd "$(go env GOMODCACHE)/$module"
+    run "Go could not build $module" \
+        env GOTOOLCHAIN=local GOFLAGS=-mod=readonly CGO_ENABLED=0 go build -p 2 -o "$out/" "$@"
+    echo "$now" >"$out/stamp"
+}
+
 # Into a folder of its own, which the programs find by PYTHONPATH: nothing of the machine's Python is changed.
 pip_install() {
     out="$peers/python-http/out"
@@ -122,5 +139,6 @@ go_is_new
 go_build go-http .
 go_build h2spec tool
 go_build go-grpc . tool
+go_install conformance connectrpc.com/conformance@v1.0.7 ./cmd/connectconformance ./cmd/referenceserver
 pip_install
 say "the peers are ready"

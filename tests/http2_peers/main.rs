@@ -1,9 +1,11 @@
-//! Real HTTP/2 and gRPC programs through one sidecar: h2spec, grpc-go's interoperability tests.
+//! Real HTTP/2 and gRPC programs through one sidecar: h2spec, grpc-go's interoperability tests, the conformance suite of
+//! Connect.
 //!
 //! Servers, clients and judges are unmodified and know the sidecar's port alone; how many cases there are is asserted
 //! together with how many passed, so that none is left out in silence. The programs run on loopback and end with their
 //! test. Nothing here may judge by time.
 
+mod conformance;
 mod grpc_go;
 mod h2spec;
 #[path = "../support/mod.rs"]

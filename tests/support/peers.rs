@@ -145,6 +145,20 @@ pub(crate) fn grpc_client(port: u16, case: &str) -> Command {
     command
 }
 
+/// The conformance suite on one of its files: it calls `front` and starts its servers on `back`, where they speak this
+/// version of HTTP.
+pub(crate) fn conformance(file: &str, front: u16, back: u16, version: u8) -> Command {
+    let folder = prepared().root.join("conformance");
+    let mut command = at_home("conformance/out/connectconformance");
+    command
+        .args(["--mode", "server", "--parallel", "4", "--max-servers", "1", "--conf"])
+        .arg(folder.join(file));
+    command.args(["--", "python3"]).arg(folder.join("advertise.py"));
+    command.args([front.to_string(), version.to_string()]);
+    command.arg(folder.join("out/referenceserver")).args(["-port", &back.to_string()]);
+    command
+}
+
 fn at_home(program: &str) -> Command {
     let mut command = Command::new(prepared().root.join(program));
     command.current_dir(&prepared().home);
