@@ -22,7 +22,7 @@ fn examples() -> Vec<PathBuf> {
     };
     let mut files: Vec<PathBuf> = files.filter(yaml).collect();
     files.sort();
-    assert!(files.len() >= 8, "the examples are there");
+    assert!(files.len() >= 10, "the examples are there");
     files
 }
 
@@ -164,6 +164,49 @@ fn explain_says_where_a_call_goes_and_what_others_failed_on() {
 }
 
 #[test]
+fn explain_follows_calls_of_grpc() {
+    let file = folder().join("shop-grpc.yaml");
+    let ask = |args: &[&str]| {
+        let (well, out, err) =
+            outrigger(&[&["explain", "-c", file.to_str().expect("a path")], args].concat());
+        assert!(well, "{err}");
+        out
+    };
+    let orders = ask(&["--service", "shop.Orders", "--method", "Get"]);
+    assert!(
+        orders.contains("(triple, grpc)") && orders.contains("route 1 (shop.Orders): matches"),
+        "{orders}"
+    );
+    let blue = ask(&["--service", "com.example.EchoService", "--version", "2.0.0", "--group", "blue"]);
+    assert!(blue.contains("cluster echo-blue"), "{blue}");
+    let gray = ask(&["--service", "com.example.EchoService", "--header", "dubbo.tag=gray"]);
+    assert!(gray.contains("cluster echo-gray"), "{gray}");
+    assert!(ask(&["--service", "shop.Other"]).contains("gRPC 12"));
+}
+
+#[test]
+fn what_cannot_be_translated_is_refused_where_it_is_asked_for() {
+    let dir = TempDir::new();
+    let file = dir.path().join("translated.yaml");
+    let check = |text: &str| {
+        std::fs::write(&file, text).expect("a file");
+        let (well, _, told) = outrigger(&["check", "-c", file.to_str().expect("a path")]);
+        (well, told)
+    };
+    let text = "app: a\nlisteners:\n  l:\n    bind: 127.0.0.1:1\n    protocol: bolt\n    routes: [{ to: c }]\n\
+                clusters:\n  c: { endpoints: ['a:1'], protocol: http1 }\n";
+    let (well, told) = check(text);
+    assert!(!well && told.contains("translated.yaml:6:20") && told.contains("calls of bolt"), "{told}");
+    let (well, told) = check(&text.replace("protocol: http1", "protocol: dubbo"));
+    assert!(!well && told.contains("translated into `dubbo`"), "{told}");
+    // Where it can be for some of what is spoken, it is.
+    let (well, told) = check(&text.replace("protocol: bolt", "protocol: auto"));
+    assert!(well, "{told}");
+    let (well, told) = check(&text.replace("protocol: bolt", "protocol: [triple]"));
+    assert!(well, "{told}");
+}
+
+#[test]
 fn explain_follows_requests_of_http_through_the_same_tables() {
     let ask = |file: &str, args: &[&str]| {
         let file = folder().join(file);
@@ -196,6 +239,8 @@ fn explain_follows_requests_of_http_through_the_same_tables() {
     assert!(told.contains("no route matches") && told.contains("HTTP 404"), "{told}");
     let told = web(&["--method", "GET", "--path", "/users/7/orders/"]);
     assert!(told.contains("(orders-v2): passed over, query") && told.contains("idempotent"), "{told}");
+    let told = ask("web-http2.yaml", &["--method", "GET", "--path", "/legacy/7"]);
+    assert!(told.contains("(http1, http2)") && told.contains("spoken to in http1"), "{told}");
     // On a port for everything each protocol finds its own routes.
     let told = ask("one-port.yaml", &["--authority", "users.internal:80", "--path", "/v1/7"]);
     assert!(

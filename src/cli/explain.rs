@@ -127,9 +127,8 @@ fn host(authority: &str) -> &str {
 }
 
 fn explain(plan: &Plan, listener: &ListenerPlan, head: Head<'_>, out: &mut String) {
-    let tcp = listener.speaks.tcp.then_some("tcp");
-    let speaks: Vec<&str> = listener.speaks.protocols.iter().copied().chain(tcp).collect();
-    let _ = writeln!(out, "listener {} on {} ({})", listener.name, listener.bind, speaks.join(", "));
+    let speaks = listener.speaks.names().join(", ");
+    let _ = writeln!(out, "listener {} on {} ({speaks})", listener.name, listener.bind);
     let mut passed = 0;
     for (at, route) in listener.routes.iter().enumerate() {
         match route.matches.fails_on(head) {
@@ -156,7 +155,7 @@ fn explain(plan: &Plan, listener: &ListenerPlan, head: Head<'_>, out: &mut Strin
     if passed > PASSED_MAX {
         let _ = writeln!(out, "  … and {} more passed over", passed - PASSED_MAX);
     }
-    let _ = writeln!(out, "  no route matches: the call is refused (Bolt 0x06, Dubbo 60, HTTP 404)");
+    let _ = writeln!(out, "  no route matches: the call is refused (Bolt 0x06, Dubbo 60, HTTP 404, gRPC 12)");
 }
 
 fn chosen(plan: &Plan, route: &Route, out: &mut String) {
@@ -177,6 +176,9 @@ fn chosen(plan: &Plan, route: &Route, out: &mut String) {
         let share = u64::from(target.weight) * 100 / total.max(1);
         let _ =
             writeln!(out, "    to cluster {} ({share} %), balanced by {:?}", cluster.name, cluster.balance);
+        if let Some(speaks) = cluster.settings.speaks {
+            let _ = writeln!(out, "      spoken to in {speaks}: calls of another protocol are translated");
+        }
         match &cluster.source {
             Source::Fixed(endpoints) => {
                 for endpoint in endpoints {

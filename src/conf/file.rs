@@ -75,6 +75,8 @@ pub struct Limits {
     pub headers_max: u32,
     /// The longest target of an HTTP request, 64B to `head_max`. Longer: 414.
     pub uri_max: Size,
+    /// Calls at once on one HTTP/2 connection of a caller, at least 1; more are refused, to be tried again elsewhere.
+    pub streams_max: u32,
     /// The longest body of an HTTP request, framing not counted; by default there is no bound. Longer: 413.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_max: Option<Size>,
@@ -89,6 +91,7 @@ impl Default for Limits {
             head_max: Size::new(64 << 10),
             headers_max: 100,
             uri_max: Size::new(8 << 10),
+            streams_max: 1_000,
             body_max: None,
         }
     }

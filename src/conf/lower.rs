@@ -195,6 +195,9 @@ impl Lowering<'_> {
         if conf.limits.connections_max == 0 {
             self.problems.push(limits.key("connections_max").problem("expected at least 1"));
         }
+        if conf.limits.streams_max == 0 {
+            self.problems.push(limits.key("streams_max").problem("expected at least 1"));
+        }
         let of_heads = self.limits(limits, &conf.limits);
         let clusters: Vec<ClusterPlan> = conf
             .clusters
@@ -226,6 +229,7 @@ impl Lowering<'_> {
                 outbox_max,
                 outbox_high: defaults.outbox_high.min(outbox_max),
                 limits: of_heads,
+                streams_max: conf.limits.streams_max,
                 ..defaults
             },
             listeners,

@@ -153,9 +153,7 @@ impl Listening {
     /// Where each listener is, for a person.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         self.open.iter().map(|(name, open)| {
-            let speaks = open.shape.0.load();
-            let tcp = speaks.tcp.then_some("tcp");
-            let names: Vec<&str> = speaks.protocols.iter().copied().chain(tcp).collect();
+            let names = open.shape.0.load().names();
             format!("outrigger: listener {name} on {} ({})", open.bound, names.join(", "))
         })
     }

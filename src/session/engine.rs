@@ -71,6 +71,8 @@ pub struct Bounds {
     pub frame_timeout: Duration,
     /// Bounds of heads and bodies.
     pub limits: Limits,
+    /// Streams that a caller may have open at once.
+    pub streams_max: u32,
 }
 
 impl Default for Bounds {
@@ -81,6 +83,7 @@ impl Default for Bounds {
             outbox_high: 1 << 20,
             frame_timeout: Duration::from_secs(30),
             limits: Limits::default(),
+            streams_max: 1_000,
         }
     }
 }

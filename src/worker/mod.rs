@@ -67,6 +67,21 @@ pub struct Speaks {
     pub manners: Arc<Manners>,
 }
 
+impl Speaks {
+    /// What it speaks, as the conf names it: dialects where nothing else of their protocol is served.
+    pub fn names(&self) -> Vec<&'static str> {
+        let dialects = &self.manners.dialects;
+        let mut names: Vec<&str> = self.protocols.clone();
+        if dialects.only {
+            names.retain(|name| *name != plugins::SPOKEN_IN);
+            names.extend(dialects.of.iter().map(|(dialect, _)| dialect.name()));
+            names.dedup();
+        }
+        names.extend(self.tcp.then_some("tcp"));
+        names
+    }
+}
+
 /// What the control thread asks of a worker.
 #[derive(Debug)]
 pub enum Command {

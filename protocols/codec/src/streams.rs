@@ -49,7 +49,7 @@ pub struct LinkSettings {
 
 impl Default for LinkSettings {
     fn default() -> Self {
-        Self { limits: Limits::default(), streams_max: 256, window: 64 << 10 }
+        Self { limits: Limits::default(), streams_max: 1_000, window: 64 << 10 }
     }
 }
 

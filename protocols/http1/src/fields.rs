@@ -26,6 +26,8 @@ pub(crate) fn known(name: &[u8]) -> Known {
         4 if is(b"host") => Known::Host,
         6 if is(b"expect") => Known::Expect,
         7 if is(b"upgrade") => Known::Upgrade,
+        // It would lead callers to a port behind us.
+        7 if is(b"alt-svc") => Known::Hop,
         10 if is(b"connection") => Known::Connection,
         10 if is(b"keep-alive") => Known::Hop,
         14 if is(b"content-length") => Known::ContentLength,

@@ -80,7 +80,8 @@ pub fn classify(name: &[u8], value: &[u8]) -> u8 {
         b"content-length" => class::LENGTH,
         b"te" if value.eq_ignore_ascii_case(b"trailers") => class::TE,
         b"te" => class::TE_OTHER,
-        b"http2-settings" => class::HOP,
+        // The second would lead callers to a port behind us.
+        b"http2-settings" | b"alt-svc" => class::HOP,
         b"expect" if value.eq_ignore_ascii_case(b"100-continue") => class::EXPECT,
         b"expect" => class::EXPECT_OTHER,
         _ if name.starts_with(b"proxy-") => class::HOP,

@@ -293,7 +293,8 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
     }
 
     fn settings(&self) -> LinkSettings {
-        LinkSettings { limits: self.bounds.limits, ..LinkSettings::default() }
+        let Bounds { limits, streams_max, .. } = self.bounds;
+        LinkSettings { limits, streams_max, ..LinkSettings::default() }
     }
 
     /// The connection of a leg.
