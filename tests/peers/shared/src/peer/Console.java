@@ -1,7 +1,8 @@
 /*
  * The consumer's half of a test: reads one case a line from stdin ("echo hello", "parallel 100"), makes the calls
  * and prints one JSON line with what came back. The test that wrote the line asserts on that answer.
- * What only the framework can say (one-way, generic, attachments) comes in through Framework.
+ * What only the framework can say (one-way, generic, attachments) comes in through Framework; a program with cases of
+ * its own brings them as Cases.
  * Must check every echoed value itself, must never answer a case it did not run, and ends when stdin ends, so
  * that no JVM outlives its test.
  */
@@ -19,7 +20,7 @@ import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
 
-final class Console {
+final class Console implements Cases {
     /** What differs between Dubbo and SOFARPC. */
     interface Framework {
         DemoService demo();
@@ -48,31 +49,40 @@ final class Console {
 
         /** The framework's number or name for the kind of failure, or null. */
         String code(Throwable e);
+
+        /** A case that only this framework has. */
+        default Object other(String[] words) throws Exception {
+            throw new IllegalArgumentException("no such case: " + words[0]);
+        }
     }
 
     private final Framework framework;
 
     private Console(Framework framework) { this.framework = framework; }
 
-    static void serve(Framework framework) throws Exception {
-        Console console = new Console(framework);
+    static void serve(Framework framework) throws Exception { serve(new Console(framework)); }
+
+    static void serve(Cases cases) throws Exception {
         BufferedReader in = new BufferedReader(new InputStreamReader(System.in, "UTF-8"));
-        for (String line = in.readLine(); line != null; line = in.readLine()) console.run(line.split(" "));
+        for (String line = in.readLine(); line != null; line = in.readLine()) run(cases, line.split(" "));
         Runtime.getRuntime().halt(0);
     }
 
-    private void run(String[] words) {
+    private static void run(Cases cases, String[] words) {
         long start = System.nanoTime();
         try {
-            Object value = call(words);
+            Object value = cases.call(words);
             Json.answer(words[0], value, micros(start));
         } catch (Throwable e) {
-            String code = e instanceof DemoException ? "" + ((DemoException) e).getCode() : framework.code(e);
-            Json.failure(words[0], e, code, micros(start));
+            Json.failure(words[0], e, cases.code(e), micros(start));
         }
     }
 
-    private Object call(String[] w) throws Exception {
+    public String code(Throwable e) {
+        return e instanceof DemoException ? "" + ((DemoException) e).getCode() : framework.code(e);
+    }
+
+    public Object call(String[] w) throws Exception {
         DemoService demo = framework.demo();
         switch (w[0]) {
             case "echo": return demo.echo(w[1]);
@@ -97,7 +107,7 @@ final class Console {
             case "genericpojo": return framework.genericOrder();
             case "genericfail":
                 return framework.generic("fail", new String[] {"int", "java.lang.String"}, Integer.parseInt(w[1]), w[2]);
-            default: throw new IllegalArgumentException("no such case: " + w[0]);
+            default: return framework.other(w);
         }
     }
 

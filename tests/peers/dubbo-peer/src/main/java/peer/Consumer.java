@@ -2,7 +2,7 @@
  * Dubbo consumer: --url dubbo://HOST:PORT (a host NAME: Dubbo never dials 127.x), --timeout MS, and --heartbeat MS
  * to have idle connections heartbeat, and lost ones dialled again, sooner than once a minute. One source for Dubbo
  * 2.7 and 3.3.
- * Must not retry: a case sees the first answer or none.
+ * Must not retry: a case sees the first answer or none. TripleConsumer is this one with more services.
  */
 package peer;
 
@@ -26,14 +26,15 @@ import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.Map;
 
-public final class Consumer implements Console.Framework {
+public class Consumer implements Console.Framework {
     private final Invoker<?> invoker;
     private final DemoService demo;
     private final DemoService green;
     private final MissingService missing;
     private final GenericService generic;
 
-    private Consumer(Args args) throws ReflectiveOperationException {
+    /** {@code more}: services that are referred to beside those of every consumer. */
+    Consumer(Args args, ReferenceConfig<?>... more) throws ReflectiveOperationException {
         ApplicationConfig app = new ApplicationConfig("peer-consumer");
         app.setQosEnable(false);
         ReferenceConfig<DemoService> demo = reference("demo", args);
@@ -51,12 +52,12 @@ public final class Consumer implements Console.Framework {
         ReferenceConfig<GenericService> generic = reference("generic", args);
         generic.setInterface(DemoService.class.getName());
         generic.setGeneric("true");
-        DubboBootstrap.getInstance().application(app).registry(new RegistryConfig("N/A"))
-            .reference(demo).reference(green).reference(missing).reference(generic).start();
+        DubboBootstrap bootstrap = DubboBootstrap.getInstance().application(app).registry(new RegistryConfig("N/A"))
+            .reference(demo).reference(green).reference(missing).reference(generic);
+        for (ReferenceConfig<?> reference : more) bootstrap.reference(reference);
+        bootstrap.start();
         this.demo = demo.get();
-        Method invoker = ReferenceConfig.class.getDeclaredMethod("getInvoker");
-        invoker.setAccessible(true);
-        this.invoker = (Invoker<?>) invoker.invoke(demo);
+        this.invoker = invoker(demo);
         this.green = green.get();
         this.missing = missing.get();
         this.generic = generic.get();
@@ -68,7 +69,14 @@ public final class Consumer implements Console.Framework {
         Console.serve(consumer);
     }
 
-    private static <T> ReferenceConfig<T> reference(String id, Args args) {
+    /** Dubbo 2.7 keeps it from applications, hence reflection. */
+    static Invoker<?> invoker(ReferenceConfig<?> reference) throws ReflectiveOperationException {
+        Method invoker = ReferenceConfig.class.getDeclaredMethod("getInvoker");
+        invoker.setAccessible(true);
+        return (Invoker<?>) invoker.invoke(reference);
+    }
+
+    static <T> ReferenceConfig<T> reference(String id, Args args) {
         ReferenceConfig<T> r = new ReferenceConfig<T>();
         r.setId(id);
         r.setUrl(args.need("url"));
@@ -94,7 +102,7 @@ public final class Consumer implements Console.Framework {
 
     public Object ping() { return ((EchoService) demo).$echo("still there"); }
 
-    /** Connected, and not told READONLY. Dubbo 2.7 keeps its invoker from applications, hence reflection. */
+    /** Connected, and not told READONLY. */
     public boolean available() { return invoker.isAvailable(); }
 
     public Object generic(String method, String[] types, Object... args) {
