@@ -7,6 +7,7 @@ package peer;
 import com.google.protobuf.ByteString;
 import org.apache.dubbo.common.stream.StreamObserver;
 import org.apache.dubbo.remoting.http12.h2.Http2CancelableStreamObserver;
+import org.apache.dubbo.rpc.CancellationContext;
 import org.apache.dubbo.rpc.RpcContext;
 import org.apache.dubbo.rpc.TriRpcStatus;
 import peer.talk.DubboTalkTriple;
@@ -26,8 +27,8 @@ final class TalkImpl extends DubboTalkTriple.TalkImplBase {
 
     @Override public Word who(Word word) { return text(name); }
 
+    /** Dubbo tells a method with one answer nothing of a caller that has gone. */
     @Override public Word wait(Word word) {
-        watch(word.getText(), RpcContext.getCancellationContext());
         pause(word.getNumber());
         return text(word.getText());
     }
@@ -38,7 +39,9 @@ final class TalkImpl extends DubboTalkTriple.TalkImplBase {
     }
 
     @Override public Word seen(Word word) {
-        Object value = RpcContext.getServerAttachment().getObjectAttachment(word.getText());
+        // Dubbo takes the ending of binary names for its own.
+        String key = word.getText().replaceFirst("-bin$", "");
+        Object value = RpcContext.getServerAttachment().getObjectAttachment(key);
         String seen = value instanceof byte[] ? Bytes.hex((byte[]) value) : String.valueOf(value);
         RpcContext.getServerResponseContext().setAttachment("x-reply", seen);
         RpcContext.getServerResponseContext().setObjectAttachment("x-raw", new byte[] {0, 1, (byte) 0xfe, (byte) 0xff});
@@ -51,7 +54,7 @@ final class TalkImpl extends DubboTalkTriple.TalkImplBase {
     }
 
     @Override public void trickle(Word word, StreamObserver<Word> answers) {
-        watch(word.getText(), ((Http2CancelableStreamObserver<?>) answers).getCancellationContext());
+        watch(word.getText(), answers);
         Thread thread = new Thread(() -> {
             long end = System.currentTimeMillis() + TRICKLE_MAX_MS;
             for (long i = 0; !cancelled.containsKey(word.getText()) && System.currentTimeMillis() < end; i++) {
@@ -104,7 +107,8 @@ final class TalkImpl extends DubboTalkTriple.TalkImplBase {
         return at == null ? Word.getDefaultInstance() : text("cancelled").toBuilder().setNumber(at).build();
     }
 
-    private void watch(String text, org.apache.dubbo.rpc.CancellationContext context) {
+    private void watch(String text, StreamObserver<Word> call) {
+        CancellationContext context = ((Http2CancelableStreamObserver<?>) call).getCancellationContext();
         context.addListener(ended -> { if (context.isCancelled()) note(text); });
     }
 

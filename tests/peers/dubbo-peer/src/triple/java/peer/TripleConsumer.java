@@ -97,7 +97,9 @@ public final class TripleConsumer extends Consumer {
     /** What the provider saw of an attachment, and what of its own came back beside the answer. */
     private String seen(String key, String value) {
         boolean binary = value.startsWith("0x");
-        if (binary) RpcContext.getClientAttachment().setObjectAttachment(key, Bytes.unhex(value.substring(2)));
+        // Dubbo adds the ending of binary names by itself.
+        String own = key.replaceFirst("-bin$", "");
+        if (binary) RpcContext.getClientAttachment().setObjectAttachment(own, Bytes.unhex(value.substring(2)));
         else RpcContext.getClientAttachment().setAttachment(key, value);
         String seen = talk.seen(text(key)).getText();
         Object raw = RpcContext.getClientResponseContext().getObjectAttachment("x-raw");
