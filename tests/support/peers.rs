@@ -56,7 +56,8 @@ impl Peer {
         matches!(self, Self::Dubbo33 | Self::Dubbo27)
     }
 
-    fn java(self, class: &str) -> Command {
+    /// A program of this family by its class.
+    pub(crate) fn java(self, class: &str) -> Command {
         // Hessian reads private fields of these packages by reflection.
         const OPENED: [&str; 5] = [
             "java.lang",
@@ -199,7 +200,7 @@ fn python_http(script: &str, mode: &[&str]) -> Command {
 }
 
 /// A JVM with the class path of one project; its options and its class are still to come.
-fn jvm(project: &str, jar: &str) -> Command {
+pub(crate) fn jvm(project: &str, jar: &str) -> Command {
     let out = prepared().root.join(project);
     let home = &prepared().home;
     let mut command = Command::new("java");

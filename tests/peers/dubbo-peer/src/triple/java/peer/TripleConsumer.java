@@ -69,6 +69,9 @@ public final class TripleConsumer extends Consumer {
             case "greenname": return green.who(text("")).getText();
             case "saybytes": return sayBytes(Integer.parseInt(w[1]));
             case "wait": return talk.wait(text(w[1]).toBuilder().setNumber(Long.parseLong(w[2])).build()).getText();
+            case "hurried":
+                attach("lane", "hurried");
+                return talk.wait(text(w[1]).toBuilder().setNumber(Long.parseLong(w[2])).build()).getText();
             case "impatient":
                 return impatient.wait(text(w[1]).toBuilder().setNumber(Long.parseLong(w[2])).build()).getText();
             case "status": return talk.fail(text(w[2]).toBuilder().setNumber(Long.parseLong(w[1])).build()).getText();

@@ -56,6 +56,7 @@ public final class GrpcClient implements Cases {
             case "saybytes": return sayBytes(Integer.parseInt(w[1]), plain);
             case "gzip": return sayBytes(Integer.parseInt(w[1]), plain.withCompression("gzip"));
             case "wait": return unary("Wait", Word.of(w[1], Long.parseLong(w[2]))).text();
+            case "hurried": return hurried(w[1], Long.parseLong(w[2]));
             case "impatient": return impatient(w[1], Long.parseLong(w[2]));
             case "withdrawn": return withdrawn(w[1]);
             case "status": return unary("Fail", Word.of(w[2], Long.parseLong(w[1]))).text();
@@ -101,6 +102,11 @@ public final class GrpcClient implements Cases {
     private String green() {
         Channel green = with("tri-service-group", "green", "tri-service-version", "2.0.0");
         return unary(green, Word.method("Who", MethodType.UNARY), CallOptions.DEFAULT, Word.of("", 0)).text();
+    }
+
+    private String hurried(String token, long ms) {
+        Channel lane = with("lane", "hurried");
+        return unary(lane, Word.method("Wait", MethodType.UNARY), CallOptions.DEFAULT, Word.of(token, ms)).text();
     }
 
     private String sayBytes(int size, CallOptions options) {
