@@ -250,6 +250,9 @@ struct Pair<C: StreamCodec> {
     to_client: Vec<u8>,
 }
 
+/// Who is told what came of bytes: the event, the head that was read, and the bytes.
+type Told<'a, C> = &'a mut dyn FnMut(&mut <C as StreamCodec>::Link, Event, &Message, &[u8]);
+
 /// What a body of these checks is.
 const BODY: &[u8] = b"hello, ";
 
@@ -286,16 +289,12 @@ impl<C: StreamCodec> Pair<C> {
     }
 
     /// Hands over what is under way to one of the two, in pieces of `cut` bytes; what it was told.
-    fn delivers(
-        &mut self,
-        to_server: bool,
-        cut: usize,
-        each: &mut dyn FnMut(&mut C::Link, Event, &Message, &[u8]),
-    ) {
+    fn delivers(&mut self, to_server: bool, cut: usize, each: Told<'_, C>) {
         let Self { client, server, to_server: asked, to_client: answered } = self;
-        let (link, from, out) = match to_server {
-            true => (server, std::mem::take(asked), answered),
-            false => (client, std::mem::take(answered), asked),
+        let (link, from, out) = if to_server {
+            (server, std::mem::take(asked), answered)
+        } else {
+            (client, std::mem::take(answered), asked)
         };
         let (policy, mut message) = (Policy::default(), Message::default());
         let mut carry = Vec::new();
