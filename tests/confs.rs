@@ -22,7 +22,7 @@ fn examples() -> Vec<PathBuf> {
     };
     let mut files: Vec<PathBuf> = files.filter(yaml).collect();
     files.sort();
-    assert!(files.len() >= 10, "the examples are there");
+    assert!(files.len() >= 11, "the examples are there");
     files
 }
 

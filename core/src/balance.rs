@@ -6,8 +6,11 @@
 //!   eight, otherwise two drawn by weight.
 //! * `p2c_ewma`: of two drawn by weight the one with the smaller peak-EWMA latency × (in flight + 1), as Finagle.
 //!
-//! Endpoints that just failed are passed over while others are left; when none is left all are tried, because
-//! an answer of "no endpoint" helps nobody.
+//! * `ring_hash`, `maglev`: by a key of the call; who has none goes anywhere.
+//!
+//! Endpoints that just failed, were left out or found ill are passed over while others are left; when none is left, or
+//! fewer than the cluster's panic threshold, all are tried, because an answer of "no endpoint" helps nobody. One that is
+//! new gets its share little by little where the cluster has a slow start.
 
 use crate::{Cluster, Local, Tick, local::EndpointSlot};
 
@@ -23,6 +26,10 @@ pub enum Balance {
     /// The better of two by latency and load.
     #[default]
     P2cEwma,
+    /// By key, on a ring of points.
+    RingHash,
+    /// By key, in Maglev's table.
+    Maglev,
 }
 
 /// Up to so many endpoints `least_request` looks at all of them.
@@ -30,11 +37,16 @@ const SCAN_MAX: usize = 8;
 /// Longest table of weighted turns; weights are scaled down to fit.
 const TURNS_MAX: u64 = 4096;
 
-/// Picks an endpoint of `cluster` (index `at` in the snapshot), passing over `but` where there is another.
+/// Looks at a table by key before any usable endpoint will do.
+const LOOKS_MAX: usize = 64;
+
+/// Picks an endpoint of `cluster` (index `at` in the snapshot), passing over `but` where there is another. `key`: for picks
+/// by one.
 pub(crate) fn pick(
     local: &mut Local,
     cluster: &Cluster,
     at: u32,
+    key: Option<u64>,
     but: Option<EndpointSlot>,
     now: Tick,
 ) -> Option<EndpointSlot> {
@@ -42,15 +54,63 @@ pub(crate) fn pick(
     if n <= 1 {
         return local.slot_of(at, 0);
     }
+    let all = panics(cluster);
+    if let Some(slot) = key.and_then(|key| by_key(local, cluster, at, key, but, all, now)) {
+        return Some(slot);
+    }
+    let picked = pick_any(local, cluster, at, but, all, now)?;
+    // One that is new takes its part of the calls that would be its, and passes the others on.
+    let share = local.share(picked, cluster.settings.slow_start, now);
+    if share < 1_000 && local.random(1_000) >= share {
+        return pick_any(local, cluster, at, Some(picked), all, now)
+            .filter(|slot| Some(*slot) != but)
+            .or(Some(picked));
+    }
+    Some(picked)
+}
+
+/// Whether so few endpoints are usable that all are used.
+fn panics(cluster: &Cluster) -> bool {
+    let unusable = u64::from(cluster.crowd.unusable());
+    let size = cluster.endpoints.len() as u64;
+    let usable = size.saturating_sub(unusable).saturating_mul(100);
+    unusable > 0 && usable < size.saturating_mul(u64::from(cluster.settings.panic))
+}
+
+/// The endpoint of a key, or the next on its way that can be used.
+fn by_key(
+    local: &Local,
+    cluster: &Cluster,
+    at: u32,
+    key: u64,
+    but: Option<EndpointSlot>,
+    all: bool,
+    now: Tick,
+) -> Option<EndpointSlot> {
+    (0..LOOKS_MAX).find_map(|turn| {
+        let slot = local.slot_of(at, cluster.hashed.position(key, turn)?)?;
+        (Some(slot) != but && !local.avoided(slot, all, now)).then_some(slot)
+    })
+}
+
+fn pick_any(
+    local: &mut Local,
+    cluster: &Cluster,
+    at: u32,
+    but: Option<EndpointSlot>,
+    all: bool,
+    now: Tick,
+) -> Option<EndpointSlot> {
+    let n = cluster.endpoints.len();
     let first = match cluster.balance {
         Balance::RoundRobin => turn(local, cluster, at),
-        Balance::Random => draw(local, cluster),
-        Balance::LeastRequest if n <= SCAN_MAX => return least(local, cluster, at, but, now),
+        Balance::Random | Balance::RingHash | Balance::Maglev => draw(local, cluster),
+        Balance::LeastRequest if n <= SCAN_MAX => return least(local, cluster, at, but, all, now),
         Balance::LeastRequest => better(local, cluster, at, Local::load),
         Balance::P2cEwma => better(local, cluster, at, |local, slot, weight| local.cost(slot, weight, now)),
     };
     let usable = |local: &Local, position: usize| {
-        local.slot_of(at, position).filter(|slot| Some(*slot) != but && !local.avoided(*slot, now))
+        local.slot_of(at, position).filter(|slot| Some(*slot) != but && !local.avoided(*slot, all, now))
     };
     // From the one picked onwards: the first that may be used; otherwise any other than `but`; otherwise itself.
     let around = |from: usize| (0..n).map(move |step| from.wrapping_add(step).checked_rem(n).unwrap_or(0));
@@ -114,6 +174,7 @@ fn least(
     cluster: &Cluster,
     at: u32,
     but: Option<EndpointSlot>,
+    all: bool,
     now: Tick,
 ) -> Option<EndpointSlot> {
     let n = cluster.endpoints.len();
@@ -127,7 +188,8 @@ fn least(
         };
         // The one that just failed this call is the last resort; others that failed come before it.
         let weightless = endpoint.weight == 0 && !cluster.turns.is_empty();
-        let shunned = if Some(slot) == but { 2 } else { u8::from(local.avoided(slot, now) || weightless) };
+        let shunned =
+            if Some(slot) == but { 2 } else { u8::from(local.avoided(slot, all, now) || weightless) };
         let load = local.load(slot, endpoint.weight.max(1));
         if best.is_none_or(|(was_shunned, least, _)| (shunned, load) < (was_shunned, least)) {
             best = Some((shunned, load, slot));

@@ -3,9 +3,15 @@
 //! Immutable parts of a snapshot. What a worker learns about an endpoint (latency, calls in flight) is kept in
 //! its `Local` under the stable key (cluster name, address), never here.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use crate::Balance;
+use outrigger_codec::{Head, Slot, Wants};
+
+use crate::{
+    Balance, Tick,
+    hash::{self, Hashed},
+    health::{Crowd, Health, Outlier},
+};
 
 /// A set of endpoints that give the same service.
 #[derive(Clone, Debug)]
@@ -22,21 +28,50 @@ pub struct Cluster {
     pub(crate) cumulative: Box<[u64]>,
     /// Positions in `endpoints` in weighted turn; empty when all weights are equal.
     pub(crate) turns: Box<[u32]>,
+    /// Endpoints by key, for picks by one.
+    pub(crate) hashed: Hashed,
+    /// What is known of each endpoint by all workers, in the order of `endpoints`.
+    pub healths: Box<[Arc<Health>]>,
+    /// The endpoints as one.
+    pub crowd: Arc<Crowd>,
 }
 
 impl Cluster {
     /// A cluster of `endpoints`. Endpoints of weight 0 get no calls; if all have 0, they count as equal.
     pub fn new(name: &str, balance: Balance, settings: ClusterSettings, endpoints: Vec<Endpoint>) -> Self {
+        let hashed = match balance {
+            Balance::RingHash => Hashed::ring(&endpoints),
+            Balance::Maglev => Hashed::maglev(&endpoints),
+            _ => Hashed::None,
+        };
+        let crowd = Crowd::new(endpoints.len() as u32, settings.outlier.clone());
         let mut cluster = Self {
             name: name.into(),
             balance,
             settings: Arc::new(settings),
+            healths: endpoints.iter().map(|_| Arc::default()).collect(),
             endpoints: endpoints.into(),
             cumulative: Box::default(),
             turns: Box::default(),
+            hashed,
+            crowd: Arc::new(crowd),
         };
         crate::balance::weigh(&mut cluster);
         cluster
+    }
+
+    /// Takes over what is known of the endpoints that stayed; those that are new begin slowly, unless all are.
+    pub fn inherit(&mut self, last: &Self, now: Tick) {
+        let known: HashMap<&str, &Arc<Health>> =
+            last.endpoints.iter().map(|endpoint| &*endpoint.address).zip(&last.healths).collect();
+        for (endpoint, health) in self.endpoints.iter().zip(&mut self.healths) {
+            match known.get(&*endpoint.address) {
+                Some(before) => *health = Arc::clone(before),
+                None if !known.is_empty() => health.begins(now),
+                None => {}
+            }
+        }
+        self.crowd.count(&self.healths);
     }
 }
 
@@ -53,6 +88,14 @@ pub struct ClusterSettings {
     pub max_age: Option<Duration>,
     /// Calls in flight on one connection; more are refused with `Overloaded`.
     pub pending_max: u32,
+    /// When an endpoint that fails is left alone; `None`: never.
+    pub outlier: Option<Outlier>,
+    /// How long an endpoint that is new, or came back, takes to its full share of calls; zero: none.
+    pub slow_start: Duration,
+    /// When fewer than so many percent of the endpoints are usable, all are used.
+    pub panic: u32,
+    /// What calls are told apart by where they are picked by key.
+    pub hash: Option<HashBy>,
     /// What the endpoints speak; `None`: what the caller speaks. A name that means nothing here.
     pub speaks: Option<&'static str>,
 }
@@ -65,9 +108,61 @@ impl Default for ClusterSettings {
             idle_timeout: None,
             max_age: None,
             pending_max: 65_536,
+            outlier: None,
+            slow_start: Duration::ZERO,
+            panic: 50,
+            hash: None,
             speaks: None,
         }
     }
+}
+
+/// What calls are told apart by where they are picked by key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashBy {
+    /// A header's value.
+    Header(Box<[u8]>),
+    /// A cookie's value.
+    Cookie(Box<[u8]>),
+    /// The caller's address.
+    Source,
+    /// The path, without its query.
+    Path,
+}
+
+impl HashBy {
+    /// The parts of a head that it reads.
+    pub fn wants(&self) -> Wants {
+        match self {
+            Self::Header(_) | Self::Cookie(_) => Wants::FIELDS,
+            Self::Path => Wants::TARGET,
+            Self::Source => Wants::NONE,
+        }
+    }
+
+    /// The key of a call; `None` when it has none: then it goes anywhere.
+    pub fn key(&self, head: Head<'_>) -> Option<u64> {
+        match self {
+            Self::Header(name) => head.field(name).map(hash::key),
+            Self::Cookie(name) => cookie(head, name).map(hash::key),
+            Self::Path => head.slot(Slot::Path).map(hash::key),
+            Self::Source => head.index.source.map(|source| match source {
+                std::net::IpAddr::V4(address) => hash::key(&address.octets()),
+                std::net::IpAddr::V6(address) => hash::key(&address.octets()),
+            }),
+        }
+    }
+}
+
+/// The value of a cookie, which may stand in one of several headers.
+fn cookie<'a>(head: Head<'a>, name: &[u8]) -> Option<&'a [u8]> {
+    let is = |field: &&outrigger_codec::Field| {
+        field.name.of(head.bytes).is_some_and(|name| name.eq_ignore_ascii_case(b"cookie"))
+    };
+    head.index.fields.iter().filter(is).find_map(|field| {
+        let pairs = field.value.of(head.bytes)?.split(|byte| *byte == b';');
+        pairs.map(<[u8]>::trim_ascii).find_map(|pair| pair.strip_prefix(name)?.strip_prefix(b"="))
+    })
 }
 
 /// One place that gives the service.
@@ -77,4 +172,11 @@ pub struct Endpoint {
     pub address: Box<str>,
     /// Its share against the other endpoints.
     pub weight: u32,
+}
+
+impl Endpoint {
+    /// An endpoint with a share.
+    pub fn new(address: &str, weight: u32) -> Self {
+        Self { address: address.into(), weight }
+    }
 }

@@ -62,12 +62,15 @@ pub fn decide(
         return Err(Refused { wait: Some(wait), ..refuse(local, listener, Some(at), Refusal::Limited) });
     }
     let target = draw(local, &route.targets);
-    let picked =
-        target.and_then(|t| balance::pick(local, snapshot.cluster(t.cluster)?, t.cluster, None, now));
+    let picked = target.and_then(|target| {
+        let cluster = snapshot.cluster(target.cluster)?;
+        let key = cluster.settings.hash.as_ref().and_then(|by| by.key(head));
+        balance::pick(local, cluster, target.cluster, key, None, now)
+    });
     let (Some(endpoint), Some(slot)) = (picked, local.route_slot(listener, Some(at))) else {
         return Err(refuse(local, listener, Some(at), Refusal::NoEndpoint));
     };
-    local.begin(slot, endpoint);
+    local.begin(slot, endpoint, now);
     let caller_deadline = deadline(None, head.index.timeout_ms, arrived, now);
     let deadline = deadline(route.timeout, None, arrived, now).min(caller_deadline);
     Ok(Plan { route: slot, endpoint, started: now, deadline, caller_deadline, idempotent: route.idempotent })

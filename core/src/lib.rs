@@ -9,6 +9,8 @@
 pub mod balance;
 pub mod cluster;
 pub mod decide;
+pub mod hash;
+pub mod health;
 pub mod limit;
 pub mod local;
 pub mod pattern;
@@ -19,8 +21,9 @@ pub mod tally;
 pub mod tick;
 
 pub use balance::Balance;
-pub use cluster::{Cluster, ClusterSettings, Endpoint};
+pub use cluster::{Cluster, ClusterSettings, Endpoint, HashBy};
 pub use decide::{Plan, Refused, decide};
+pub use health::{Health, Outlier, Probed};
 pub use limit::Limit;
 pub use local::{EndpointSlot, Local, RouteSlot};
 pub use pattern::Pattern;

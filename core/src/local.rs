@@ -6,9 +6,12 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use outrigger_codec::Refusal;
+use outrigger_codec::{Outcome, Refusal};
 
-use crate::{ClusterSettings, End, ListenerId, Snapshot, Tally, Tick};
+use crate::{
+    ClusterSettings, End, ListenerId, Snapshot, Tally, Tick,
+    health::{Crowd, Health},
+};
 
 /// A route's number in one worker; outlives snapshots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,6 +66,9 @@ pub struct EndpointState {
     pub tally: Tally,
     /// Whether the present snapshot has it.
     pub listed: bool,
+    /// What all workers know of it together.
+    pub health: Arc<Health>,
+    crowd: Arc<Crowd>,
     ewma_ns: f64,
     ewma_at: Tick,
 }
@@ -117,18 +123,21 @@ impl Local {
             .clusters()
             .iter()
             .map(|cluster| {
-                let enter = |address: &str| {
+                let enter = |address: &str, health: &Arc<Health>| {
                     let slot = self.endpoints.enter(&cluster.name, address, || {
                         EndpointState::new(&cluster.name, address, &cluster.settings)
                     });
                     if let Some(state) = self.endpoints.get_mut(slot) {
                         state.settings = Arc::clone(&cluster.settings);
+                        state.health = Arc::clone(health);
+                        state.crowd = Arc::clone(&cluster.crowd);
                     }
                     EndpointSlot(slot)
                 };
                 let mut enter = enter;
+                let known = cluster.endpoints.iter().zip(&cluster.healths);
                 let slots: Vec<EndpointSlot> =
-                    cluster.endpoints.iter().map(|endpoint| enter(&endpoint.address)).collect();
+                    known.map(|(endpoint, health)| enter(&endpoint.address, health)).collect();
                 let next = slots.first().and_then(|first| turns.get(first)).copied().unwrap_or(0);
                 ClusterTurn { slots, next }
             })
@@ -182,15 +191,30 @@ impl Local {
         now: Tick,
     ) -> Option<EndpointSlot> {
         let at = snapshot.cluster_named(&self.endpoint(failed)?.cluster)?;
-        crate::balance::pick(self, snapshot.cluster(at)?, at, Some(failed), now)
+        crate::balance::pick(self, snapshot.cluster(at)?, at, None, Some(failed), now)
             .filter(|slot| *slot != failed)
     }
 
     /// Moves the call of `plan` to another endpoint.
-    pub fn reassign(&mut self, plan: &mut crate::Plan, to: EndpointSlot) {
+    pub fn reassign(&mut self, plan: &mut crate::Plan, to: EndpointSlot, now: Tick) {
         self.in_flight(plan.endpoint, |n| n.saturating_sub(1));
         plan.endpoint = to;
         self.in_flight(to, |n| n.saturating_add(1));
+        self.picked(to, now);
+    }
+
+    /// The call of `plan` failed where it was, and goes elsewhere: its endpoint is judged by that all the same.
+    pub fn failed_at(&mut self, endpoint: EndpointSlot, now: Tick) {
+        if let Some(endpoint) = self.endpoints.get_mut(endpoint.0) {
+            endpoint.health.failed(&endpoint.crowd, now);
+            endpoint.observe(FAILURE_COSTS, now);
+        }
+    }
+
+    fn picked(&self, slot: EndpointSlot, now: Tick) {
+        if let Some(endpoint) = self.endpoint(slot) {
+            endpoint.health.picked(now);
+        }
     }
 
     /// Counts a call that was refused before a route was looked for (it could not be read).
@@ -211,7 +235,8 @@ impl Local {
         }
     }
 
-    pub(crate) fn begin(&mut self, route: RouteSlot, endpoint: EndpointSlot) {
+    pub(crate) fn begin(&mut self, route: RouteSlot, endpoint: EndpointSlot, now: Tick) {
+        self.picked(endpoint, now);
         self.unsettled = self.unsettled.saturating_add(1);
         if let Some(route) = self.routes.get_mut(route.0) {
             route.in_flight = route.in_flight.saturating_add(1);
@@ -236,7 +261,18 @@ impl Local {
             endpoint.in_flight = endpoint.in_flight.saturating_sub(1);
             endpoint.tally.record(end, took);
             match end {
-                End::Answered(_) => endpoint.observe(took, now),
+                End::Answered(outcome) if failed(outcome) => {
+                    endpoint.observe(took.max(FAILURE_COSTS), now);
+                    endpoint.health.failed(&endpoint.crowd, now);
+                }
+                End::Answered(_) => {
+                    endpoint.observe(took, now);
+                    endpoint.health.worked(&endpoint.crowd, now);
+                }
+                End::Refused(Refusal::Unreachable | Refusal::TimedOut) => {
+                    endpoint.observe(took.max(FAILURE_COSTS), now);
+                    endpoint.health.failed(&endpoint.crowd, now);
+                }
                 End::Refused(_) => endpoint.observe(took.max(FAILURE_COSTS), now),
                 End::Sent | End::Abandoned => {}
             }
@@ -270,8 +306,18 @@ impl Local {
         now
     }
 
-    pub(crate) fn avoided(&self, slot: EndpointSlot, now: Tick) -> bool {
-        self.endpoint(slot).is_some_and(|endpoint| endpoint.avoid_until > now)
+    /// Whether an endpoint is passed over; `all`: however it did.
+    pub(crate) fn avoided(&self, slot: EndpointSlot, all: bool, now: Tick) -> bool {
+        self.endpoint(slot)
+            .is_some_and(|endpoint| endpoint.avoid_until > now || !(all || endpoint.health.is_usable(now)))
+    }
+
+    /// An endpoint's part of its full share of calls, in thousandths.
+    pub(crate) fn share(&self, slot: EndpointSlot, window: Duration, now: Tick) -> u64 {
+        if window.is_zero() {
+            return 1_000;
+        }
+        self.endpoint(slot).map_or(1_000, |endpoint| endpoint.health.share(window, now))
     }
 
     /// Calls in flight for the weight.
@@ -325,6 +371,8 @@ impl EndpointState {
             avoid_until: Tick::ZERO,
             tally: Tally::default(),
             listed: true,
+            health: Arc::default(),
+            crowd: Arc::default(),
             ewma_ns: 0.0,
             ewma_at: Tick::ZERO,
         }
@@ -348,6 +396,11 @@ impl EndpointState {
         }
         self.ewma_at = now;
     }
+}
+
+/// Whether an answer is the endpoint's failure, not its service's own word.
+fn failed(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Busy | Outcome::TimedOut | Outcome::Error)
 }
 
 /// State under small stable numbers, found again by a two-part key.

@@ -198,6 +198,13 @@ impl Entry {
 }
 
 impl RouteTable {
+    /// Routes whose calls are also read for other reasons than to find theirs.
+    pub fn wanting(routes: Vec<Route>, wants: Wants) -> Self {
+        let mut table = Self::new(routes);
+        table.wants = table.wants.and(wants);
+        table
+    }
+
     /// Indexes `routes`, which are in the order of the conf.
     pub fn new(routes: Vec<Route>) -> Self {
         let hasher = RandomState::default();

@@ -14,7 +14,7 @@ use serde::{
 
 use super::{
     decode::OneOrMany,
-    units::{Duration, Rate, Size},
+    units::{Duration, Percent, Rate, Size},
 };
 use crate::plugins::{exchanges, names};
 
@@ -382,6 +382,18 @@ pub struct Cluster {
     /// How one of them is picked.
     #[serde(default)]
     pub balance: Balance,
+    /// What calls are told apart by for `ring_hash` and `maglev`: those alike go to the same endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<HashBy>,
+    /// When an endpoint that fails is left alone for a while.
+    #[serde(default)]
+    pub outlier: Outlier,
+    /// How long an endpoint that is new, or came back, takes to its full share of calls; by default it has it at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_start: Option<Duration>,
+    /// When less than this share of the endpoints is usable, all are used.
+    #[serde(default = "Cluster::default_panic")]
+    pub panic: Percent,
     /// Connections per endpoint and worker. Calls of Bolt and Dubbo share them (1), those of HTTP/2, too, as far as the
     /// endpoint allows (8); one of HTTP/1 carries one call at a time (1024).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -409,6 +421,62 @@ impl Cluster {
     fn default_pending_max() -> u32 {
         65_536
     }
+
+    fn default_panic() -> Percent {
+        Percent::new(50)
+    }
+}
+
+/// When an endpoint is left alone for a while. It comes back by one call on trial.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Outlier {
+    /// Failures in a row (errors, time-outs, lost connections); 0: they are not counted.
+    pub consecutive: u32,
+    /// How long it is left alone the first time; each time in a row adds as much.
+    pub ejection: Duration,
+    /// The longest it is left alone at once.
+    pub ejection_max: Duration,
+    /// The most endpoints that are left alone at once, of all, rounded down; 0%: none ever is.
+    pub share_max: Percent,
+    /// How often the endpoints are compared with each other.
+    pub interval: Duration,
+    /// Calls that an endpoint must have had in an interval to be compared.
+    pub calls_min: u32,
+    /// Leaves one alone whose share of good answers is far below that of the others (1.9 standard deviations, and 5 %).
+    pub success_rate: bool,
+    /// Leaves one alone whose latency is so many times the median of all; by default that is never a reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slower: Option<u32>,
+}
+
+impl Default for Outlier {
+    fn default() -> Self {
+        Self {
+            consecutive: 5,
+            ejection: duration(10_000),
+            ejection_max: duration(300_000),
+            share_max: Percent::new(50),
+            interval: duration(10_000),
+            calls_min: 100,
+            success_rate: true,
+            slower: None,
+        }
+    }
+}
+
+/// What calls are told apart by.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HashBy {
+    /// A header: Bolt's header map, Dubbo's attachment, HTTP's header.
+    Header(String),
+    /// A cookie (HTTP).
+    Cookie(String),
+    /// The caller's address.
+    Source,
+    /// The path without its query (HTTP).
+    Path,
 }
 
 /// How an endpoint is picked.
@@ -424,6 +492,10 @@ pub enum Balance {
     /// Of two drawn at random, the one with less latency × load.
     #[default]
     P2cEwma,
+    /// By `hash`, on a ring.
+    RingHash,
+    /// By `hash`, in a table.
+    Maglev,
 }
 
 /// Where the endpoints of a cluster are found.

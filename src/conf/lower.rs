@@ -12,8 +12,11 @@ use std::{
     time::Duration,
 };
 
+use outrigger_codec::Wants;
 use outrigger_core as core;
-use outrigger_core::{ClusterSettings, Endpoint, Pattern, RouteTable, Snapshot, Target};
+use outrigger_core::{
+    ClusterSettings, Endpoint, HashBy, Outlier, Pattern, RouteTable, Snapshot, Target, Tick,
+};
 
 use super::{
     decode::load_with,
@@ -110,20 +113,41 @@ pub enum RegistryPlan {
 }
 
 impl Plan {
-    /// The snapshot of this plan, with the endpoints that registries found by cluster name.
-    pub fn snapshot(&self, revision: u64, found: &BTreeMap<String, Vec<Endpoint>>) -> Snapshot {
+    /// The snapshot of this plan, with the endpoints that registries found by cluster name. What is known of endpoints that
+    /// stay is taken over from the last.
+    pub fn snapshot(
+        &self,
+        revision: u64,
+        found: &BTreeMap<String, Vec<Endpoint>>,
+        last: Option<&Snapshot>,
+        now: Tick,
+    ) -> Snapshot {
         let clusters = self.clusters.iter().map(|cluster| {
             let endpoints = match &cluster.source {
                 Source::Fixed(endpoints) => endpoints.clone(),
                 Source::Found { .. } => found.get(&cluster.name).cloned().unwrap_or_default(),
             };
-            core::Cluster::new(&cluster.name, cluster.balance, cluster.settings.clone(), endpoints)
+            let mut made =
+                core::Cluster::new(&cluster.name, cluster.balance, cluster.settings.clone(), endpoints);
+            let before = last.and_then(|last| last.cluster(last.cluster_named(&cluster.name)?));
+            if let Some(before) = before {
+                made.inherit(before, now);
+            }
+            made
         });
         let listeners = self.listeners.iter().map(|listener| core::Listener {
             name: listener.name.as_str().into(),
-            routes: RouteTable::new(listener.routes.clone()),
+            routes: RouteTable::wanting(listener.routes.clone(), self.keys_want(listener)),
         });
         Snapshot::new(revision, listeners.collect(), clusters.collect())
+    }
+
+    /// What the clusters that a listener's calls may go to read of a call to pick by.
+    fn keys_want(&self, listener: &ListenerPlan) -> Wants {
+        let targets = listener.routes.iter().flat_map(|route| &route.targets);
+        let hashes =
+            targets.filter_map(|target| self.clusters.get(target.cluster as usize)?.settings.hash.as_ref());
+        hashes.fold(Wants::NONE, |all, hash| all.and(hash.wants()))
     }
 
     /// Takes over from the last plan what a reload must not reset: the state of limits that stayed the same.
@@ -608,16 +632,69 @@ impl Lowering<'_> {
             file::Balance::Random => core::Balance::Random,
             file::Balance::LeastRequest => core::Balance::LeastRequest,
             file::Balance::P2cEwma => core::Balance::P2cEwma,
+            file::Balance::RingHash => core::Balance::RingHash,
+            file::Balance::Maglev => core::Balance::Maglev,
         };
+        let hash = self.hash(at, cluster);
+        let outlier = self.outlier(at.key("outlier"), &cluster.outlier);
         let settings = ClusterSettings {
             connections: cluster.connections,
             connect_timeout: cluster.connect_timeout.get(),
             idle_timeout: cluster.idle_timeout.map(super::units::Duration::get),
             max_age: cluster.max_age.map(super::units::Duration::get),
             pending_max: cluster.pending_max,
+            outlier,
+            slow_start: cluster.slow_start.map(super::units::Duration::get).unwrap_or_default(),
+            panic: cluster.panic.get(),
+            hash,
             speaks,
         };
         ClusterPlan { name: name.to_owned(), balance, settings, source }
+    }
+
+    /// What calls are told apart by; wanted by two balances, and of use to no other.
+    fn hash(&mut self, at: At<'_>, cluster: &file::Cluster) -> Option<HashBy> {
+        let by_key = matches!(cluster.balance, file::Balance::RingHash | file::Balance::Maglev);
+        match (&cluster.hash, by_key) {
+            (None, true) => {
+                let problem = at.key("balance").problem("what calls are told apart by is not said");
+                self.problems
+                    .push(problem.with_help("as in `hash: { header: x-user }`, or cookie, source, path"));
+            }
+            (Some(_), false) => {
+                let problem = at.key("hash").problem("only `ring_hash` and `maglev` tell calls apart");
+                self.problems.push(problem.with_help("leave it out, or write `balance: maglev`"));
+            }
+            _ => {}
+        }
+        Some(match cluster.hash.as_ref()? {
+            file::HashBy::Header(name) => HashBy::Header(name.as_bytes().into()),
+            file::HashBy::Cookie(name) => HashBy::Cookie(name.as_bytes().into()),
+            file::HashBy::Source => HashBy::Source,
+            file::HashBy::Path => HashBy::Path,
+        })
+    }
+
+    /// When an endpoint is left alone; `None`: never.
+    fn outlier(&mut self, at: At<'_>, outlier: &file::Outlier) -> Option<Outlier> {
+        for (key, time) in [("ejection", outlier.ejection), ("interval", outlier.interval)] {
+            if time.get().is_zero() {
+                self.problems.push(at.key(key).problem("expected a time above 0s"));
+            }
+        }
+        if outlier.slower.is_some_and(|times| times < 2) {
+            self.problems.push(at.key("slower").problem("expected at least 2 times the median"));
+        }
+        (outlier.share_max.get() > 0).then(|| Outlier {
+            consecutive: outlier.consecutive,
+            ejection: outlier.ejection.get(),
+            ejection_max: outlier.ejection_max.get(),
+            share_max: outlier.share_max.get(),
+            interval: outlier.interval.get(),
+            calls_min: outlier.calls_min.into(),
+            deviation: if outlier.success_rate { 190 } else { 0 },
+            slower: outlier.slower.unwrap_or(0),
+        })
     }
 
     fn endpoints(&mut self, at: At<'_>, written: &[String]) -> Vec<Endpoint> {
@@ -631,7 +708,7 @@ impl Lowering<'_> {
                 self.problems.push(at.index(i).problem(format!("{address} is listed twice")));
             }
         }
-        written.iter().map(|address| Endpoint { address: address.as_str().into(), weight: 1 }).collect()
+        written.iter().map(|address| Endpoint::new(address, 1)).collect()
     }
 
     fn discover(&mut self, at: At<'_>, discover: &file::Discover) -> Source {

@@ -1,4 +1,4 @@
-//! Values that carry a unit: durations (`250ms`), sizes (`8MiB`), rates (`1000/s`).
+//! Values that carry a unit: durations (`250ms`), sizes (`8MiB`), rates (`1000/s`), shares (`50%`).
 //!
 //! A bare number is refused, because half of its readers would guess the wrong unit. Arithmetic is in exact integers:
 //! nothing is rounded and nothing overflows. A message may end in a line `help: …`, which the report shows as advice.
@@ -51,6 +51,7 @@ const RATE_UNITS: [(&str, u64); 3] = [("s", 1), ("m", 60), ("h", 3_600)];
 
 const DURATION_HELP: &str = "write a number with a unit, as in 250ms, 3s, 5m or 1h";
 const SIZE_HELP: &str = "write a number with a unit, as in 512B, 64KiB, 8MiB or 1GiB";
+const PERCENT_HELP: &str = "write a share in whole percent, as in 20% or 50%";
 const RATE_HELP: &str = "write a count and a period, as in 1000/s, 30/m or 10/h";
 
 /// A length of time, at most ten years.
@@ -67,6 +68,10 @@ pub struct Rate {
     count: u32,
     period_secs: u32,
 }
+
+/// A share of a whole, in whole percent; `0..=100`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Percent(u32);
 
 /// Why a text is no such value: the message and, behind `\nhelp: `, what to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +110,40 @@ impl Rate {
     /// The period: a second, a minute or an hour.
     pub const fn period(self) -> time::Duration {
         time::Duration::from_secs(self.period_secs as u64)
+    }
+}
+
+impl Percent {
+    /// A share made in code; more than all is all.
+    pub const fn new(percent: u32) -> Self {
+        Self(if percent > 100 { 100 } else { percent })
+    }
+
+    /// The share in percent.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl FromStr for Percent {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let refuse = |why: &str| UnitError::new("a share", text, why, PERCENT_HELP);
+        let number = Number::split(text).ok_or_else(|| refuse(""))?;
+        match (number.unit, number.times(1)) {
+            ("%", Some(percent)) if percent <= 100 => Ok(Self(percent as u32)),
+            ("%", Some(_)) => Err(refuse("more than all")),
+            ("%", None) => Err(refuse("not a whole number")),
+            ("", _) => Err(refuse("without a unit")),
+            _ => Err(refuse("unknown unit")),
+        }
+    }
+}
+
+impl Display for Percent {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}%", self.0)
     }
 }
 
@@ -260,7 +299,7 @@ fn lookup<T: Copy>(units: &[(&str, T)], name: &str) -> Option<T> {
     units.iter().find(|(unit, _)| *unit == name).map(|(_, value)| *value)
 }
 
-/// Reads any of the three from text; the conf reader hands bare numbers over as text, too.
+/// Reads any of the four from text; the conf reader hands bare numbers over as text, too.
 struct UnitVisitor<T>(&'static str, PhantomData<T>);
 
 impl<T: FromStr<Err = UnitError>> Visitor<'_> for UnitVisitor<T> {
@@ -309,4 +348,5 @@ macro_rules! text_value {
 
 text_value!(Duration, "a duration", "[0-9]+(\\.[0-9]+)?(ns|us|ms|s|m|h|d)", "250ms");
 text_value!(Size, "a size", "[0-9]+(\\.[0-9]+)?(B|[KMGT]iB|[kKMGT]B)", "8MiB");
+text_value!(Percent, "a share", "(100|[0-9]{1,2})%", "50%");
 text_value!(Rate, "a rate", "[0-9]+/[smh]", "1000/s");

@@ -25,6 +25,7 @@ use crate::{
 pub mod admin;
 pub mod discover;
 pub mod listen;
+pub mod outliers;
 
 /// What the admin port, or anybody else in this thread, may ask for.
 #[derive(Debug)]
@@ -50,6 +51,7 @@ pub struct Control {
     workers: Arc<Vec<Handle>>,
     listening: listen::Listening,
     discovery: discover::Discovery,
+    clock: Clock,
     stamp: Option<Stamp>,
     reload_failed: bool,
     draining: bool,
@@ -115,6 +117,7 @@ pub async fn run_in(host: Host, file: PathBuf, plan: Plan, clock: Clock) -> Resu
     let mut signals =
         Signals::new(host.signals).map_err(|error| format!("error: cannot listen to signals: {error}"))?;
     let mut looks = tokio::time::interval(FILE_EVERY);
+    let mut compares = outliers::Compares::new();
     let mut publish_at: Option<tokio::time::Instant> = None;
     loop {
         let publish = async {
@@ -142,6 +145,9 @@ pub async fn run_in(host: Host, file: PathBuf, plan: Plan, clock: Clock) -> Resu
                 control.publish();
             }
             _ = looks.tick() => control.look(),
+            joined = compares.next(&control.snapshot, &control.workers) => {
+                compares.compare(&control.snapshot, &joined, control.clock.now());
+            }
             signal = signals.next() => match signal {
                 Signal::Reload => drop(control.reload("HUP")),
                 Signal::Drain => break,
@@ -164,7 +170,7 @@ impl Control {
         mut discovery: discover::Discovery,
     ) -> Result<Self, String> {
         let stamp = stamp(&file);
-        let snapshot = Arc::new(plan.snapshot(1, &BTreeMap::new()));
+        let snapshot = Arc::new(plan.snapshot(1, &BTreeMap::new(), None, clock.now()));
         let mut listening = listen::Listening::default();
         let bound = listening.bind(&plan)?;
         let count = plan.workers.unwrap_or_else(default_workers);
@@ -190,6 +196,7 @@ impl Control {
             workers,
             listening,
             discovery,
+            clock,
             stamp,
             reload_failed: false,
             draining: false,
@@ -200,7 +207,8 @@ impl Control {
     /// Tells every worker of the snapshot that follows from the plan and the registries now.
     fn publish(&mut self) {
         let revision = self.snapshot.revision + 1;
-        self.snapshot = Arc::new(self.plan.snapshot(revision, self.discovery.found()));
+        let (found, now) = (self.discovery.found(), self.clock.now());
+        self.snapshot = Arc::new(self.plan.snapshot(revision, found, Some(&self.snapshot), now));
         let manners = self.plan.listeners.iter().map(|listener| Arc::clone(&listener.speaks.manners));
         let manners: Vec<_> = manners.collect();
         for worker in self.workers.iter() {

@@ -144,7 +144,7 @@ pub struct Arrival {
     pub listener: ListenerId,
     /// How that treats its callers.
     pub manners: Arc<Manners>,
-    /// Its address, where anybody is told.
+    /// Its address.
     pub peer: Option<IpAddr>,
     /// It speaks the protocol that the engine translates, not the engine's own.
     pub foreign: bool,

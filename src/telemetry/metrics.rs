@@ -74,12 +74,24 @@ fn endpoints(joined: &Joined) -> Vec<MetricFamily> {
     let mut in_flight =
         family("outrigger_upstream_in_flight", "Calls in flight by endpoint.", MetricType::GAUGE);
     let mut open = family("outrigger_upstream_connections", "Connections by endpoint.", MetricType::GAUGE);
+    let mut out = family(
+        "outrigger_upstream_left_out",
+        "1 for an endpoint that is left out because it failed, or is on trial.",
+        MetricType::GAUGE,
+    );
+    let mut ill = family(
+        "outrigger_upstream_ill",
+        "1 for an endpoint that health checks found ill.",
+        MetricType::GAUGE,
+    );
     for ((cluster, address), endpoint) in joined.endpoints.iter().filter(|(_, e)| e.listed).take(SERIES_MAX) {
         let labels = [("cluster", &**cluster), ("endpoint", &**address)];
         in_flight.mut_metric().push(gauge(&labels, endpoint.in_flight));
         open.mut_metric().push(gauge(&labels, endpoint.connections));
+        out.mut_metric().push(gauge(&labels, u64::from(endpoint.out_for.is_some())));
+        ill.mut_metric().push(gauge(&labels, u64::from(endpoint.ill)));
     }
-    vec![calls, in_flight, open]
+    vec![calls, in_flight, open, out, ill]
 }
 
 fn protocols(joined: &Joined) -> Vec<MetricFamily> {

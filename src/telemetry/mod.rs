@@ -60,6 +60,10 @@ pub struct Endpoint {
     pub connections: u64,
     /// Workers that pass it over for now.
     pub avoided: u64,
+    /// Left out by all workers because it failed, for how long still; zero: on trial.
+    pub out_for: Option<Duration>,
+    /// Health checks found it ill.
+    pub ill: bool,
     /// In the conf or the registry.
     pub listed: bool,
     /// The largest of the workers' moving averages.
@@ -107,6 +111,8 @@ impl Joined {
             sum.in_flight += endpoint.in_flight;
             sum.connections += endpoint.connections;
             sum.avoided += u64::from(endpoint.avoided);
+            sum.out_for = endpoint.out_for;
+            sum.ill = endpoint.ill;
             sum.listed |= endpoint.listed;
             sum.latency = sum.latency.max(endpoint.latency);
             sum.tally.add(&endpoint.tally);

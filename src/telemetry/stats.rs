@@ -5,7 +5,7 @@
 use outrigger_core::Tally;
 use serde_json::{Map, Value, json};
 
-use super::{Joined, outcomes};
+use super::{Endpoint, Joined, outcomes};
 
 /// Everything but the endpoints.
 pub fn stats(joined: &Joined) -> Value {
@@ -47,10 +47,17 @@ pub fn clusters(joined: &Joined) -> Value {
         value.insert("in_flight".into(), json!(endpoint.in_flight));
         value.insert("connections".into(), json!(endpoint.connections));
         value.insert("peak_ewma_us".into(), json!(endpoint.latency.as_micros() as u64));
-        let state = match (endpoint.listed, endpoint.avoided) {
-            (false, _) => "leaving",
-            (true, 0) => "in use",
-            (true, _) => "avoided: it just failed or said goodbye",
+        let state = match endpoint {
+            Endpoint { listed: false, .. } => "leaving".to_owned(),
+            Endpoint { ill: true, .. } => "ill: health checks fail".to_owned(),
+            Endpoint { out_for: Some(left), .. } if left.is_zero() => {
+                "on trial: it failed, and may answer one call".to_owned()
+            }
+            Endpoint { out_for: Some(left), .. } => {
+                format!("left out: it failed; back on trial in {} s", left.as_secs() + 1)
+            }
+            Endpoint { avoided: 0, .. } => "in use".to_owned(),
+            _ => "avoided: it just failed or said goodbye".to_owned(),
         };
         value.insert("state".into(), json!(state));
         let entry = clusters.entry(cluster.to_string()).or_insert_with(|| json!({ "endpoints": [] }));

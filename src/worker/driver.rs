@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use outrigger_codec::{Sniff, exchange::Forwarded};
+use outrigger_codec::Sniff;
 use outrigger_core::Tick;
 use socket2::TcpKeepalive;
 use tokio::{
@@ -484,9 +484,7 @@ impl<E: Engine> Protocol for Driver<E> {
     fn serve(self: Rc<Self>, stream: TcpStream, mut first: Vec<u8>, origin: Origin, foreign: bool) {
         let Some(listener) = origin.listener(&self.shared) else { return };
         let manners = Arc::clone(&origin.speaks.manners);
-        // Asked for only where somebody is told.
-        let tells = manners.policy.forwarded != Forwarded::Off;
-        let peer = tells.then(|| stream.peer_addr().ok()).flatten().map(|address| address.ip());
+        let peer = stream.peer_addr().ok().map(|address| address.ip());
         let arrival = Arrival { listener, manners, peer, foreign };
         let (read, write) = stream.into_split();
         let key = self.handle(|engine, context| engine.down_open(arrival, context.now));

@@ -181,6 +181,10 @@ pub struct EndpointReport {
     pub connections: u64,
     /// Passed over for now.
     pub avoided: bool,
+    /// Left out because it failed, for how long still; zero: on trial.
+    pub out_for: Option<Duration>,
+    /// Health checks found it ill.
+    pub ill: bool,
     /// Still in the conf or the registry.
     pub listed: bool,
     /// The moving average of its latency.
@@ -253,6 +257,8 @@ impl Shared {
             in_flight: endpoint.in_flight.into(),
             connections: endpoint.connections.into(),
             avoided: endpoint.avoid_until > now,
+            out_for: endpoint.health.out_for(now),
+            ill: endpoint.health.is_ill(),
             listed: endpoint.listed,
             latency: Duration::from_nanos(endpoint.latency(now) as u64),
             tally: endpoint.tally.clone(),

@@ -92,6 +92,8 @@ pub struct HeadIndex {
     pub fields: Vec<Field>,
     /// The caller's own timeout in milliseconds; `None` when it set none (0 and negative mean none).
     pub timeout_ms: Option<u32>,
+    /// Who calls, where anybody wants to know.
+    pub source: Option<std::net::IpAddr>,
     /// Nothing inside can be read (an unknown serialization, a foreign class): only routes that ask for nothing may
     /// match, and none that asks for an absence.
     pub opaque: bool,
@@ -111,6 +113,7 @@ impl Default for HeadIndex {
             slots: [Span::NONE; SLOTS],
             fields: Vec::with_capacity(32),
             timeout_ms: None,
+            source: None,
             opaque: false,
             caseless: false,
             sensitive: Vec::new(),
@@ -126,6 +129,7 @@ impl HeadIndex {
         self.slots = [Span::NONE; SLOTS];
         self.fields.clear();
         self.timeout_ms = None;
+        self.source = None;
         self.opaque = false;
         self.caseless = false;
         self.sensitive.clear();
@@ -138,6 +142,7 @@ impl HeadIndex {
         self.slots = other.slots;
         self.fields.clone_from(&other.fields);
         self.timeout_ms = other.timeout_ms;
+        self.source = other.source;
         self.opaque = other.opaque;
         self.caseless = other.caseless;
         self.sensitive.clone_from(&other.sensitive);

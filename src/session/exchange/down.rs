@@ -182,6 +182,7 @@ impl<C: ExchangeCodec> Exchange<C> {
                 Ok(asked) => asked,
                 Err(fault) => return self.refuse_head(context, key, bytes, fault),
             };
+        self.index.source = down.arrival.peer;
         let routes = context.snapshot.listener(listener).map(|listener| &listener.routes);
         if routes.is_some_and(|routes| routes.wants().any(Wants::SERVICE)) {
             let head = Head { bytes, index: &self.index };

@@ -216,7 +216,7 @@ impl<C: ExchangeCodec> Exchange<C> {
         let patience = self.patience(key);
         let got = self.acquire(context, endpoint, patience);
         let Some(call) = self.downs.get_mut(key).and_then(|down| down.call.as_mut()) else { return };
-        context.local.reassign(&mut call.plan, endpoint);
+        context.local.reassign(&mut call.plan, endpoint, context.now);
         let flow = Flow::of(bytes, call.plan.idempotent);
         call.up = None;
         match got {

@@ -20,6 +20,7 @@ impl<C: FrameCodec> Frames<C> {
     pub fn down_open(&mut self, listener: ListenerId, silence: Option<Duration>, now: Tick) -> Key {
         self.counters.down_opened += 1;
         self.downs.insert(Down {
+            source: None,
             listener,
             silence: silence.unwrap_or(C::SERVER_IDLE),
             carry: Vec::new(),
@@ -194,13 +195,14 @@ impl<C: FrameCodec> Frames<C> {
     /// One call: decode its head, decide, forward or refuse.
     fn call(&mut self, context: &mut Context<'_>, key: Key, frame: &mut [u8], framed: Framed) {
         let Some(down) = self.downs.get(key) else { return };
-        let (listener, arrived) = (down.listener, down.carry_since);
+        let (listener, source, arrived) = (down.listener, down.source, down.carry_since);
         // A listener that a reload took away leaves its callers without routes until they have left.
         let (name, wants) = context
             .snapshot
             .listener(listener)
             .map_or(("(removed)", Wants::NONE), |table| (&*table.name, table.routes.wants()));
         self.index.clear();
+        self.index.source = source;
         if let Err(what) = C::head(frame, wants, &mut self.index) {
             context.local.refuse_unrouted(listener, Refusal::Malformed);
             if framed.kind == FrameKind::Request {

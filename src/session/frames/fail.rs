@@ -98,7 +98,7 @@ impl<C: FrameCodec> Frames<C> {
         let Some(up) = self.ups.get_mut(key) else { return };
         self.counters.moved += 1;
         call.tries += 1;
-        context.local.reassign(&mut call.plan, endpoint);
+        context.local.reassign(&mut call.plan, endpoint, context.now);
         self.next_deadline = self.next_deadline.min(call.plan.deadline);
         let id = up.pending.insert(call);
         Self::append(&mut self.buffers, up, frame, id, context.now);

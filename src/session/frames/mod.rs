@@ -70,6 +70,8 @@ counters! {
 #[derive(Debug)]
 struct Down {
     listener: ListenerId,
+    /// Its address.
+    source: Option<std::net::IpAddr>,
     /// Longest time without calls and bytes.
     silence: Duration,
     /// The beginning of a frame, or frames that wait because reading is paused.
@@ -333,7 +335,11 @@ impl<C: FrameCodec> Engine for Frames<C> {
     }
 
     fn down_open(&mut self, arrival: Arrival, now: Tick) -> Key {
-        self.down_open(arrival.listener, arrival.manners.keepalive_timeout, now)
+        let key = self.down_open(arrival.listener, arrival.manners.keepalive_timeout, now);
+        if let Some(down) = self.downs.get_mut(key) {
+            down.source = arrival.peer;
+        }
+        key
     }
 
     fn down_bytes(&mut self, context: &mut Context<'_>, key: Key, bytes: &mut [u8]) -> bool {

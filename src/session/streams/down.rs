@@ -199,7 +199,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
     /// One whole head: decide, and find it a place on a connection.
     fn request(&mut self, context: &mut Context<'_>, key: Key, stream: StreamId, end: bool, bodiless: bool) {
         let Some(down) = self.downs.get(key) else { return };
-        let (listener, manners) = (down.arrival.listener, &down.arrival.manners);
+        let (listener, source, manners) = (down.arrival.listener, down.arrival.peer, &down.arrival.manners);
         let head = self.message.head();
         let claims = manners.dialects.of.iter().find(|(dialect, named)| dialect.claims(head, *named));
         let dialect = claims.map(|(dialect, _)| *dialect);
@@ -210,6 +210,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
             let Message { bytes, index } = &mut self.message;
             dialect.read(bytes, index);
         }
+        self.message.index.source = source;
         match decide(context.snapshot, listener, context.local, self.message.head(), context.now, context.now)
         {
             Ok(plan) => self.start(context, (key, stream), (end, bodiless), dialect, plan),

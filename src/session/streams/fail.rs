@@ -127,7 +127,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         let from = call.up.take();
         let line = (call.stage == Stage::Line).then_some(call.plan.endpoint);
         call.stage = Stage::Line;
-        context.local.reassign(&mut call.plan, to);
+        context.local.reassign(&mut call.plan, to, context.now);
         if let Some(endpoint) = line {
             self.leave_line(endpoint, key);
         }

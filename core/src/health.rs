@@ -1,0 +1,370 @@
+//! Which endpoints are left alone for a while: outliers, and those that health checks found ill.
+//!
+//! One worker's evidence counts for all, so this is one of the few things that workers share: a handful of atomic cells for
+//! each endpoint, touched by a call only when something is wrong, or was. Modelled on Envoy's outlier detection and the
+//! circuit breaker of Hystrix: who fails often in a row is left out, longer each time, and comes back by one call on trial.
+//! It must never leave out more than the share that the conf allows.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use crate::Tick;
+
+/// When an endpoint is left out of its cluster, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outlier {
+    /// Failures in a row that leave it out; 0: they never do.
+    pub consecutive: u32,
+    /// How long it is left out the first time; each further time adds as much.
+    pub ejection: Duration,
+    /// The longest it is left out at once.
+    pub ejection_max: Duration,
+    /// The most endpoints that may be left out at once, in percent of all; rounded down.
+    pub share_max: u32,
+    /// How often all are compared with each other; zero: never.
+    pub interval: Duration,
+    /// Calls an endpoint must have had in an interval to be compared.
+    pub calls_min: u64,
+    /// It is left out when its share of good answers is this many hundredths of a standard deviation below the mean.
+    pub deviation: u32,
+    /// It is left out when its mean latency is this many times the median of all; 0: never.
+    pub slower: u32,
+}
+
+impl Default for Outlier {
+    fn default() -> Self {
+        Self {
+            consecutive: 5,
+            ejection: Duration::from_secs(10),
+            ejection_max: Duration::from_secs(300),
+            share_max: 50,
+            interval: Duration::from_secs(10),
+            calls_min: 100,
+            deviation: 190,
+            slower: 0,
+        }
+    }
+}
+
+/// A cluster's endpoints as one: how many there are, and how many of them are not used.
+#[derive(Debug, Default)]
+pub struct Crowd {
+    /// How many there are.
+    pub size: u32,
+    /// When one is left out; `None`: never.
+    pub outlier: Option<Outlier>,
+    /// How many are left out.
+    out: AtomicU32,
+    /// How many were found ill by health checks.
+    ill: AtomicU32,
+}
+
+impl Crowd {
+    /// So many endpoints, none of them left out.
+    pub fn new(size: u32, outlier: Option<Outlier>) -> Self {
+        Self { size, outlier, ..Self::default() }
+    }
+
+    /// Endpoints that are not to be used.
+    pub fn unusable(&self) -> u32 {
+        self.out.load(Relaxed).saturating_add(self.ill.load(Relaxed)).min(self.size)
+    }
+
+    /// Takes a place among those that are left out, if the conf allows one more.
+    fn take_place(&self, share_max: u32) -> bool {
+        let most = u64::from(self.size).saturating_mul(u64::from(share_max.min(100))) / 100;
+        let more = |out: u32| (u64::from(out) < most).then_some(out.saturating_add(1));
+        self.out.fetch_update(Relaxed, Relaxed, more).is_ok()
+    }
+
+    fn give_place(&self) {
+        let _ = self.out.fetch_update(Relaxed, Relaxed, |out| out.checked_sub(1));
+    }
+
+    /// What is counted of endpoints that a new snapshot brings along.
+    pub(crate) fn count(&self, healths: &[Arc<Health>]) {
+        let count =
+            |what: &dyn Fn(&Health) -> bool| healths.iter().filter(|health| what(health)).count() as u32;
+        self.out.store(count(&|health| health.out_until.load(Relaxed) != 0), Relaxed);
+        self.ill.store(count(&Health::is_ill), Relaxed);
+    }
+}
+
+/// What all workers know together of one endpoint.
+#[derive(Debug, Default)]
+pub struct Health {
+    /// Failures in a row.
+    failures: AtomicU32,
+    /// Left out until then; 0: it is not. Later than that it is on trial.
+    out_until: AtomicU64,
+    /// Times in a row it was left out.
+    ejections: AtomicU32,
+    /// When the call on trial began; 0: there is none.
+    trial: AtomicU64,
+    /// What health checks say.
+    probed: AtomicU8,
+    /// Since when it has been used; 0: always.
+    since: AtomicU64,
+}
+
+/// What health checks say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Probed {
+    /// Nothing yet, or there are none: it is used.
+    Unknown,
+    /// It is well.
+    Well,
+    /// It is ill, and not used.
+    Ill,
+}
+
+/// A trial that took this long is forgotten: its caller may have left.
+const TRIAL_MAX: Duration = Duration::from_secs(5);
+
+impl Health {
+    /// Whether it may be used now; on trial: whether nobody is trying.
+    pub fn is_usable(&self, now: Tick) -> bool {
+        if self.is_ill() {
+            return false;
+        }
+        let until = self.out_until.load(Relaxed);
+        until == 0 || (now.0 >= until && self.trial_is_free(now))
+    }
+
+    fn trial_is_free(&self, now: Tick) -> bool {
+        let trial = self.trial.load(Relaxed);
+        trial == 0 || now.since(Tick(trial)) >= TRIAL_MAX
+    }
+
+    /// It was picked: if it is on trial, this is the call.
+    pub(crate) fn picked(&self, now: Tick) {
+        if self.out_until.load(Relaxed) != 0 {
+            self.trial.store(now.0.max(1), Relaxed);
+        }
+    }
+
+    /// A call went well.
+    pub(crate) fn worked(&self, crowd: &Crowd, now: Tick) {
+        if self.failures.load(Relaxed) != 0 {
+            self.failures.store(0, Relaxed);
+        }
+        let until = self.out_until.load(Relaxed);
+        // A late answer of a call from before it was left out is no trial.
+        if until != 0 && now.0 >= until && self.out_until.compare_exchange(until, 0, Relaxed, Relaxed).is_ok()
+        {
+            crowd.give_place();
+            self.trial.store(0, Relaxed);
+            self.since.store(now.0.max(1), Relaxed);
+        } else if until == 0 && self.ejections.load(Relaxed) != 0 {
+            self.forgive(now);
+        }
+    }
+
+    /// Who has been used long enough since it came back begins anew.
+    fn forgive(&self, now: Tick) {
+        if now.since(Tick(self.since.load(Relaxed))) >= FORGIVEN_AFTER {
+            self.ejections.store(0, Relaxed);
+        }
+    }
+
+    /// A call failed.
+    pub(crate) fn failed(&self, crowd: &Crowd, now: Tick) {
+        let Some(outlier) = &crowd.outlier else { return };
+        let until = self.out_until.load(Relaxed);
+        if until != 0 {
+            // The call on trial failed: out again, for longer.
+            if now.0 >= until && self.trial.swap(0, Relaxed) != 0 {
+                self.out_until.store(self.next_end(outlier, now), Relaxed);
+            }
+            return;
+        }
+        let failures = self.failures.fetch_add(1, Relaxed).saturating_add(1);
+        if outlier.consecutive > 0 && failures >= outlier.consecutive {
+            self.eject(crowd, now);
+        }
+    }
+
+    /// Leaves it out, if one more may be.
+    pub fn eject(&self, crowd: &Crowd, now: Tick) {
+        let Some(outlier) = &crowd.outlier else { return };
+        if self.out_until.load(Relaxed) != 0 || !crowd.take_place(outlier.share_max) {
+            return;
+        }
+        let end = self.next_end(outlier, now);
+        if self.out_until.compare_exchange(0, end, Relaxed, Relaxed).is_err() {
+            crowd.give_place();
+        }
+        self.failures.store(0, Relaxed);
+    }
+
+    /// When it comes back if it is left out now.
+    fn next_end(&self, outlier: &Outlier, now: Tick) -> u64 {
+        let times = self.ejections.fetch_add(1, Relaxed).saturating_add(1);
+        let long = outlier.ejection.saturating_mul(times).min(outlier.ejection_max.max(outlier.ejection));
+        now.after(long).0.max(1)
+    }
+
+    /// A health check found it so.
+    pub fn probed(&self, crowd: &Crowd, found: Probed, now: Tick) {
+        let before = self.probed.swap(found as u8, Relaxed);
+        let (was, is) = (before == Probed::Ill as u8, found == Probed::Ill);
+        if is && !was {
+            crowd.ill.fetch_add(1, Relaxed);
+        } else if was && !is {
+            let _ = crowd.ill.fetch_update(Relaxed, Relaxed, |ill| ill.checked_sub(1));
+            self.since.store(now.0.max(1), Relaxed);
+        }
+    }
+
+    /// Whether health checks found it ill.
+    pub fn is_ill(&self) -> bool {
+        self.probed.load(Relaxed) == Probed::Ill as u8
+    }
+
+    /// How long it is still left out; `Some(0)`: on trial.
+    pub fn out_for(&self, now: Tick) -> Option<Duration> {
+        let until = self.out_until.load(Relaxed);
+        (until != 0).then(|| Tick(until).since(now))
+    }
+
+    /// It is used from now on.
+    pub(crate) fn begins(&self, now: Tick) {
+        self.since.store(now.0.max(1), Relaxed);
+    }
+
+    /// Its part of its full share of calls, in thousandths, where it grows over `window`.
+    pub(crate) fn share(&self, window: Duration, now: Tick) -> u64 {
+        let since = self.since.load(Relaxed);
+        if since == 0 || window.is_zero() {
+            return 1_000;
+        }
+        let used = now.since(Tick(since)).as_nanos().saturating_mul(1_000);
+        // Never nothing: it has to be seen that it works.
+        let share = used.checked_div(window.as_nanos()).unwrap_or(1_000).clamp(100, 1_000);
+        share as u64
+    }
+}
+
+/// Who has been used for this long since it came back is not left out for longer the next time.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+
+/// What an endpoint did in an interval, over all workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Doing {
+    /// Calls that went well.
+    pub good: u64,
+    /// Calls that failed.
+    pub bad: u64,
+    /// Time that the good ones took, added up.
+    pub took: Duration,
+}
+
+/// Which of these endpoints do worse than the others by so much that they are to be left out. At least three must have
+/// had enough calls: of two nobody knows which is the odd one.
+pub fn odd_ones(outlier: &Outlier, doings: &[Doing]) -> Vec<usize> {
+    let enough = |doing: &Doing| doing.good.saturating_add(doing.bad) >= outlier.calls_min.max(1);
+    let compared: Vec<(usize, &Doing)> =
+        doings.iter().enumerate().filter(|(_, doing)| enough(doing)).collect();
+    if compared.len() < 3 {
+        return Vec::new();
+    }
+    let rate = |doing: &Doing| doing.good as f64 / (doing.good.saturating_add(doing.bad)) as f64;
+    let count = compared.len() as f64;
+    let mean = compared.iter().map(|(_, doing)| rate(doing)).sum::<f64>() / count;
+    let spread = compared.iter().map(|(_, doing)| (rate(doing) - mean).powi(2)).sum::<f64>() / count;
+    let least = mean - spread.sqrt() * f64::from(outlier.deviation) / 100.0;
+    let latency = |doing: &Doing| doing.took.as_secs_f64() / doing.good.max(1) as f64;
+    let mut latencies: Vec<f64> = compared.iter().map(|(_, doing)| latency(doing)).collect();
+    latencies.sort_by(f64::total_cmp);
+    let median = latencies.get(latencies.len() / 2).copied().unwrap_or(0.0);
+    let slow = |doing: &Doing| {
+        outlier.slower > 0 && doing.good > 0 && latency(doing) > median * f64::from(outlier.slower)
+    };
+    // What deviates by less than this is the same.
+    let worse = |doing: &Doing| outlier.deviation > 0 && rate(doing) < least && mean - rate(doing) > 0.05;
+    compared.iter().filter(|(_, doing)| worse(doing) || slow(doing)).map(|(at, _)| *at).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)] // tests fail by panicking
+mod tests {
+    use super::*;
+
+    fn crowd(size: u32, share_max: u32) -> Crowd {
+        let outlier = Outlier { share_max, ..Outlier::default() };
+        Crowd::new(size, Some(outlier))
+    }
+
+    fn at(seconds: u64) -> Tick {
+        Tick(1_000_000_000 * seconds)
+    }
+
+    #[test]
+    fn who_fails_in_a_row_is_left_out_and_comes_back_by_one_call() {
+        let (crowd, health) = (crowd(4, 50), Health::default());
+        (0..4).for_each(|_| health.failed(&crowd, at(1)));
+        health.worked(&crowd, at(1));
+        (0..4).for_each(|_| health.failed(&crowd, at(1)));
+        assert!(health.is_usable(at(1)) && crowd.unusable() == 0, "a good answer begins the row anew");
+        health.failed(&crowd, at(1));
+        assert!(!health.is_usable(at(10)) && crowd.unusable() == 1);
+        health.worked(&crowd, at(2));
+        assert!(!health.is_usable(at(2)), "late answers are no trial");
+        assert!(health.is_usable(at(11)));
+        health.picked(at(11));
+        assert!(!health.is_usable(at(12)), "one at a time");
+        assert!(health.is_usable(at(17)), "a trial that never ends is forgotten");
+        health.failed(&crowd, at(12));
+        assert!(!health.is_usable(at(31)) && health.is_usable(at(32)), "out again, for twice as long");
+        health.picked(at(32));
+        health.worked(&crowd, at(33));
+        assert!(health.is_usable(at(33)) && crowd.unusable() == 0);
+        assert_eq!(
+            (health.share(Duration::from_secs(10), at(38)), health.share(Duration::ZERO, at(38))),
+            (500, 1_000)
+        );
+    }
+
+    #[test]
+    fn never_more_than_the_share_is_left_out() {
+        for (size, share_max, most) in [(1, 50, 0), (2, 50, 1), (5, 50, 2), (10, 0, 0), (3, 100, 3)] {
+            let crowd = crowd(size, share_max);
+            let healths: Vec<Health> = (0..size).map(|_| Health::default()).collect();
+            for health in &healths {
+                (0..20).for_each(|_| health.failed(&crowd, at(1)));
+            }
+            assert_eq!(crowd.unusable(), most, "{size} {share_max}");
+            assert_eq!(healths.iter().filter(|health| !health.is_usable(at(1))).count() as u32, most);
+        }
+    }
+
+    #[test]
+    fn what_checks_find_counts_at_once() {
+        let (crowd, health) = (crowd(2, 50), Health::default());
+        health.probed(&crowd, Probed::Ill, at(1));
+        health.probed(&crowd, Probed::Ill, at(2));
+        assert!(!health.is_usable(at(2)) && crowd.unusable() == 1);
+        health.probed(&crowd, Probed::Well, at(3));
+        assert!(health.is_usable(at(3)) && crowd.unusable() == 0);
+    }
+
+    #[test]
+    fn the_odd_one_is_found_by_its_failures_or_its_slowness() {
+        let fine = Doing { good: 1_000, bad: 2, took: Duration::from_secs(2) };
+        let failing = Doing { good: 700, bad: 300, ..fine };
+        let slow = Doing { took: Duration::from_secs(20), ..fine };
+        let few = Doing { good: 1, bad: 9, ..fine };
+        let outlier = Outlier { deviation: 150, slower: 3, ..Outlier::default() };
+        assert_eq!(odd_ones(&outlier, &[fine, fine, failing, fine, few]), [2]);
+        assert_eq!(odd_ones(&outlier, &[slow, fine, fine, fine]), [0]);
+        assert!(odd_ones(&outlier, &[fine, failing]).is_empty(), "of two nobody knows");
+        let nearly = Doing { good: 990, bad: 12, ..fine };
+        assert!(odd_ones(&outlier, &[fine, fine, fine, fine, nearly]).is_empty());
+    }
+}
