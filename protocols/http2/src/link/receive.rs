@@ -305,7 +305,8 @@ impl Http2Link {
         let Ok(decoded) = decoded else {
             return broken(code::COMPRESSION, "a head that cannot be decompressed");
         };
-        let whole = decoded == Decoded::Whole;
+        // Lines that are few leave their part of the limit to nobody.
+        let whole = decoded == Decoded::Whole && message.bytes.len() <= head_max;
         if self.server {
             self.head_of_caller((id, end, circular, whole), &said, policy, message, out)
         } else {
