@@ -621,6 +621,31 @@ fn large_bodies_pass_both_ways_at_once_and_one_that_nobody_reads_stops_no_other(
 }
 
 #[test]
+fn many_small_words_pass_whoever_gives_windows_back_for_each_of_them() {
+    const WORDS: usize = 6_000;
+    let upstream = Upstream::start();
+    let mut sidecar = straight(&upstream.address(), "http2", NOTHING);
+    let mut client = sidecar.http2();
+    let call = client.open(&post("/words"), false);
+    let held = upstream.next();
+    // At once, and read when all of them are on their way: both peers answer each frame by two of their own.
+    let word = |at: usize| format!("{at:08}");
+    let all: String = (0..WORDS).map(word).collect();
+    let words: Vec<u8> = (0..WORDS).flat_map(|at| data(call, word(at), at + 1 == WORDS).bytes()).collect();
+    client.bytes(&words);
+    assert_eq!(held.body().expect("a whole request").0, all.as_bytes());
+    held.begin(&status(200));
+    (0..WORDS).for_each(|at| held.say(word(at)));
+    held.end("");
+    let answer = client.answer(call);
+    assert!(answer.whole && answer.text() == all, "{} bytes", answer.body.len());
+    client.well("behind");
+    assert_eq!((sidecar.events("http2", "up_broken"), sidecar.events("http2", "down_broken")), (0, 0));
+    drop(client);
+    sidecar.rests();
+}
+
+#[test]
 fn a_call_that_its_caller_takes_back_is_taken_back_from_its_endpoint() {
     let upstream = Upstream::start();
     let mut sidecar = straight(&upstream.address(), "http2", NOTHING);
