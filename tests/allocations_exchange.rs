@@ -75,7 +75,12 @@ impl World {
         let mut local = Local::new(1);
         local.reconcile(&snapshot);
         let (mut engine, now) = (Exchange::new(Bounds::default()), Tick(1_000_000_000));
-        let arrival = Arrival { listener: ListenerId(0), manners: Arc::new(Manners::default()), peer: None };
+        let arrival = Arrival {
+            listener: ListenerId(0),
+            manners: Arc::new(Manners::default()),
+            peer: None,
+            foreign: false,
+        };
         let callers = (0..CALLERS).map(|_| engine.down_open(arrival.clone(), now)).collect();
         let headers = "Host: Shop.example\r\nAccept: */*\r\nX-Zone: a\r\nConnection: keep-alive\r\n";
         Self {

@@ -585,7 +585,7 @@ fn what_speaks_no_protocol_of_the_listener_is_closed_in_time() {
 
     // Known to be nobody's at once.
     let strangers: [&[u8]; 6] = [
-        b"PRI * HTT",
+        b"PRI * HTTP/1.1\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"SSH-2.0-OpenSSH_9.2\r\n",
         b"\0\0\0\x2e\x10\x01\x2c",

@@ -73,6 +73,7 @@ impl Shape {
             idle_timeout: rare(rng, 15, 700).map(ms),
             max_age: rare(rng, 15, 900).map(ms),
             pending_max: rare(rng, 15, 3).unwrap_or(65_536) as u32,
+            ..ClusterSettings::default()
         };
         let burst = rng.range(1, 5);
         let limit = rare(rng, 20, burst).and_then(|burst| {

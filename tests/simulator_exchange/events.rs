@@ -86,7 +86,8 @@ impl Life {
         }
         let listener = names[self.rng.below(names.len())].clone();
         let id = self.snapshot.listener_named(&listener).expect("it is in the snapshot");
-        let arrival = Arrival { listener: id, manners: self.world.shape.manners.clone(), peer: None };
+        let arrival =
+            Arrival { listener: id, manners: self.world.shape.manners.clone(), peer: None, foreign: false };
         let now = self.world.now;
         let key = self.engine.down_open(arrival, now);
         self.numbers += 1;

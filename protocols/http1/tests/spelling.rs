@@ -429,6 +429,7 @@ fn a_fault_says_what_it_is_and_ends_the_connection() {
         (Fault::Unsupported("x"), "501 Not Implemented", "malformed"),
         (Fault::Version, "505 HTTP Version Not Supported", "malformed"),
         (Fault::Expectation, "417 Expectation Failed", "malformed"),
+        (Fault::ContentType, "415 Unsupported Media Type", "malformed"),
         (Fault::TargetTooLong, "414 URI Too Long", "too_large"),
         (Fault::HeadTooLarge, "431 Request Header Fields Too Large", "too_large"),
         (Fault::BodyTooLarge, "413 Content Too Large", "too_large"),

@@ -194,7 +194,8 @@ fn manners_that_mean_nothing_are_refused() {
 fn what_only_http_has_a_use_for_is_refused_where_nobody_speaks_it() {
     let keys = "    head_timeout: 1s\n    idle_timeout: 1s\n    http: {}\n";
     let route = "{ match: { authority: a, path: /, query: { a: b } }, to: c, idempotent: true }";
-    let help = "leave it out, or let the listener's `protocol` be or list `http1`";
+    let help =
+        "leave it out, or let the listener's `protocol` be or list `http1`, `http2`, `grpc` or `triple`";
     let of = |key: &str| format!("`{key}` is of HTTP, which this listener does not speak | {help}");
     let told = refused(&text("", &format!("    protocol: [bolt, tcp]\n{keys}"), route));
     assert_eq!(
