@@ -52,8 +52,13 @@ struct State {
     pongs: usize,
 }
 
+/// Something to be said.
+type Saying = Box<dyn FnOnce() + Send>;
+
 struct Shared {
     number: usize,
+    /// What is said in turn by a thread of its own.
+    later: Sender<Saying>,
     stream: TcpStream,
     writing: Mutex<()>,
     state: Mutex<State>,
@@ -400,6 +405,11 @@ impl Upstream {
         self.held.recv_timeout(ANSWER_MAX).expect("a request arrives")
     }
 
+    /// The next request that is not answered by itself, if one arrives in time.
+    pub(crate) fn next_within(&self, limit: Duration) -> Option<Held> {
+        self.held.recv_timeout(limit).ok()
+    }
+
     /// No such request may arrive for this long.
     #[track_caller]
     pub(crate) fn silent(&self, time: Duration) {
@@ -489,8 +499,11 @@ fn accept(listener: &TcpListener, inner: &Arc<Inner>) {
         let Ok(clone) = stream.try_clone() else { continue };
         let number = inner.accepted.fetch_add(1, Ordering::SeqCst);
         let state = State { first_window: FIRST_WINDOW, send_window: FIRST_WINDOW, ..State::default() };
+        let (later, sayings) = mpsc::channel::<Saying>();
+        std::thread::spawn(move || sayings.iter().for_each(|say| say()));
         let shared = Shared {
             number,
+            later,
             stream: clone,
             writing: Mutex::default(),
             state: Mutex::new(state),
@@ -664,8 +677,12 @@ fn echo(conn: &Conn, id: u32) {
         }
         answers.state().streams.remove(&id);
     };
-    // A long one must not keep the windows that it waits for from being read.
-    if body.len() < 1 << 10 { say() } else { drop(std::thread::spawn(say)) }
+    // Whoever reads must not wait for windows that he would read; nor the short ones behind a long one.
+    if body.len() < 1 << 10 {
+        let _ = conn.shared.later.send(Box::new(say));
+    } else {
+        std::thread::spawn(say);
+    }
 }
 
 /// A sidecar whose listener `main` carries every request to one endpoint. `listener` are more lines, `route` and
