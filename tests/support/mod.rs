@@ -10,6 +10,8 @@ mod child;
 pub(crate) mod echo;
 mod http;
 pub(crate) mod http1;
+pub(crate) mod http2;
+pub(crate) mod http2_upstream;
 pub(crate) mod peers;
 mod process;
 mod program;

@@ -7,8 +7,8 @@
 /// What a peer has used up.
 #[derive(Debug, Default)]
 pub struct Budget {
-    /// Frames that move nothing.
-    noise: u32,
+    /// Frames that move nothing; below 0: as many more are due for what we sent.
+    noise: i32,
     /// Streams that the peer opened and took back unanswered.
     resets: u32,
     /// Streams that we had to end because the peer broke the protocol on them.
@@ -16,7 +16,9 @@ pub struct Budget {
 }
 
 /// Frames that move nothing, beyond what useful ones paid for.
-const NOISE_MAX: u32 = 1_000;
+const NOISE_MAX: i32 = 1_000;
+/// Frames that move nothing and that are due: a peer gives windows back frame by frame if it likes, in its own time.
+const DUE_MAX: i32 = 65_536;
 /// Requests taken back before their answers.
 const RESETS_MAX: u32 = 1_000;
 /// Errors on single streams.
@@ -30,9 +32,14 @@ impl Budget {
         self.noise <= NOISE_MAX
     }
 
-    /// A frame that moves something came or went.
+    /// A frame that moves something came.
     pub fn useful(&mut self) {
-        self.noise = self.noise.saturating_sub(2);
+        self.noise = self.noise.saturating_sub(2).max(self.noise.min(0));
+    }
+
+    /// We sent a frame that moves something: the windows of its stream and of all may be given back for it.
+    pub fn sent(&mut self) {
+        self.noise = self.noise.saturating_sub(2).max(DUE_MAX.saturating_neg());
     }
 
     /// A request was taken back. `false`: one too many.
@@ -56,7 +63,9 @@ impl Budget {
 
     /// A second has passed.
     pub fn second(&mut self) {
-        self.noise /= 2;
+        if self.noise > 0 {
+            self.noise /= 2;
+        }
         self.resets /= 2;
         self.faults /= 2;
     }
@@ -78,6 +87,13 @@ mod tests {
             assert!(busy.noise(), "work pays");
             busy.useful();
         }
+        let mut late = Budget::default();
+        (0..5 * NOISE_MAX).for_each(|_| late.sent());
+        assert!((0..11 * NOISE_MAX).all(|_| late.noise()), "what is due may come late");
+        assert!(!late.noise());
+        let mut ahead = Budget::default();
+        (0..5 * NOISE_MAX).for_each(|_| ahead.useful());
+        assert!((0..NOISE_MAX).all(|_| ahead.noise()) && !ahead.noise(), "nobody pays ahead");
         let mut hasty = Budget::default();
         assert!((0..RESETS_MAX).all(|_| hasty.reset()) && !hasty.reset());
         let mut wrong = Budget::default();

@@ -305,7 +305,8 @@ impl Http2Link {
         let Ok(decoded) = decoded else {
             return broken(code::COMPRESSION, "a head that cannot be decompressed");
         };
-        let whole = decoded == Decoded::Whole;
+        // Lines that are few leave their part of the limit to nobody.
+        let whole = decoded == Decoded::Whole && message.bytes.len() <= head_max;
         if self.server {
             self.head_of_caller((id, end, circular, whole), &said, policy, message, out)
         } else {
@@ -449,11 +450,7 @@ impl Http2Link {
         }
         if header.has(flag::ACK) {
             let empty = payload.is_empty();
-            return if empty {
-                Ok(Event::Nothing)
-            } else {
-                broken(code::FRAME_SIZE, "SETTINGS of a wrong length")
-            };
+            return if empty { self.noise() } else { broken(code::FRAME_SIZE, "SETTINGS of a wrong length") };
         }
         let (settings, rest) = payload.as_chunks::<6>();
         if !rest.is_empty() {
@@ -513,7 +510,8 @@ impl Http2Link {
             send::ping(*data, true, out);
             return self.noise();
         }
-        if *data == QUESTION { Ok(Event::Alive) } else { self.noise() }
+        self.noise()?;
+        Ok(if *data == QUESTION { Event::Alive } else { Event::Nothing })
     }
 
     fn goaway(&mut self, header: Header, payload: &[u8]) -> Verdict {

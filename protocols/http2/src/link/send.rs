@@ -101,7 +101,7 @@ impl Http2Link {
 
     /// Puts the block that was written into frames.
     fn send_block(&mut self, id: StreamId, end: bool, out: &mut Vec<u8>) {
-        self.budget.useful();
+        self.budget.sent();
         let end = if end { flag::END_STREAM } else { 0 };
         let mut rest = self.block_out.as_slice();
         let mut first = true;
@@ -148,7 +148,7 @@ impl Http2Link {
             }
         }
         if len > 0 || end {
-            self.budget.useful();
+            self.budget.sent();
         }
         if end {
             self.sent_all(id, out);
