@@ -488,8 +488,12 @@ impl Link for Http1Link {
         }
         out.extend_from_slice(b"HTTP/1.1 ");
         out.extend_from_slice(text);
-        // A reason may be empty, the space before it may not.
-        out.extend_from_slice(if text.len() == 3 { b" \r\n" } else { b"\r\n" });
+        // A reason may be empty, the space before it may not; and there are readers who do not see a status without one.
+        if text.len() == 3 {
+            out.push(b' ');
+            out.extend_from_slice(spell::reason(status).as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
         lines(head, |_| true, out);
         if kind == ReplyKind::Interim {
             out.extend_from_slice(b"\r\n");
