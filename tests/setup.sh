@@ -1,8 +1,8 @@
 #!/bin/sh
 # Prepares a machine for the tests that use real peers: installs what is missing (a JDK, Maven, Node, Go, pip, nginx,
-# HAProxy, curl, wrk, strace) and builds the Java, Node, Go and Python programs under tests/peers. Idempotent, and quick
-# when there is nothing to do: each step leaves a stamp of its inputs under tests/peers/**/out or node_modules. Works
-# offline once it has run online. Must never leave a server running: tests start theirs themselves.
+# HAProxy, curl, wrk, nghttp2, strace) and builds the Java, Node, Go and Python programs under tests/peers. Idempotent,
+# and quick when there is nothing to do: each step leaves a stamp of its inputs under tests/peers/**/out or
+# node_modules. Works offline once it has run online. Must never leave a server running: tests start theirs themselves.
 # Must never report success with something missing: every failure names the step and ends with status 1.
 # Usage: tests/setup.sh
 set -eu
@@ -37,6 +37,7 @@ install_tools() {
     python3 -m pip --version >/dev/null 2>&1 || missing="$missing python3-pip"
     command -v curl >/dev/null || missing="$missing curl"
     command -v wrk >/dev/null || missing="$missing wrk"
+    command -v h2load >/dev/null || missing="$missing nghttp2-client"
     command -v nginx >/dev/null || missing="$missing nginx"
     command -v haproxy >/dev/null || missing="$missing haproxy"
     command -v strace >/dev/null || missing="$missing strace"

@@ -1,15 +1,18 @@
 //! Real HTTP/2 and gRPC programs through one sidecar: h2spec, grpc-go's interoperability tests, the conformance suite of
-//! Connect.
+//! Connect, curl, nghttp and h2load.
 //!
 //! Servers, clients and judges are unmodified and know the sidecar's port alone; how many cases there are is asserted
 //! together with how many passed, so that none is left out in silence. The programs run on loopback and end with their
 //! test. Nothing here may judge by time.
 
 mod conformance;
+#[path = "../http1_peers/curl.rs"]
+mod curl;
 mod grpc_go;
 mod h2spec;
 #[path = "../support/mod.rs"]
 mod support;
+mod tools;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
