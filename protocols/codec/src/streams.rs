@@ -212,8 +212,9 @@ pub trait Link: std::fmt::Debug + 'static {
     /// Whether the connection must be ended so that its peer sees that something is missing.
     fn is_severed(&self) -> bool;
 
-    /// Whether the peer began to say something that cannot be acted on before it is complete.
-    fn is_midway(&self) -> bool;
+    /// Whether the peer began to say something short that cannot be acted on before it is complete: its first words, a head.
+    /// `rest`: what has come of a unit that is not complete.
+    fn is_midway(&self, rest: &[u8]) -> bool;
 
     /// Whether the peer can be told to send less of one stream. Otherwise it is not read while that stream waits.
     fn has_windows(&self) -> bool;

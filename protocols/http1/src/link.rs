@@ -600,8 +600,8 @@ impl Link for Http1Link {
         self.severed
     }
 
-    fn is_midway(&self) -> bool {
-        false
+    fn is_midway(&self, rest: &[u8]) -> bool {
+        self.exchange.is_none() && !rest.is_empty()
     }
 
     fn has_windows(&self) -> bool {

@@ -158,7 +158,6 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         }
         let manners = &down.arrival.manners;
         let connection = &down.connection;
-        let windows = connection.link.has_windows();
         if is_stuck(connection, now, manners.idle_timeout) {
             self.counters.slow_callers += 1;
             self.lost_down(context, key);
@@ -167,15 +166,15 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         if connection.closing || !connection.outlet.is_empty() {
             return;
         }
-        let partial = !connection.carry.is_empty() && !connection.paused && connection.need != usize::MAX;
-        let midway =
-            partial || connection.link.is_midway() || (!connection.carry.is_empty() && connection.calls == 0);
-        // A frame may be long and its line slow; a head is short.
+        let partial = !connection.carry.is_empty() && connection.need != usize::MAX;
+        let midway = connection.link.is_midway(&connection.carry);
+        // A body may be long and its line slow; a head is short.
+        let short = midway && !connection.carry.is_empty();
         let begun = connection.carry_since;
-        let begun = if windows { begun.max(connection.last_in) } else { begun };
-        if midway && !connection.paused && now.since(begun) >= manners.head_timeout {
+        let begun = if short { begun } else { begun.max(connection.last_in) };
+        if (midway || partial) && !connection.paused && now.since(begun) >= manners.head_timeout {
             self.counters.slow_callers += 1;
-            if !windows {
+            if !connection.link.has_windows() {
                 context.local.refuse_unrouted(down.arrival.listener, Refusal::TimedOut);
             }
             let (link, out) = down.connection.says(now, &mut self.buffers);

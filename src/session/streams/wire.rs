@@ -123,8 +123,8 @@ impl<A: Link, B: Link> Link for Wire<A, B> {
         either!(self, link => link.is_severed())
     }
 
-    fn is_midway(&self) -> bool {
-        either!(self, link => link.is_midway())
+    fn is_midway(&self, rest: &[u8]) -> bool {
+        either!(self, link => link.is_midway(rest))
     }
 
     fn has_windows(&self) -> bool {

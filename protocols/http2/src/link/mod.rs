@@ -14,7 +14,7 @@ use outrigger_codec::{
 
 use crate::{
     budget::Budget,
-    frame::PAYLOAD_MAX,
+    frame::{PAYLOAD_MAX, kind},
     gate::List,
     hpack::{Decoder, Encoder},
 };
@@ -343,8 +343,9 @@ impl Link for Http2Link {
         false
     }
 
-    fn is_midway(&self) -> bool {
-        self.block.is_some() || !self.settled
+    fn is_midway(&self, rest: &[u8]) -> bool {
+        let head = matches!(rest.get(3), Some(&(kind::HEADERS | kind::CONTINUATION)));
+        head || self.block.is_some() || !self.settled
     }
 
     fn has_windows(&self) -> bool {
