@@ -13,9 +13,9 @@ use support::http2::{
     ACK, CALM, CANCEL, COMPRESSION_ERROR, CONTINUATION, Client, DATA, END_HEADERS, END_STREAM, Event,
     FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, Fields, Frame, GOAWAY, HEADERS, NO_ERROR, PING, PREFACE, PRIORITY,
     PROTOCOL_ERROR, REFUSED_STREAM, SETTINGS, STREAM_CLOSED, TABLE_SIZE, WINDOW, WINDOW_UPDATE, data, frame,
-    get, goaway, headers, integer, ping, post, priority, request, rst, settings, status, window,
+    get, goaway, grpc, headers, integer, ping, post, priority, request, rst, settings, status, window,
 };
-use support::http2_upstream::{Canary, Upstream};
+use support::http2_upstream::{Canary, Upstream, straight};
 use support::within;
 
 /// The longest time an attacker may stay connected after his crime.
@@ -626,4 +626,148 @@ fn who_begins_and_does_not_go_on_is_sent_away_in_time() {
     }
     drop(rude);
     scene.over();
+}
+
+#[test]
+fn frames_that_come_byte_by_byte_are_served_and_heads_that_take_too_long_are_not() {
+    let scene = Scene::new("    head_timeout: 700ms\n", "");
+    let port = scene.sidecar.port("main");
+    let mut patient = Client::mute(port);
+    let talk = [
+        headers(1, &post("/echo/slow"), false),
+        data(1, "byte by byte, longer than any head may take, ", false),
+        ping(*b"meantime"),
+        window(0, 1),
+        data(1, "for a body has time", true),
+        headers(3, &get("/echo/next"), true),
+    ];
+    for byte in
+        [PREFACE, &settings(&[]).bytes()].concat().into_iter().chain(talk.iter().flat_map(Frame::bytes))
+    {
+        patient.bytes(&[byte]);
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    patient.number();
+    patient.number();
+    patient.answer(1).is(" POST /echo/slow byte by byte, longer than any head may take, for a body has time");
+    patient.answer(3).is(" GET /echo/next ");
+    // A frame of a body may take longer than a head.
+    let call = patient.open(&post("/echo/body"), false);
+    for byte in data(call, "0123456789", true).bytes() {
+        patient.bytes(&[byte]);
+        std::thread::sleep(Duration::from_millis(80));
+    }
+    patient.answer(call).is(" POST /echo/body 0123456789");
+    drop(patient);
+    // A head, its rest, and the first words may not, though something comes all the time.
+    let greeting = [PREFACE, &settings(&[]).bytes()].concat();
+    let long = get("/held").with("x", &"y".repeat(200)).block();
+    let first = frame(HEADERS, END_STREAM, 1, get("/held").block()).bytes();
+    for (what, at_once, slowly) in [
+        ("a head", greeting.clone(), frame(HEADERS, END_HEADERS | END_STREAM, 1, long.clone()).bytes()),
+        ("its rest", [&greeting[..], &first].concat(), frame(CONTINUATION, END_HEADERS, 1, long).bytes()),
+        ("settings", PREFACE.to_vec(), settings(&[(TABLE_SIZE, 0); 40]).bytes()),
+    ] {
+        let mut client = Client::mute(port);
+        client.bytes(&at_once);
+        let sent = slowly.iter().take_while(|byte| {
+            std::thread::sleep(Duration::from_millis(40));
+            client.try_bytes(&[**byte]).is_ok()
+        });
+        assert!(sent.count() < slowly.len(), "{what} came to its end");
+        while client.ended.is_none() && client.try_step().is_ok() {}
+        scene.canary.goes_on();
+        assert!(!client.answers.values().any(|answer| answer.whole), "{what}");
+    }
+    assert_eq!(scene.upstream.count("/held"), 0);
+    scene.over();
+}
+
+#[test]
+fn calls_whose_time_is_up_or_that_are_taken_back_leave_nothing_behind() {
+    const CALLS: usize = 200;
+    let scene = Scene::new("", "");
+    let mut client = scene.sidecar.http2();
+    let timely = grpc("/t.S/late").with("grpc-timeout", "1S");
+    let calls: Vec<u32> = (0..CALLS).map(|_| client.call(&timely)).collect();
+    let held: Vec<_> = calls.iter().map(|_| scene.upstream.next()).collect();
+    for (call, held) in calls.iter().zip(&held) {
+        // The endpoint knows of it, too.
+        assert!(held.head.get("grpc-timeout").is_some(), "{held:?}");
+        client.answer(*call).refused_grpc(4, "timed_out");
+        assert_eq!(held.taken_back(), CANCEL);
+    }
+    // Waiting, in the middle of its request, in the middle of its answer: all of it is taken back.
+    for at in 0..CALLS {
+        let call = client.open(&grpc("/t.S/back"), false);
+        client.send(&[data(call, "half", at % 3 == 0)]);
+        let held = scene.upstream.next();
+        held.came(4);
+        if at % 3 == 2 {
+            held.begin(&status(200).with("content-type", "application/grpc"));
+            client.begun(call);
+        }
+        client.send(&[rst(call, CANCEL)]);
+        assert_eq!(held.taken_back(), CANCEL);
+    }
+    // One head that says all comes as it is.
+    let call = client.call(&grpc("/t.S/only"));
+    let only = status(200).with("content-type", "application/grpc").with("grpc-status", "5");
+    scene.upstream.next().trailers(&only);
+    let answer = client.answer(call);
+    assert!(answer.whole && answer.trailers.is_none() && answer.body.is_empty(), "{answer:?}");
+    assert_eq!((answer.head.get("grpc-status"), answer.head.get("x-outrigger-error")), (Some("5"), None));
+    assert_eq!(client.goodbyes, []);
+    drop((client, held));
+    scene.over();
+}
+
+#[test]
+fn rapid_reset_before_an_http1_server_costs_it_few_connections() {
+    let web = support::http1::Upstream::start();
+    let mut sidecar = straight(&web.address(), "http2", ("", "", "protocol: http1"));
+    let canary = Canary::start(&sidecar);
+    let before = sidecar.rss_kib();
+    let calls = || web.seen().iter().filter(|(_, line)| !line.contains("/canary/")).count();
+    // What was begun with it ends with its connection.
+    let ended = || {
+        while let Some(mut held) = web.next_within(SILENCE) {
+            held.link().ends();
+        }
+    };
+    for path in ["/held", "/echo/reset"] {
+        let attack = each(MANY, |id| vec![headers(id, &get(path), true), rst(id, CANCEL)]);
+        let mut client = sidecar.http2();
+        let goodbye = client.flood(&attack, CLOSE_MAX);
+        assert_eq!((goodbye.code, goodbye.end.is_some()), (Some(CALM), true), "{path}");
+        canary.goes_on();
+        ended();
+    }
+    assert!(calls() <= 2 * 200, "{} calls", calls());
+    assert!(web.accepted() <= 2 * 1_100, "{} connections", web.accepted());
+    // Each of them reaches the server before it is taken back: those count as well.
+    let (seen, mut client) = (calls(), sidecar.http2());
+    while client.ended.is_none() && calls() < seen + 20_000 {
+        let asked: Vec<u32> = (0..100).map(|_| client.number()).collect();
+        let opened: Vec<u8> = asked.iter().flat_map(|id| headers(*id, &get("/held"), true).bytes()).collect();
+        let due = calls() + asked.len();
+        if client.try_bytes(&opened).is_err() {
+            break;
+        }
+        within(Duration::from_millis(500), || calls() >= due);
+        let back: Vec<u8> = asked.iter().flat_map(|id| rst(*id, CANCEL).bytes()).collect();
+        client.send(&[ping(*b"answered")]);
+        while !matches!(client.step(), Event::Pong(_) | Event::End(_)) {}
+        if client.ended.is_some() || client.try_bytes(&back).is_err() {
+            break;
+        }
+    }
+    assert_eq!(client.ends().code, Some(CALM), "{} calls", calls() - seen);
+    assert!(calls() - seen <= 5_000, "{} calls", calls() - seen);
+    ended();
+    assert!(within(SOON, || web.open() <= 2), "{} connections are left", web.open());
+    canary.sings();
+    let grown = sidecar.rss_kib().saturating_sub(before);
+    assert!(grown < GROWTH_MAX, "{grown} KiB grown");
+    sidecar.rests();
 }
