@@ -345,8 +345,7 @@ impl Lowering<'_> {
         }
         let mut seen = HashSet::new();
         protocols.retain(|name| seen.insert(*name));
-        let of = DIALECTS.iter().map(|dialect| (*dialect, named.contains(&dialect.name())));
-        let of = of.filter(|(_, named)| *named || !only).collect();
+        let of = DIALECTS.iter().map(|dialect| (*dialect, named.contains(&dialect.name()))).collect();
         (protocols, tcp, Dialects { of, only })
     }
 

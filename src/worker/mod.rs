@@ -74,7 +74,7 @@ impl Speaks {
         let mut names: Vec<&str> = self.protocols.clone();
         if dialects.only {
             names.retain(|name| *name != plugins::SPOKEN_IN);
-            names.extend(dialects.of.iter().map(|(dialect, _)| dialect.name()));
+            names.extend(dialects.of.iter().filter(|(_, named)| *named).map(|(dialect, _)| dialect.name()));
             names.dedup();
         }
         names.extend(self.tcp.then_some("tcp"));

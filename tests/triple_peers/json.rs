@@ -13,7 +13,7 @@ use super::{MIB, turn};
 
 /// The same provider behind two clusters: as the call came, and over HTTP/2 whatever the call came by.
 fn conf([blue, green, nowhere]: [u16; 3]) -> String {
-    let [admin, egress] = [free_port(), free_port()];
+    let [admin, egress, straight] = [free_port(), free_port(), free_port()];
     format!(
         r#"
 app: triple-json
@@ -35,6 +35,12 @@ listeners:
       - match: {{ service: peer.api.DemoService, headers: {{ lane: first }} }}
         to: first
       - match: {{ service: peer.api.DemoService }}
+        to: blue
+  straight:
+    bind: 127.0.0.1:{straight}
+    protocol: [http1, triple]
+    routes:
+      - match: {{ service: peer.api.DemoService, method: echo }}
         to: blue
 clusters:
   blue: {{ endpoints: ["127.0.0.1:{blue}"] }}
@@ -63,6 +69,12 @@ fn triple_is_called_over_http1() {
     let provider = Process::spawn("the provider", &mut dubbo_provider(blue, green));
     ready([&provider]);
     let egress = sidecar.port("egress");
+    // Where nothing has to be translated another engine carries it.
+    assert_eq!(call(sidecar.port("straight"), "echo", &json!(["hello"]), &[]).json(), json!("hello"));
+    assert_eq!(
+        call(sidecar.port("straight"), "crash", &json!([""]), &[]).is(404).header("x-outrigger-error"),
+        Some("no_route")
+    );
     values(egress, ports);
     routed(egress);
     between_versions(egress);

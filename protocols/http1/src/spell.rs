@@ -14,7 +14,8 @@ use super::{bits, has};
 
 /// The request's head for the endpoint.
 pub(crate) fn request(head: Head<'_>, asked: &Asked, hop: &Hop<'_>, out: &mut Vec<u8>) {
-    out.extend_from_slice(head.slot(Slot::Method).unwrap_or_default());
+    // Where a dialect names the method, HTTP's own stands beside it.
+    out.extend_from_slice(head.slot(Slot::Verb).or(head.slot(Slot::Method)).unwrap_or_default());
     out.push(b' ');
     out.extend_from_slice(head.slot(Slot::Target).unwrap_or_default());
     out.extend_from_slice(b" HTTP/1.1\r\nHost: ");

@@ -94,7 +94,8 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         let Some(connection) = self.connection(leg) else { return false };
         // Who does not take what we say is not listened to; nor is who runs ahead where there is no other way to slow him.
         let ahead = !connection.link.has_windows() && connection.carry.len() > AHEAD_MAX;
-        connection.paused |= connection.outlet.len() > high || ahead;
+        // An endpoint is read whatever waits for it: its answers are what makes room.
+        connection.paused |= (connection.outlet.len() > high && matches!(leg, Leg::Down(_))) || ahead;
         !connection.paused && !connection.closing && !ended
     }
 
@@ -297,8 +298,8 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
     fn taken_back(&mut self, context: &mut Context<'_>, key: Key, code: Code, ours: bool) {
         let Some(call) = self.calls.get(key) else { return };
         let (down_key, sent_at) = (call.down, call.sent_at);
-        let unsent =
-            call.up.and_then(|up| self.ups.get(up)).is_none_or(|up| up.connection.outlet.taken() <= sent_at);
+        let up = call.up.and_then(|up| self.ups.get(up));
+        let unsent = up.is_some_and(|up| up.connected && up.connection.outlet.taken() <= sent_at);
         self.counters.cancelled += 1;
         self.end_call(context, key, outrigger_core::End::Abandoned, if ours { Code::CANCEL } else { code });
         let Some(down) = self.downs.get_mut(down_key) else { return };
@@ -362,6 +363,9 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         if !connection.link.has_windows() && !connection.closing {
             // What it sent behind comes next.
             self.effects.push(Effect::Resume(Leg::Down(key)));
+        }
+        if connection.link.has_windows() {
+            self.leave_if_done(key);
         }
         self.close_if_done(key);
     }

@@ -59,7 +59,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
     pub(super) fn again(&mut self, context: &mut Context<'_>, key: Key, sent: bool, why: &str) {
         let Some(call) = self.calls.get(key) else { return };
         let (endpoint, up) = (call.plan.endpoint, call.up.and_then(|up| self.ups.get(up)));
-        let connected = up.is_some_and(|up| up.connected && !up.connection.leaving);
+        let connected = up.is_some_and(|up| up.connected);
         let unsent = !sent || up.is_none_or(|up| up.connection.outlet.taken() <= call.sent_at);
         if call.answer.end {
             return self.leave_up(context, key);
