@@ -4,7 +4,7 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use outrigger_codec::Dialect;
+use outrigger_codec::{Dialect, Link, StreamCodec, streams::LinkSettings};
 use outrigger_discovery::Registry;
 
 use crate::{
@@ -85,6 +85,17 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     let again = |at: usize, name: &str| DIALECTS.iter().take(at).any(|dialect| dialect.name() == name);
     let dialects = dialects.enumerate().filter(move |(at, name)| !again(*at, name)).map(|(_, name)| name);
     PROTOCOLS.iter().copied().chain(dialects)
+}
+
+/// One connection of the protocol that dialects are spoken in, for programs on either side of the sidecar (the demo);
+/// `server`: its peer calls.
+pub fn link(server: bool) -> Box<dyn Link> {
+    let settings = LinkSettings::default();
+    Box::new(if server {
+        outrigger_http2::Http2::serve(&settings)
+    } else {
+        outrigger_http2::Http2::dial(&settings)
+    })
 }
 
 /// The registry that a conf names.

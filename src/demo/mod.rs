@@ -16,10 +16,12 @@ use crate::{conf::units, logs};
 
 mod bolt;
 mod dubbo;
+mod grpc;
 mod hessian;
 mod http1;
 mod sidecar;
 mod speech;
+mod streams;
 mod traffic;
 mod view;
 
@@ -71,7 +73,7 @@ async fn show(options: &Options, live: bool) -> Result<u64, String> {
     let mut callers = Vec::new();
     for (at, speech) in SPEECHES.iter().enumerate() {
         let places = sidecar.places;
-        let address = if speech.called.is_some() { places.calls } else { places.relay };
+        let address = if speech.called.is_empty() { places.relay } else { places.calls };
         callers.extend(traffic::call(at, address, &board, &stopped));
     }
     let mut view =

@@ -136,11 +136,10 @@ fn conf_text(places: Places, endpoints: &[Vec<SocketAddr>]) -> String {
     let mut clusters = String::new();
     for (speech, endpoints) in SPEECHES.iter().zip(endpoints) {
         let name = speech.name;
-        if let Some((part, called)) = speech.called {
-            let _ = writeln!(
-                routes,
-                "      - match: {{ {part}: {called} }}\n        to: {name}\n        timeout: 5s"
-            );
+        if !speech.called.is_empty() {
+            let parts = speech.called.iter().map(|(part, called)| format!("{part}: {called}"));
+            let parts = parts.collect::<Vec<_>>().join(", ");
+            let _ = writeln!(routes, "      - match: {{ {parts} }}\n        to: {name}\n        timeout: 5s");
         }
         let list = endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let _ = writeln!(clusters, "  {name}:\n    endpoints: [{list}]\n    balance: round_robin");

@@ -1,20 +1,40 @@
-//! What the demo speaks: one line for each protocol of the build, and plain TCP.
+//! What the demo speaks: one line for each protocol and dialect of the build, and plain TCP.
 //!
-//! A speech is four functions over whole frames. Must never read beyond what is there, and never let a length it read
-//! decide how much memory is taken.
+//! A speech is four functions over whole frames, or what is said over [`streams`]; a [`Talk`] is one connection of either
+//! kind. Must never read beyond what is there, and never let a length it read decide how much memory is taken.
 
-use super::{bolt, dubbo, http1};
+use bytes::BytesMut;
 
-/// A protocol, from both ends.
+use super::{
+    bolt, dubbo, grpc, http1,
+    streams::{self, Connection, Streams},
+};
+
+/// A protocol or dialect, from both ends.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Speech {
     /// Its name in the conf.
     pub(super) name: &'static str,
-    /// By what the conf matches its calls, and what is called; `None`: calls are not understood on the way, connections
-    /// are relayed.
-    pub(super) called: Option<(&'static str, &'static str)>,
+    /// By what the conf matches its calls; nothing: calls are not understood on the way, connections are relayed.
+    pub(super) called: &'static [(&'static str, &'static str)],
     /// Answers come in the order of their calls.
     pub(super) ordered: bool,
+    /// What goes over its connections.
+    pub(super) voice: Voice,
+}
+
+/// What goes over a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Voice {
+    /// Messages that stand each for itself.
+    Frames(Frames),
+    /// Many calls at once, on a connection that remembers.
+    Streams(Streams),
+}
+
+/// Messages that stand each for itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Frames {
     /// Length of the frame that begins here, as soon as it can be told.
     pub(super) len: fn(&[u8]) -> Result<Option<usize>, &'static str>,
     /// A call of `echo(text)`.
@@ -36,25 +56,95 @@ pub(super) struct Opened<'a> {
 
 /// All that the demo speaks.
 #[rustfmt::skip]
-pub(super) const SPEECHES: [Speech; 4] = [
-    Speech { name: "bolt", called: Some(("service", bolt::SERVICE)), ordered: false, len: bolt::len, request: bolt::request, answer: bolt::answer, open: bolt::open },
-    Speech { name: "dubbo", called: Some(("service", dubbo::SERVICE)), ordered: false, len: dubbo::len, request: dubbo::request, answer: dubbo::answer, open: dubbo::open },
-    Speech { name: "http1", called: Some(("path", http1::PATH)), ordered: true, len: http1::len, request: http1::request, answer: http1::answer, open: http1::open },
-    Speech { name: "tcp", called: None, ordered: true, len: line_len, request: line, answer: line_answer, open: line_open },
+pub(super) const SPEECHES: [Speech; 7] = [
+    Speech { name: "bolt", called: &[("service", bolt::SERVICE)], ordered: false, voice: Voice::Frames(Frames { len: bolt::len, request: bolt::request, answer: bolt::answer, open: bolt::open }) },
+    Speech { name: "dubbo", called: &[("service", dubbo::SERVICE)], ordered: false, voice: Voice::Frames(Frames { len: dubbo::len, request: dubbo::request, answer: dubbo::answer, open: dubbo::open }) },
+    Speech { name: "http1", called: &[("path", http1::PATH)], ordered: true, voice: Voice::Frames(Frames { len: http1::len, request: http1::request, answer: http1::answer, open: http1::open }) },
+    Speech { name: "http2", called: &[("path", streams::HTTP2.path), ("method", "POST")], ordered: false, voice: Voice::Streams(streams::HTTP2) },
+    Speech { name: "triple", called: &[("service", grpc::INTERFACE), ("method", grpc::METHOD)], ordered: false, voice: Voice::Streams(grpc::TRIPLE) },
+    Speech { name: "grpc", called: &[("service", grpc::SERVICE), ("method", grpc::METHOD)], ordered: false, voice: Voice::Streams(grpc::GRPC) },
+    Speech { name: "tcp", called: &[], ordered: true, voice: Voice::Frames(Frames { len: line_len, request: line, answer: line_answer, open: line_open }) },
 ];
 
 /// Longest frame that the demo reads.
 pub(super) const FRAME_MAX: usize = 1 << 20;
 
-/// Takes one whole frame off the front of what was read.
-pub(super) fn cut(
-    speech: &Speech,
-    read: &mut bytes::BytesMut,
-) -> Result<Option<bytes::BytesMut>, &'static str> {
-    match (speech.len)(read)? {
-        Some(len) if len > FRAME_MAX => Err("a frame that is too long"),
-        Some(len) if len <= read.len() => Ok(Some(read.split_to(len))),
-        _ => Ok(None),
+/// One connection, from either end.
+#[derive(Debug)]
+pub(super) enum Talk {
+    /// It remembers nothing.
+    Frames(Frames),
+    /// It does.
+    Streams(Box<Connection>),
+}
+
+impl Talk {
+    /// A connection; `server`: its other end calls. What is said first goes to `out`.
+    pub(super) fn begin(speech: &Speech, server: bool, out: &mut Vec<u8>) -> Self {
+        match speech.voice {
+            Voice::Frames(frames) => Self::Frames(frames),
+            Voice::Streams(streams) => Self::Streams(Box::new(Connection::new(streams, server, out))),
+        }
+    }
+
+    /// Whether it takes no more calls.
+    pub(super) fn is_spent(&self) -> bool {
+        matches!(self, Self::Streams(connection) if connection.is_spent())
+    }
+
+    /// Calls `echo(text)`.
+    pub(super) fn ask(&mut self, id: u64, text: &str, out: &mut Vec<u8>) {
+        match self {
+            Self::Frames(frames) => out.extend((frames.request)(id, text)),
+            Self::Streams(connection) => connection.ask(id, text, out),
+        }
+    }
+
+    /// Takes in what the sidecar sent; `each` is told of every answer. What is to be said goes to `out`.
+    pub(super) fn hear(
+        &mut self,
+        read: &mut BytesMut,
+        out: &mut Vec<u8>,
+        mut each: impl FnMut(Opened<'_>) -> Result<(), String>,
+    ) -> Result<(), String> {
+        match self {
+            Self::Frames(frames) => {
+                while let Some(frame) = frames.cut(read)? {
+                    (frames.open)(&frame).map_or(Ok(()), &mut each)?;
+                }
+                Ok(())
+            }
+            Self::Streams(connection) => connection.hear(read, out, each),
+        }
+    }
+
+    /// Takes in what callers sent and answers it in the name of an endpoint.
+    pub(super) fn serve(
+        &mut self,
+        read: &mut BytesMut,
+        endpoint: &str,
+        out: &mut Vec<u8>,
+    ) -> Result<(), String> {
+        match self {
+            Self::Frames(frames) => {
+                while let Some(frame) = frames.cut(read)? {
+                    out.extend((frames.answer)(&frame, endpoint).unwrap_or_default());
+                }
+                Ok(())
+            }
+            Self::Streams(connection) => connection.serve(read, endpoint, out),
+        }
+    }
+}
+
+impl Frames {
+    /// Takes one whole frame off the front of what was read.
+    pub(super) fn cut(&self, read: &mut BytesMut) -> Result<Option<BytesMut>, &'static str> {
+        match (self.len)(read)? {
+            Some(len) if len > FRAME_MAX => Err("a frame that is too long"),
+            Some(len) if len <= read.len() => Ok(Some(read.split_to(len))),
+            _ => Ok(None),
+        }
     }
 }
 
@@ -113,34 +203,106 @@ mod tests {
     #[test]
     fn the_demo_speaks_every_protocol_of_the_build_and_tcp() {
         let spoken: Vec<&str> = SPEECHES.iter().map(|speech| speech.name).collect();
-        assert_eq!(spoken, [crate::plugins::PROTOCOLS, &["tcp"]].concat());
+        assert_eq!(spoken, crate::plugins::names().chain(["tcp"]).collect::<Vec<_>>());
+    }
+
+    fn frames() -> impl Iterator<Item = (&'static str, Frames)> {
+        SPEECHES.into_iter().filter_map(|speech| match speech.voice {
+            Voice::Frames(frames) => Some((speech.name, frames)),
+            Voice::Streams(_) => None,
+        })
     }
 
     #[test]
     fn a_call_comes_back_as_its_own_answer_however_it_is_cut() {
-        for speech in SPEECHES {
+        for (name, speech) in frames() {
             for text in ["", "hello", &"x".repeat(40), &"é".repeat(500)] {
                 let request = (speech.request)(77, text);
                 let answer = (speech.answer)(&request, "127.0.0.1:1").unwrap();
                 let expected = Opened { id: Some(77), result: Ok((text.as_bytes(), b"127.0.0.1:1")) };
-                assert_eq!((speech.open)(&answer), Some(expected), "{}", speech.name);
+                assert_eq!((speech.open)(&answer), Some(expected), "{name}");
                 for frame in [request, answer] {
                     for end in 0..frame.len() {
-                        assert_eq!(cut(&speech, &mut frame[..end].into()), Ok(None), "{} {end}", speech.name);
+                        assert_eq!(speech.cut(&mut frame[..end].into()), Ok(None), "{name} {end}");
                         // What is not whole is refused or said to answer nothing; it must only not panic.
                         let _ = ((speech.answer)(&frame[..end], ""), (speech.open)(&frame[..end]));
                     }
-                    let mut read = bytes::BytesMut::from(&[&frame[..], b"\n"].concat()[..]);
-                    assert_eq!(cut(&speech, &mut read).unwrap().unwrap(), frame);
+                    let mut read = BytesMut::from(&[&frame[..], b"\n"].concat()[..]);
+                    assert_eq!(speech.cut(&mut read).unwrap().unwrap(), frame);
                     assert_eq!(&read[..], b"\n");
                 }
             }
         }
     }
 
+    /// Moves bytes from one end to the other in pieces, until both are silent; what the caller heard.
+    fn between(
+        (caller, said): (&mut Talk, &mut Vec<u8>),
+        (service, answered): (&mut Talk, &mut Vec<u8>),
+        step: usize,
+    ) -> Vec<(u64, Result<(String, String), String>)> {
+        let (mut to_service, mut to_caller) = (BytesMut::new(), BytesMut::new());
+        let mut heard = Vec::new();
+        while !said.is_empty() || !answered.is_empty() {
+            for piece in std::mem::take(said).chunks(step) {
+                to_service.extend_from_slice(piece);
+                service.serve(&mut to_service, "127.0.0.1:1", answered).unwrap();
+            }
+            for piece in std::mem::take(answered).chunks(step) {
+                to_caller.extend_from_slice(piece);
+                let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+                let each = |opened: Opened<'_>| {
+                    let result = opened.result.map(|(back, endpoint)| (text(back), text(endpoint)));
+                    heard.push((opened.id.unwrap(), result));
+                    Ok(())
+                };
+                caller.hear(&mut to_caller, said, each).unwrap();
+            }
+        }
+        heard
+    }
+
+    #[test]
+    fn calls_come_back_over_every_kind_of_connection() {
+        for speech in SPEECHES {
+            for step in [1, 7, 1 << 20] {
+                let (mut said, mut answered) = (Vec::new(), Vec::new());
+                let mut caller = Talk::begin(&speech, false, &mut said);
+                let mut service = Talk::begin(&speech, true, &mut answered);
+                for (id, len) in [(0, 0), (1, 5), (2, 40), (3, 500), (4, 20_000), (5, 60_000)] {
+                    let text = "é".repeat(len / 2);
+                    caller.ask(id, &text, &mut said);
+                    let ends = (&mut caller, &mut said);
+                    let heard = between(ends, (&mut service, &mut answered), step);
+                    let due = (id, Ok((text, "127.0.0.1:1".to_owned())));
+                    assert!(heard == [due], "{} {len} in pieces of {step}", speech.name);
+                }
+                assert!(!caller.is_spent());
+            }
+        }
+    }
+
+    #[test]
+    fn a_service_of_streams_refuses_what_it_does_not_give() {
+        let [http2, triple, grpc] = [3, 4, 5].map(|at| SPEECHES[at]);
+        let refused = |caller: &Speech, service: &Speech| {
+            let (mut said, mut answered) = (Vec::new(), Vec::new());
+            let mut caller = Talk::begin(caller, false, &mut said);
+            let mut service = Talk::begin(service, true, &mut answered);
+            caller.ask(7, "hello", &mut said);
+            between((&mut caller, &mut said), (&mut service, &mut answered), 9)
+        };
+        let why = "the demo has one method";
+        assert_eq!(refused(&grpc, &triple), [(7, Err(format!("status 12 {why}")))]);
+        assert_eq!(refused(&http2, &triple), [(7, Err(format!("status 12 {why}")))]);
+        assert_eq!(refused(&triple, &http2), [(7, Err(format!("status 404 {why}")))]);
+    }
+
     #[test]
     fn real_consumers_and_heartbeats_are_answered_and_strangers_refused() {
-        let [bolt, dubbo, http1, tcp] = SPEECHES;
+        let [bolt, dubbo, http1, tcp] = frames().map(|(_, frames)| frames).collect::<Vec<_>>()[..] else {
+            panic!("four of frames")
+        };
         let answer = (bolt.answer)(&unhex(BOLT), "e").unwrap();
         let captured = unhex(BOLT_ANSWER);
         assert_eq!(
@@ -166,15 +328,15 @@ mod tests {
         one_way[2] = 0x82;
         assert_eq!((dubbo.answer)(&one_way, "e"), None);
         let long = unhex("dabb c2 00 0000000000000001 7fffffff");
-        assert_eq!(cut(&dubbo, &mut long[..].into()), Err("a frame that is too long"));
-        assert!(cut(&tcp, &mut bytes::BytesMut::zeroed(FRAME_MAX + 1)).is_err());
+        assert_eq!(dubbo.cut(&mut long[..].into()), Err("a frame that is too long"));
+        assert!(tcp.cut(&mut BytesMut::zeroed(FRAME_MAX + 1)).is_err());
         assert!((bolt.len)(b"GET /").is_err() && (dubbo.len)(b"GET /").is_err());
         assert!((http1.len)(&refused).is_err());
     }
 
     #[test]
     fn http1_clients_of_every_kind_are_answered_and_refusals_are_the_next_answer() {
-        let http1 = SPEECHES.into_iter().find(|speech| speech.name == "http1").unwrap();
+        let (_, http1) = frames().find(|(name, _)| *name == "http1").unwrap();
         let answer =
             |request: &str| String::from_utf8((http1.answer)(request.as_bytes(), "e").unwrap()).unwrap();
         // As curl posts it: no id, so none comes back.

@@ -21,7 +21,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::speech::{SPEECHES, Speech, cut};
+use super::speech::{Opened, SPEECHES, Speech, Talk};
 
 /// Callers for each protocol.
 const CALLERS: usize = 4;
@@ -119,15 +119,20 @@ pub(super) async fn serve(speech: Speech) -> io::Result<SocketAddr> {
 
 async fn echo(speech: Speech, name: &str, mut stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut read = BytesMut::new();
-    while stream.read_buf(&mut read).await? > 0 {
-        let mut answers = Vec::new();
-        while let Some(frame) = cut(&speech, &mut read).map_err(io::Error::other)? {
-            answers.extend((speech.answer)(&frame, name).unwrap_or_default());
-        }
+    let (mut read, mut answers) = (BytesMut::new(), Vec::new());
+    let mut talk = Talk::begin(&speech, true, &mut answers);
+    loop {
         stream.write_all(&answers).await?;
+        answers.clear();
+        if stream.read_buf(&mut read).await? == 0 {
+            return Ok(());
+        }
+        if let Err(why) = talk.serve(&mut read, name, &mut answers) {
+            // Why it ends may be among the answers.
+            stream.write_all(&answers).await?;
+            return Err(io::Error::other(why));
+        }
     }
-    Ok(())
 }
 
 /// Starts the callers of one speech; each ends after the burst in which `stop` was set.
@@ -155,6 +160,14 @@ pub(super) fn call(
     (0..CALLERS).map(start).collect()
 }
 
+/// A caller's connection.
+struct Line {
+    stream: TcpStream,
+    read: BytesMut,
+    out: Vec<u8>,
+    talk: Talk,
+}
+
 struct Caller {
     at: usize,
     board: Rc<RefCell<Board>>,
@@ -169,14 +182,19 @@ impl Caller {
         stop: &mut watch::Receiver<bool>,
     ) -> Result<(), String> {
         let connecting = timeout(PATIENCE, TcpStream::connect(address)).await;
-        let mut stream = connecting.map_err(io::Error::from).flatten().map_err(|error| error.to_string())?;
+        let stream = connecting.map_err(io::Error::from).flatten().map_err(|error| error.to_string())?;
         let _ = stream.set_nodelay(true); // costs latency when it fails, nothing else
-        let mut read = BytesMut::new();
+        let mut out = Vec::new();
+        let talk = Talk::begin(&SPEECHES[self.at], false, &mut out);
+        let mut line = Line { stream, read: BytesMut::new(), out, talk };
         let mut pace = tokio::time::interval(PACE);
         pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let bursts = if SPEECHES[self.at].called.is_some() { usize::MAX } else { RELAYED };
+        let bursts = if SPEECHES[self.at].called.is_empty() { RELAYED } else { usize::MAX };
         for _ in 0..bursts {
-            self.burst(&mut stream, &mut read).await?;
+            self.burst(&mut line).await?;
+            if line.talk.is_spent() {
+                break;
+            }
             tokio::select! {
                 _ = pace.tick() => {}
                 _ = stop.wait_for(|stop| *stop) => break,
@@ -186,17 +204,16 @@ impl Caller {
     }
 
     /// Some calls at once, and all their answers. An error stands for one of them; it counts the others itself.
-    async fn burst(&mut self, stream: &mut TcpStream, read: &mut BytesMut) -> Result<(), String> {
-        let mut requests = Vec::new();
+    async fn burst(&mut self, line: &mut Line) -> Result<(), String> {
         let mut waiting = BTreeMap::new();
         for id in self.next..self.next + BURST {
             let text = format!("call {id} {}", "x".repeat((id % 200) as usize));
-            requests.extend((SPEECHES[self.at].request)(id, &text));
+            line.talk.ask(id, &text, &mut line.out);
             waiting.insert(id, text);
         }
         self.next += BURST;
         let sent = Instant::now();
-        let talk = self.talk(stream, read, &requests, &mut waiting, sent);
+        let talk = self.talk(line, &mut waiting, sent);
         let result = match timeout(PATIENCE, talk).await {
             Ok(result) => result,
             Err(_) => Err(format!("no answer in {PATIENCE:?}")),
@@ -210,34 +227,43 @@ impl Caller {
 
     async fn talk(
         &self,
-        stream: &mut TcpStream,
-        read: &mut BytesMut,
-        requests: &[u8],
+        line: &mut Line,
         waiting: &mut BTreeMap<u64, String>,
         sent: Instant,
     ) -> Result<(), String> {
-        let speech = &SPEECHES[self.at];
-        stream.write_all(requests).await.map_err(|error| error.to_string())?;
-        while !waiting.is_empty() {
+        let Line { stream, read, out, talk } = line;
+        loop {
+            stream.write_all(out).await.map_err(|error| error.to_string())?;
+            out.clear();
+            if waiting.is_empty() {
+                return Ok(());
+            }
             if stream.read_buf(read).await.map_err(|error| error.to_string())? == 0 {
                 return Err("the sidecar closed the connection".to_owned());
             }
             let took = sent.elapsed();
-            while let Some(frame) = cut(speech, read)? {
-                let Some(opened) = (speech.open)(&frame) else { continue };
-                let next = waiting.keys().next().copied();
-                let id = opened.id.or(next).ok_or("an answer to no call")?;
-                if speech.ordered && next.is_some_and(|next| next != id) {
-                    return Err("an answer out of turn".to_owned());
-                }
-                let text = waiting.remove(&id).ok_or("an answer to no call")?;
-                let mut board = self.board.borrow_mut();
-                match opened.result {
-                    Ok((back, endpoint)) if back == text.as_bytes() => board.well(self.at, endpoint, took),
-                    Ok(_) => board.failed(self.at, "another text came back"),
-                    Err(why) => board.failed(self.at, &why),
-                }
-            }
+            talk.hear(read, out, |opened| self.count(waiting, opened, took))?;
+        }
+    }
+
+    /// One call was answered.
+    fn count(
+        &self,
+        waiting: &mut BTreeMap<u64, String>,
+        opened: Opened<'_>,
+        took: Duration,
+    ) -> Result<(), String> {
+        let next = waiting.keys().next().copied();
+        let id = opened.id.or(next).ok_or("an answer to no call")?;
+        if SPEECHES[self.at].ordered && next.is_some_and(|next| next != id) {
+            return Err("an answer out of turn".to_owned());
+        }
+        let text = waiting.remove(&id).ok_or("an answer to no call")?;
+        let mut board = self.board.borrow_mut();
+        match opened.result {
+            Ok((back, endpoint)) if back == text.as_bytes() => board.well(self.at, endpoint, took),
+            Ok(_) => board.failed(self.at, "another text came back"),
+            Err(why) => board.failed(self.at, &why),
         }
         Ok(())
     }

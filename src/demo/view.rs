@@ -13,6 +13,7 @@ use super::{
     dubbo, http1,
     sidecar::Sidecar,
     speech::SPEECHES,
+    streams,
     traffic::{Board, Count, Pair},
 };
 use crate::telemetry::Facts;
@@ -64,9 +65,9 @@ impl View {
         let (calls, relay, admin) = (places.calls, places.relay, places.admin);
         let readable = "LC_ALL=C tr -c ' -~' .; echo";
         let mut services = String::new();
-        for (name, (part, called)) in SPEECHES.iter().filter_map(|speech| Some((speech.name, speech.called?)))
-        {
-            let _ = writeln!(services, "    {name:<8}{part:<8}{called}");
+        for speech in SPEECHES.iter().filter(|speech| !speech.called.is_empty()) {
+            let parts = speech.called.iter().map(|(part, called)| format!("{part} {called}"));
+            let _ = writeln!(services, "    {:<8}{}", speech.name, parts.collect::<Vec<_>>().join(", "));
         }
         format!(
             "{title}
@@ -79,6 +80,7 @@ It runs with {conf}: edit it, and it is taken up within a second.
 {hand}:
     printf '{dubbo}' | nc -w 1 {nc_calls} | {readable}
     curl -i -d hello http://{calls}{path}; echo
+    curl -i --http2-prior-knowledge -d hello http://{calls}{path2}; echo
     echo hello | nc -w 1 {nc_relay}
     curl http://{admin}/stats
 
@@ -88,6 +90,7 @@ It runs with {conf}: edit it, and it is taken up within a second.
             hand = self.paint(BOLD, "Or try one call by hand"),
             dubbo = shell(&dubbo::request(1, "hello")),
             path = http1::PATH,
+            path2 = streams::HTTP2.path,
             nc_calls = calls.to_string().replace(':', " "),
             nc_relay = relay.to_string().replace(':', " "),
         )
@@ -140,6 +143,13 @@ It runs with {conf}: edit it, and it is taken up within a second.
         let mut text = format!("{}\n", self.paint(BOLD, &head));
         for (speech, row) in SPEECHES.iter().zip(&board.rows) {
             let _ = writeln!(text, "{}", self.row(BOLD, speech.name, &row.all, span, passed));
+            if span == Span::Recent {
+                // On one line: a terminal of 24 lines has room for all.
+                let each =
+                    |(name, pair): (&String, &Pair)| format!("  {name} {}/s", rate(&pair.recent, passed));
+                let _ = writeln!(text, "{}", row.endpoints.iter().map(each).collect::<String>());
+                continue;
+            }
             for (endpoint, pair) in &row.endpoints {
                 let _ = writeln!(text, "{}", self.row(PLAIN, &format!("  {endpoint}"), pair, span, passed));
             }
