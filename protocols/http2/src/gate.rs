@@ -8,7 +8,7 @@ use outrigger_codec::{
     Fault, Field, Message, Policy, ReplyKind, Slot, Span,
     exchange::{Limits, Underscores},
     http::{
-        chars::{self, TOKEN, VALUE},
+        chars::{self, METHOD_MAX, TOKEN, VALUE},
         target::{self, Form},
     },
 };
@@ -240,6 +240,9 @@ pub fn request(
     let method = text(said.method);
     if method.is_empty() || !chars::all(method, TOKEN) || said.status.is_some() {
         return Err(Barred::Malformed(":method"));
+    }
+    if method.len() > METHOD_MAX {
+        return Err(Barred::Fault(Fault::malformed("the method")));
     }
     let connects = method == b"CONNECT";
     let length = length(said, bytes)?;

@@ -31,6 +31,17 @@ fn said(bytes: &[u8]) -> (Event, Vec<u8>) {
 }
 
 #[test]
+fn a_method_is_no_longer_than_http1_can_say() {
+    let asks = |len: usize| {
+        let method = "M".repeat(len);
+        let block = [&[0x02, len as u8], method.as_bytes(), b"\x86\x84\x01\x01a"].concat();
+        said(&frame(1, 5, 1, &block)).0
+    };
+    assert!(matches!(asks(32), Event::Request { .. }));
+    assert!(matches!(asks(33), Event::Fault { .. }), "{:?}", asks(33));
+}
+
+#[test]
 fn a_stream_that_nobody_opened_is_not_ended() {
     for wrong in [frame(2, 0, 1, b""), frame(2, 0, 1, &[0, 0, 0, 1, 0]), frame(2, 0, 2, b"")] {
         let (event, out) = said(&wrong);
