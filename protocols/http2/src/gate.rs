@@ -225,9 +225,10 @@ pub enum Barred {
     Fault(Fault),
 }
 
-/// Judges a request whose lines were all taken up, and sets its slots.
+/// Judges a request whose lines were all taken up, and sets its slots. `end`: nothing follows its head.
 pub fn request(
     said: &Said,
+    end: bool,
     policy: &Policy,
     limits: &Limits,
     message: &mut Message,
@@ -271,6 +272,9 @@ pub fn request(
     }
     if method == b"TRACE" && !policy.trace {
         return Err(Barred::Fault(Fault::Method));
+    }
+    if method == b"TRACE" && (!end || length.is_some()) {
+        return Err(Barred::Fault(Fault::malformed("a body where none may be")));
     }
     authority(said, bytes, index)?;
     if length.is_some_and(|length| length > limits.body_max) {

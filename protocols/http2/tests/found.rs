@@ -15,13 +15,14 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 
 /// The last thing that a caller's bytes were, and what was said to it since its first frame.
 fn said(bytes: &[u8]) -> (Event, Vec<u8>) {
+    let policy = Policy { trace: true, ..Policy::default() };
     let mut link = Http2Link::new(true, &LinkSettings::default());
     let (mut message, mut out, mut last) = (Message::default(), Vec::new(), Event::Nothing);
     for bytes in [PREFACE, bytes] {
         out.clear();
         let mut at = 0;
         while at < bytes.len() {
-            let step = link.receive(&bytes[at..], &Policy::default(), &mut message, &mut out);
+            let step = link.receive(&bytes[at..], &policy, &mut message, &mut out);
             assert!(step.used > 0, "{:?}", step.event);
             at += step.used;
             last = step.event;
@@ -39,6 +40,15 @@ fn a_method_is_no_longer_than_http1_can_say() {
     };
     assert!(matches!(asks(32), Event::Request { .. }));
     assert!(matches!(asks(33), Event::Fault { .. }), "{:?}", asks(33));
+}
+
+#[test]
+fn a_trace_has_no_body() {
+    let trace = b"\x02\x05TRACE\x86\x84\x01\x01a";
+    let asks = |flags: u8, block: &[u8]| said(&frame(1, flags, 1, block)).0;
+    assert!(matches!(asks(5, trace), Event::Request { .. }));
+    assert!(matches!(asks(4, trace), Event::Fault { .. }));
+    assert!(matches!(asks(5, &[&trace[..], b"\x0f\x0d\x010"].concat()), Event::Fault { .. }));
 }
 
 #[test]

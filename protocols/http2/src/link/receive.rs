@@ -341,7 +341,7 @@ impl Http2Link {
             };
         }
         let known = if whole {
-            gate::request(said, policy, &self.settings.limits, message)
+            gate::request(said, end, policy, &self.settings.limits, message)
         } else {
             Err(Barred::Fault(Fault::HeadTooLarge))
         };
