@@ -249,6 +249,10 @@ pub fn request(
     let length = length(said, bytes)?;
     index.caseless = true;
     index.set(Slot::Method, said.method);
+    // The limit of lines has room for pseudo-headers, also for those that did not come.
+    if index.fields.len() > limits.headers_max {
+        return Err(Barred::Fault(Fault::HeadTooLarge));
+    }
     if said.rejected {
         return Err(Barred::Fault(Fault::malformed("an underscore in a header's name")));
     }

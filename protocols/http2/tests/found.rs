@@ -52,6 +52,16 @@ fn a_trace_has_no_body() {
 }
 
 #[test]
+fn headers_are_no_more_than_headers_max() {
+    let asks = |headers: usize| {
+        let block = [b"\x82\x86\x84", &b"\0\x01a\x01b".repeat(headers)[..]].concat();
+        said(&frame(1, 5, 1, &block)).0
+    };
+    assert!(matches!(asks(100), Event::Request { .. }));
+    assert!(matches!(asks(101), Event::Fault { .. }), "{:?}", asks(101));
+}
+
+#[test]
 fn a_stream_that_nobody_opened_is_not_ended() {
     for wrong in [frame(2, 0, 1, b""), frame(2, 0, 1, &[0, 0, 0, 1, 0]), frame(2, 0, 2, b"")] {
         let (event, out) = said(&wrong);
