@@ -184,7 +184,12 @@ impl World {
     }
 
     fn call(&mut self) {
-        let arrival = Arrival { listener: ListenerId(0), manners: Arc::clone(&self.manners), peer: None, foreign: false };
+        let arrival = Arrival {
+            listener: ListenerId(0),
+            manners: Arc::clone(&self.manners),
+            peer: None,
+            foreign: false,
+        };
         let key = self.engine.down_open(arrival, self.now);
         self.callers.push(Peer::new(Leg::Down(key), State::Open));
     }

@@ -71,6 +71,7 @@ impl Shape {
             max_age: rare(rng, 15, 900).map(ms),
             pending_max: rare(rng, 30, 2).unwrap_or(65_536) as u32,
             speaks: None,
+            ..ClusterSettings::default()
         };
         let burst = rng.range(1, 5);
         let limit = rare(rng, 20, burst).and_then(|burst| {

@@ -8,7 +8,7 @@ use outrigger_codec::{
     Fault, Field, Message, Policy, ReplyKind, Slot, Span,
     exchange::{Limits, Underscores},
     http::{
-        chars::{self, TOKEN, VALUE},
+        chars::{self, METHOD_MAX, TOKEN, VALUE},
         target::{self, Form},
     },
 };
@@ -225,9 +225,10 @@ pub enum Barred {
     Fault(Fault),
 }
 
-/// Judges a request whose lines were all taken up, and sets its slots.
+/// Judges a request whose lines were all taken up, and sets its slots. `end`: nothing follows its head.
 pub fn request(
     said: &Said,
+    end: bool,
     policy: &Policy,
     limits: &Limits,
     message: &mut Message,
@@ -241,10 +242,17 @@ pub fn request(
     if method.is_empty() || !chars::all(method, TOKEN) || said.status.is_some() {
         return Err(Barred::Malformed(":method"));
     }
+    if method.len() > METHOD_MAX {
+        return Err(Barred::Fault(Fault::malformed("the method")));
+    }
     let connects = method == b"CONNECT";
     let length = length(said, bytes)?;
     index.caseless = true;
     index.set(Slot::Method, said.method);
+    // The limit of lines has room for pseudo-headers, also for those that did not come.
+    if index.fields.len() > limits.headers_max {
+        return Err(Barred::Fault(Fault::HeadTooLarge));
+    }
     if said.rejected {
         return Err(Barred::Fault(Fault::malformed("an underscore in a header's name")));
     }
@@ -268,6 +276,9 @@ pub fn request(
     }
     if method == b"TRACE" && !policy.trace {
         return Err(Barred::Fault(Fault::Method));
+    }
+    if method == b"TRACE" && (!end || length.is_some()) {
+        return Err(Barred::Fault(Fault::malformed("a body where none may be")));
     }
     authority(said, bytes, index)?;
     if length.is_some_and(|length| length > limits.body_max) {

@@ -342,7 +342,7 @@ impl Http2Link {
             };
         }
         let known = if whole {
-            gate::request(said, policy, &self.settings.limits, message)
+            gate::request(said, end, policy, &self.settings.limits, message)
         } else {
             Err(Barred::Fault(Fault::HeadTooLarge))
         };
@@ -418,11 +418,15 @@ impl Http2Link {
         if header.stream == 0 {
             return broken(Code::PROTOCOL, "PRIORITY of no stream");
         }
+        // A stream that nobody opened cannot be ended (RFC 9113 §6.4).
+        let idle = self.is_idle(header.stream);
         let Some(on) = number_at(payload, 0).filter(|_| payload.len() == 5) else {
-            return Err(Wrong::Stream(code::FRAME_SIZE));
+            let wrong = Err(Wrong::Stream(code::FRAME_SIZE));
+            return if idle { broken(code::FRAME_SIZE, "PRIORITY of a wrong length") } else { wrong };
         };
         if on & 0x7fff_ffff == header.stream {
-            return Err(Wrong::Stream(Code::PROTOCOL));
+            let wrong = Err(Wrong::Stream(Code::PROTOCOL));
+            return if idle { broken(Code::PROTOCOL, "a stream that depends on itself") } else { wrong };
         }
         self.noise()
     }
