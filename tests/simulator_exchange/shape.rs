@@ -70,7 +70,6 @@ impl Shape {
             idle_timeout: rare(rng, 20, 700).map(ms),
             max_age: rare(rng, 15, 900).map(ms),
             pending_max: rare(rng, 30, 2).unwrap_or(65_536) as u32,
-            speaks: None,
             ..ClusterSettings::default()
         };
         let burst = rng.range(1, 5);

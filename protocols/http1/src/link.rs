@@ -386,13 +386,13 @@ impl Link for Http1Link {
     fn receive(&mut self, bytes: &[u8], policy: &Policy, message: &mut Message, out: &mut Vec<u8>) -> Step {
         match &self.exchange {
             None if self.server => self.take_request(bytes, policy, message),
-            None => self.breaks(bytes.len(), UNSOLICITED),
             Some(Exchange { incoming: None, .. }) => self.take_answer(bytes, message),
             Some(Exchange { incoming: Some(body), .. }) if !body.is_done() => {
                 self.take_body(bytes, message, out)
             }
+            // The next request's turn comes when this one is answered.
             Some(_) if self.server => Step { used: 0, event: Event::Wait },
-            Some(_) => self.breaks(bytes.len(), UNSOLICITED),
+            _ => self.breaks(bytes.len(), UNSOLICITED),
         }
     }
 

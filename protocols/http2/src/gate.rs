@@ -170,11 +170,10 @@ impl Said {
     fn field(&mut self, class: u8, line: Line, fields: &mut Vec<Field>, sensitive: &mut Vec<u32>) {
         self.fields = true;
         match class {
-            class::PLAIN => {}
+            class::PLAIN | class::EXPECT => {}
             class::TE if self.list == List::Request => {}
             // Answers of some servers have it; it means nothing there.
             class::TE | class::TE_OTHER if self.list != List::Request => return,
-            class::HOP => return,
             class::TE_OTHER => self.wrong = Some("te"),
             class::HOST if self.list == List::Request => {
                 if self.host.is_some() {
@@ -189,14 +188,13 @@ impl Said {
                 }
                 self.length = line.value;
             }
-            // Framing has no business in trailers.
-            class::LENGTH | class::HOST => return,
+            // The last two: framing has no business in trailers.
+            class::HOP | class::LENGTH | class::HOST => return,
             class::UNDERSCORED => match self.underscores {
                 Underscores::Allow => {}
                 Underscores::Drop => return,
                 Underscores::Reject => self.rejected = true,
             },
-            class::EXPECT => {}
             class::EXPECT_OTHER => self.expectation = true,
             _ => self.wrong = Some("a header's name or value"),
         }
