@@ -2,11 +2,11 @@
 //!
 //! Synchronous, not generic, not dyn, allocates nothing. Each [`Plan`] is consumed by exactly one `settle`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use outrigger_codec::{Head, Refusal};
 
-use crate::{EndpointSlot, ListenerId, Local, RouteSlot, RouteTable, Snapshot, Target, Tick, balance};
+use crate::{EndpointSlot, ListenerId, Local, Retry, RouteSlot, RouteTable, Snapshot, Target, Tick, balance};
 
 /// Where one call goes and how long it may take. Neither `Copy` nor `Clone`: settled once, by value.
 #[derive(Debug)]
@@ -22,8 +22,8 @@ pub struct Plan {
     pub deadline: Tick,
     /// When the caller itself gives up, whether its request is complete or not.
     pub caller_deadline: Tick,
-    /// It may be sent again when nothing was answered.
-    pub idempotent: bool,
+    /// What may be tried again where it may have been processed; `None`: nothing.
+    pub retry: Option<Arc<Retry>>,
 }
 
 impl Plan {
@@ -71,9 +71,14 @@ pub fn decide(
         return Err(refuse(local, listener, Some(at), Refusal::NoEndpoint));
     };
     local.begin(slot, endpoint, now);
+    if route.retry.is_some()
+        && let Some(budget) = local.budget(endpoint)
+    {
+        budget.pay_in();
+    }
     let caller_deadline = deadline(None, head.index.timeout_ms, arrived, now);
     let deadline = deadline(route.timeout, None, arrived, now).min(caller_deadline);
-    Ok(Plan { route: slot, endpoint, started: now, deadline, caller_deadline, idempotent: route.idempotent })
+    Ok(Plan { route: slot, endpoint, started: now, deadline, caller_deadline, retry: route.retry.clone() })
 }
 
 /// One of a route's targets, by weight.
@@ -109,7 +114,7 @@ fn refuse(local: &mut Local, listener: ListenerId, route: Option<u32>, why: Refu
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)] // tests fail by panicking
 mod tests {
-    use std::{num::NonZeroU32, sync::Arc};
+    use std::num::NonZeroU32;
 
     use outrigger_codec::{HeadIndex, Outcome, Slot, Span};
 
@@ -133,7 +138,7 @@ mod tests {
                 .collect(),
             timeout: Some(Duration::from_secs(2)),
             limit: None,
-            idempotent: false,
+            retry: None,
         }
     }
 

@@ -10,7 +10,7 @@ use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 use outrigger_codec::{Head, Slot, Wants};
 
-use crate::{Limit, Pattern};
+use crate::{Limit, Pattern, Retry};
 
 mod query;
 
@@ -133,8 +133,8 @@ pub struct Route {
     pub timeout: Option<Duration>,
     /// How many calls may pass.
     pub limit: Option<Arc<Limit>>,
-    /// Its calls may be sent again when nothing was answered.
-    pub idempotent: bool,
+    /// What may be tried again where it may have been processed; `None`: nothing.
+    pub retry: Option<Arc<Retry>>,
 }
 
 /// The routes of one listener, indexed.
@@ -386,7 +386,7 @@ mod tests {
             targets: [Target { cluster: 0, weight: 1 }].into(),
             timeout: None,
             limit: None,
-            idempotent: false,
+            retry: None,
         }
     }
 

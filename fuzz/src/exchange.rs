@@ -153,7 +153,7 @@ fn snapshot() -> Snapshot {
         targets: [Target { cluster: 0, weight: 1 }].into(),
         timeout: Some(Duration::from_secs(2)),
         limit: Limit::new(one, Duration::from_secs(1), one).filter(|_| limited).map(Arc::new),
-        idempotent: !limited,
+        retry: (!limited).then(Arc::default),
     };
     let path = |path: &str| Match { path: Some(Pattern::exact(path)), ..Match::default() };
     let connect = Match { method: Some(Pattern::exact("CONNECT")), ..Match::default() };

@@ -442,7 +442,7 @@ impl Lowering<'_> {
             targets: targets?.into(),
             timeout: route.timeout.map(super::units::Duration::get).filter(|timeout| !timeout.is_zero()),
             limit,
-            idempotent: route.idempotent,
+            retry: self.retry(at, route),
         })
     }
 
@@ -471,8 +471,10 @@ impl Lowering<'_> {
             let used = by_http.iter().filter(|(_, used)| *used);
             used.for_each(|(key, _)| self.only_http(at.key("match"), key));
         }
-        if carries != Carries::Http && route.idempotent {
-            self.only_http(at, "idempotent");
+        if carries == Carries::Bytes && (route.idempotent || route.retry.is_some()) {
+            let key = if route.idempotent { "idempotent" } else { "retry" };
+            let problem = Problem::new(at.key(key).key_span(), "a relayed connection is not made again");
+            self.problems.push(problem.with_help("leave it out"));
         }
     }
 
@@ -582,6 +584,38 @@ impl Lowering<'_> {
         Some(targets)
     }
 
+    /// What may be tried again where it may have been processed.
+    fn retry(&mut self, at: At<'_>, route: &file::Route) -> Option<Arc<core::Retry>> {
+        let Some(written) = &route.retry else {
+            return route.idempotent.then(Arc::default);
+        };
+        let at = at.key("retry");
+        if !route.idempotent {
+            let problem = at.problem("a call that may have been processed is not sent again");
+            self.problems.push(problem.with_help("write `idempotent: true` as well if that does no harm"));
+        }
+        if !(1..=10).contains(&written.tries) {
+            self.problems.push(at.key("tries").problem("expected 1 to 10"));
+        }
+        if written.on.is_empty() && written.statuses.is_empty() && written.per_try_timeout.is_none() {
+            self.problems.push(at.problem("nothing is named that is tried again"));
+        }
+        let per_try = written.per_try_timeout.map(super::units::Duration::get);
+        if per_try.is_some_and(|time| time.is_zero()) {
+            self.problems.push(at.key("per_try_timeout").problem("expected a time above 0s"));
+        }
+        let on = |failure| written.on.contains(&failure);
+        Some(Arc::new(core::Retry {
+            reset: on(file::RetryOn::Reset),
+            overloaded: on(file::RetryOn::Overloaded),
+            error: on(file::RetryOn::Error),
+            statuses: written.statuses.clone().into(),
+            tries: written.tries,
+            per_try,
+            backoff: written.backoff.get(),
+        }))
+    }
+
     fn limit(&mut self, at: At<'_>, limit: &file::Limit) -> Option<Arc<core::Limit>> {
         let count = NonZeroU32::new(limit.rate.count());
         let burst = NonZeroU32::new(limit.burst.unwrap_or(limit.rate.count()));
@@ -647,6 +681,7 @@ impl Lowering<'_> {
             slow_start: cluster.slow_start.map(super::units::Duration::get).unwrap_or_default(),
             panic: cluster.panic.get(),
             hash,
+            retries: (cluster.retry_budget.share.get(), cluster.retry_budget.floor),
             speaks,
         };
         ClusterPlan { name: name.to_owned(), balance, settings, source }

@@ -178,7 +178,7 @@ impl Shape {
             targets: [Target { cluster: (at % self.listed.len()) as u32, weight: 1 }].into(),
             timeout: self.route_timeouts[at],
             limit: self.limit.clone(),
-            idempotent: false,
+            retry: None,
         };
         RouteTable::new(services.map(route).collect())
     }

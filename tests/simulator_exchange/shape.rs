@@ -195,7 +195,7 @@ impl Shape {
             targets: [Target { cluster: u32::from(Self::home(at) == "c1-"), weight: 1 }].into(),
             timeout: self.timeouts[at],
             limit: self.limit.clone().filter(|_| self.limited(at)),
-            idempotent: Self::idempotent(at),
+            retry: Self::idempotent(at).then(Arc::default),
         };
         let there = (0..ROUTES).filter(|at| *at != FLEETING || self.route_listed);
         RouteTable::new(there.map(route).collect())

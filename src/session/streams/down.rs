@@ -269,7 +269,8 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
             bodiless,
             interims: 0,
             tries: 1,
-            resent: false,
+            again: 0,
+            try_until: Tick::NEVER,
         });
         down.connection.calls += 1;
         down.connection.link.adopt(stream, Tag(key.bits()));

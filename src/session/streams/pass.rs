@@ -4,6 +4,7 @@
 //! call makes us hold is bounded by its own window. Must never let one stream's bytes overtake each other.
 
 use outrigger_codec::{Code, Link, Outcome, StreamCodec};
+use outrigger_core::Failure;
 
 use super::{
     super::{arena::Key, words},
@@ -310,6 +311,19 @@ pub(super) fn begins(call: &mut Call, answer: &Message, ends: bool) {
         Some(dialect) => dialect.outcome(answer.head(), ends, Outcome::Ok),
         None => by_status(answer),
     };
+}
+
+/// What an answer's head says of how the call ended, with the status in its protocol's own numbers.
+pub(super) fn tells(call: &Call, answer: &Message, ends: bool) -> Failure {
+    let head = answer.head();
+    let status = head.slot(outrigger_codec::Slot::Target).and_then(|text| text.get(..3));
+    let own = head.field(b"grpc-status").filter(|_| ends && call.dialect.is_some()).or(status);
+    let status = own.and_then(outrigger_codec::http::chars::decimal).unwrap_or(0);
+    let outcome = match call.dialect {
+        Some(dialect) => dialect.outcome(head, ends, Outcome::Ok),
+        None => by_status(answer),
+    };
+    Failure::Answered(outcome, u32::try_from(status).unwrap_or(u32::MAX))
 }
 
 fn by_status(answer: &Message) -> Outcome {

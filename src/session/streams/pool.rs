@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use outrigger_codec::{Code, Link, Refusal, StreamCodec, Tag};
-use outrigger_core::{EndpointSlot, Tick};
+use outrigger_core::{EndpointSlot, Tick, retry};
 
 use super::{super::arena::Key, Connection, Context, Effect, Leg, Pool, Stage, Streams, Up, wire::Wire};
 
@@ -175,6 +175,8 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         call.up_stream = connection.link.open(Tag(key.bits()));
         call.up = Some(up_key);
         call.stage = Stage::Asked;
+        call.try_until = retry::try_deadline(&call.plan, call.again, context.now);
+        self.next_deadline = self.next_deadline.min(call.try_until);
         call.sent_at = connection.outlet.end();
         if let Some(dialect) = call.dialect {
             let deadline = call.deadline();

@@ -36,6 +36,14 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
             let down = call.down;
             return self.flush(Leg::Down(down));
         }
+        if call.plan.retry.as_deref().is_some_and(outrigger_core::Retry::reads_answers) {
+            let failure = pass::tells(call, &self.message, end);
+            if self.tried_again(context, key, failure) {
+                return;
+            }
+        }
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let Some(down) = self.downs.get_mut(call.down) else { return };
         call.stage = Stage::Answering;
         pass::begins(call, &self.message, end);
         if down.arrival.manners.policy.via.is_some() {

@@ -25,7 +25,6 @@ pub(crate) fn status(fault: Fault) -> u16 {
         Fault::Slow => 408,
         Fault::BodyTooLarge => 413,
         Fault::TargetTooLong => 414,
-        Fault::ContentType => 415,
         Fault::Expectation => 417,
         Fault::ContentType => 415,
         Fault::HeadTooLarge => 431,
