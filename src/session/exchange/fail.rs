@@ -89,6 +89,9 @@ impl<C: ExchangeCodec> Exchange<C> {
             None
         } else if unsent {
             (call.tries < TRIES_MAX).then_some(Duration::ZERO)
+        } else if unanswered && up.used && call.again == 0 && call.plan.retry.is_some() {
+            // It was given up by its endpoint as the request came: that is no failure that would come again.
+            Some(Duration::ZERO)
         } else if unanswered {
             retry::may(context.local, &call.plan, Failure::Lost, call.again, context.now)
         } else {

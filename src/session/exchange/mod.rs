@@ -180,6 +180,8 @@ struct Up {
     connected: bool,
     /// Whose request it carries; `None`: it is idle, in its pool.
     down: Option<Key>,
+    /// It carried another before.
+    used: bool,
     /// The beginning of an answer's head.
     carry: Vec<u8>,
     searched: usize,

@@ -81,6 +81,7 @@ impl<C: ExchangeCodec> Exchange<C> {
             endpoint,
             connected: false,
             down: None,
+            used: false,
             carry: Vec::new(),
             searched: 0,
             outbox: Flow::default(),
@@ -119,6 +120,7 @@ impl<C: ExchangeCodec> Exchange<C> {
     pub(super) fn give_back(&mut self, context: &mut Context<'_>, key: Key) {
         let Some(up) = self.ups.get_mut(key) else { return };
         up.down = None;
+        up.used = true;
         up.idle_since = context.now;
         up.paused = false;
         up.outbox.release(&mut self.buffers);
