@@ -215,6 +215,9 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
                 }
                 way.passed = way.end;
             }
+            if sent > 0 {
+                call.moved_at = context.now;
+            }
             let full = connection.link.is_full();
             if sent > 0 {
                 call.moved_at = context.now;
