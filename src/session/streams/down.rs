@@ -175,8 +175,12 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
                 self.given_up(context, of_tag(tag), code, ours);
             }
             (Event::Room { tag: Some(tag) }, _) => self.pump(context, leg, of_tag(tag)),
-            (Event::Room { tag: None }, _) => {
-                self.pump_all(context, leg);
+            (Event::Room { tag: None } | Event::Widened, _) => {
+                if event == Event::Widened {
+                    self.pump_each(context, leg);
+                } else {
+                    self.pump_all(context, leg);
+                }
                 if let Leg::Up(key) = leg {
                     self.list_up(key);
                     self.serve_line_of(context, key);

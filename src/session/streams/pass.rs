@@ -184,6 +184,19 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         }
     }
 
+    /// Every stream of a leg has more room: also those whose own windows were in their way get their turn.
+    pub(super) fn pump_each(&mut self, context: &mut Context<'_>, leg: Leg) {
+        let mut keys = std::mem::take(&mut self.keys);
+        self.calls.keys_where(&mut keys, |call| match leg {
+            Leg::Down(key) => call.down == key,
+            Leg::Up(key) => call.up == Some(key),
+        });
+        for key in keys.drain(..) {
+            self.pump(context, leg, key);
+        }
+        self.keys = keys;
+    }
+
     /// Sends on what waits of a call's direction to a leg.
     pub(super) fn pump(&mut self, context: &mut Context<'_>, to: Leg, key: Key) {
         loop {

@@ -460,13 +460,14 @@ impl Http2Link {
         if !rest.is_empty() {
             return broken(code::FRAME_SIZE, "SETTINGS of a wrong length");
         }
+        let before = self.peer_window;
         for [n0, n1, v0, v1, v2, v3] in settings {
             self.setting(u16::from_be_bytes([*n0, *n1]), u32::from_be_bytes([*v0, *v1, *v2, *v3]))?;
         }
         self.settled = true;
         frame::header(0, kind::SETTINGS, flag::ACK, 0, out);
         self.noise()?;
-        Ok(Event::Room { tag: None })
+        Ok(if self.peer_window > before { Event::Widened } else { Event::Room { tag: None } })
     }
 
     fn setting(&mut self, number: u16, value: u32) -> Verdict {
