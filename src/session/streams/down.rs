@@ -144,7 +144,10 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
                     connection.need = usize::MAX;
                     break;
                 }
-                event => self.handle(context, leg, event, rest),
+                event => {
+                    self.no_more_behind(leg, at < bytes.len());
+                    self.handle(context, leg, event, rest);
+                }
             }
         }
         if let Some(connection) = connection_of(&mut self.downs, &mut self.ups, leg) {
@@ -152,6 +155,19 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         }
         self.flush(leg);
         at
+    }
+
+    /// Where one answer follows another, an endpoint that said something behind the last answers nobody else any more:
+    /// it would be taken for the answer to whatever is sent next.
+    fn no_more_behind(&mut self, leg: Leg, more: bool) {
+        if more
+            && matches!(leg, Leg::Up(_))
+            && let Some(connection) = connection_of(&mut self.downs, &mut self.ups, leg)
+            && !connection.link.has_windows()
+            && connection.link.streams() == 0
+        {
+            connection.link.farewell(Code::PROTOCOL, connection.outlet.buffer(&mut self.buffers));
+        }
     }
 
     fn handle(&mut self, context: &mut Context<'_>, leg: Leg, event: Event, bytes: &[u8]) {
