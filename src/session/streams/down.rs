@@ -106,6 +106,11 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         connection.last_in = context.now;
         self.go_on(context, leg);
         if let Leg::Down(key) = leg {
+            if self.drop_half(context, key) {
+                self.forget_down(key);
+                self.effects.push(Effect::Close(leg));
+                return false;
+            }
             self.close_if_done(key);
         }
         self.reads(leg)
@@ -351,16 +356,25 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
             return false;
         }
         down.ended = true;
-        let _ = down.connection.link.ended();
-        // Half a request is none.
-        let half = |call: &Call| call.down == key && !call.request.end;
-        let found = self.calls.iter().find(|(_, call)| half(call)).map(|(call, _)| call);
-        if let Some(call) = found {
-            self.end_call(context, call, outrigger_core::End::Abandoned, Code::CANCEL);
+        if self.drop_half(context, key) {
             return false;
         }
         let Some(down) = self.downs.get(key) else { return false };
         down.connection.calls > 0 || !down.connection.outlet.is_empty() || down.connection.paused
+    }
+
+    /// Of a caller that sends no more, half a request is none. Whether there was one.
+    fn drop_half(&mut self, context: &mut Context<'_>, key: Key) -> bool {
+        let ended = |down: &Down<A, B>| down.ended && !down.connection.paused;
+        if !self.downs.get(key).is_some_and(ended) {
+            return false;
+        }
+        let half = |call: &Call| call.down == key && !call.request.end;
+        let Some(call) = self.calls.iter().find(|(_, call)| half(call)).map(|(call, _)| call) else {
+            return false;
+        };
+        self.end_call(context, call, outrigger_core::End::Abandoned, Code::CANCEL);
+        true
     }
 
     /// A call of this caller has ended.
