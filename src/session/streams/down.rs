@@ -252,6 +252,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
                     &text,
                     bodiless,
                 );
+                self.call_less(key);
             }
         }
     }
@@ -319,6 +320,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         }
         self.tell(context.now, "refused a request that cannot be carried", fault.why());
         self.refuse_fault(context.now, (key, stream), dialect, fault);
+        self.call_less(key);
     }
 
     /// A caller took a call back, or broke the protocol on it.
@@ -377,7 +379,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         true
     }
 
-    /// A call of this caller has ended.
+    /// A call of this caller has ended, or became none.
     pub(super) fn call_less(&mut self, key: Key) {
         let Some(down) = self.downs.get_mut(key) else { return };
         let connection = &mut down.connection;
