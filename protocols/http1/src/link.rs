@@ -397,10 +397,14 @@ impl Link for Http1Link {
     }
 
     fn ended(&mut self) -> Option<Tag> {
+        // A caller's requests that came before are requests still.
+        if self.server {
+            return None;
+        }
         self.spent = true;
         let exchange = self.exchange.as_mut()?;
         let body = exchange.incoming.as_mut()?;
-        if self.server || !body.ends_with_connection() {
+        if !body.ends_with_connection() {
             return None;
         }
         let tag = exchange.tag;

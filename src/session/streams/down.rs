@@ -111,7 +111,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
                 self.effects.push(Effect::Close(leg));
                 return false;
             }
-            self.close_if_done(key);
+            self.close_if_done(key, true);
         }
         self.reads(leg)
     }
@@ -405,14 +405,19 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         if connection.link.has_windows() {
             self.leave_if_done(key);
         }
-        self.close_if_done(key);
+        self.close_if_done(key, false);
     }
 
     /// Closes a caller that sends no more, or was told to leave, when nothing of it is left to be done.
-    pub(super) fn close_if_done(&mut self, key: Key) {
+    /// `looked`: what is left of its bytes was looked at just now.
+    pub(super) fn close_if_done(&mut self, key: Key, looked: bool) {
         let Some(down) = self.downs.get(key) else { return };
         let connection = &down.connection;
         if down.ended && !connection.paused && connection.calls == 0 && connection.outlet.is_empty() {
+            if !connection.carry.is_empty() && !looked {
+                // There may be requests in what came before the end.
+                return self.effects.push(Effect::Resume(Leg::Down(key)));
+            }
             self.forget_down(key);
             self.effects.push(Effect::Close(Leg::Down(key)));
         }

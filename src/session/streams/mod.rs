@@ -365,7 +365,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         if left == 0
             && let Leg::Down(key) = leg
         {
-            self.close_if_done(key);
+            self.close_if_done(key, false);
         }
     }
 }
