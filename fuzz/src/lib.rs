@@ -11,6 +11,7 @@ use outrigger_codec::{FrameCodec, FrameKind, Framed, Head, HeadIndex, Refusal, S
 
 pub mod exchange;
 pub mod http1;
+mod world;
 
 const SLOTS: [Slot; 7] =
     [Slot::Service, Slot::ServiceKey, Slot::Method, Slot::Version, Slot::Group, Slot::Authority, Slot::Path];
