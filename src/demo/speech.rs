@@ -235,12 +235,15 @@ mod tests {
         }
     }
 
+    /// A call's id, and text and endpoint of its answer.
+    type Heard = (u64, Result<(String, String), String>);
+
     /// Moves bytes from one end to the other in pieces, until both are silent; what the caller heard.
     fn between(
         (caller, said): (&mut Talk, &mut Vec<u8>),
         (service, answered): (&mut Talk, &mut Vec<u8>),
         step: usize,
-    ) -> Vec<(u64, Result<(String, String), String>)> {
+    ) -> Vec<Heard> {
         let (mut to_service, mut to_caller) = (BytesMut::new(), BytesMut::new());
         let mut heard = Vec::new();
         while !said.is_empty() || !answered.is_empty() {

@@ -27,7 +27,6 @@ pub(crate) fn status(fault: Fault) -> u16 {
         Fault::TargetTooLong => 414,
         Fault::ContentType => 415,
         Fault::Expectation => 417,
-        Fault::ContentType => 415,
         Fault::HeadTooLarge => 431,
         Fault::Unsupported(_) => 501,
         Fault::Version => 505,
