@@ -26,6 +26,7 @@ pub(crate) fn status(fault: Fault) -> u16 {
         Fault::BodyTooLarge => 413,
         Fault::TargetTooLong => 414,
         Fault::Expectation => 417,
+        Fault::ContentType => 415,
         Fault::HeadTooLarge => 431,
         Fault::Unsupported(_) => 501,
         Fault::Version => 505,
