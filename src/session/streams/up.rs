@@ -126,7 +126,14 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         self.counters.up_broken += 1;
         self.tell(context.now, "ended an endpoint's connection", why);
         self.leave_pool(key);
+        // What has not left goes elsewhere, and must not leave as well.
+        let taken = self.ups.get(key).map_or(0, |up| up.connection.outlet.taken());
+        let forgets = self.calls.iter().any(|(_, call)| call.up == Some(key) && taken <= call.sent_at);
         self.fail_all(context, key, why);
-        self.finish_up(context, key);
+        if forgets {
+            self.close_up(context, key);
+        } else {
+            self.finish_up(context, key);
+        }
     }
 }
