@@ -218,7 +218,7 @@ impl Http2Link {
         if self.was_skipped(id) {
             return broken(Code::PROTOCOL, "a stream's number that was passed over");
         }
-        if !self.server || self.ended.contains(&id) {
+        if !self.server || self.ended.contains(&id) || self.is_too_late(id) {
             return self.noise();
         }
         if head {
@@ -326,9 +326,6 @@ impl Http2Link {
             return self.second_head(id, end, whole, said);
         }
         self.skip_to(id);
-        if self.retired_at.is_some_and(|last| id > last) {
-            return Ok(Event::Nothing);
-        }
         self.last = id;
         if circular {
             return Err(Wrong::Stream(Code::PROTOCOL));
