@@ -70,6 +70,10 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
             link.data(stream, b"\n", true, out);
         }
         self.flush(Leg::Down(key));
+        // What comes behind it may have nobody to read it.
+        if self.downs.get(key).is_some_and(|it| it.connection.calls == 0 && it.connection.link.is_spent()) {
+            self.finish_down(key);
+        }
     }
 
     /// Answers a call in our own name instead of its endpoint.
