@@ -88,6 +88,12 @@ pub struct Http1Link {
 const UNREAD: Asked =
     Asked { body: Framing::None, keep: false, awaits: false, tunnel: false, ticket: Ticket(0) };
 
+/// The same of one that begins with these bytes: its answer has no body if it was to have none.
+fn unread(bytes: &[u8]) -> Asked {
+    let head = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
+    Asked { ticket: Ticket(if head.starts_with(b"HEAD ") { bits::HEAD } else { 0 }), ..UNREAD }
+}
+
 impl Http1Link {
     /// A connection; `server`: its peer is a caller.
     pub fn new(server: bool, settings: &LinkSettings) -> Self {
@@ -137,7 +143,7 @@ impl Http1Link {
                 return Step { used: 0, event: Event::Partial { total: usize::MAX } };
             }
             Find::Fault(fault) => {
-                self.begin(UNREAD);
+                self.begin(unread(bytes));
                 self.spent = true;
                 message.clear();
                 return Step { used: bytes.len(), event: Event::Fault { stream: self.stream, fault } };
@@ -155,7 +161,7 @@ impl Http1Link {
         let asked = match read {
             Ok(asked) => asked,
             Err(fault) => {
-                self.begin(UNREAD);
+                self.begin(unread(bytes));
                 self.spent = true;
                 return Step { used: bytes.len(), event: Event::Fault { stream: self.stream, fault } };
             }

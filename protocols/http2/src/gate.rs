@@ -167,6 +167,11 @@ impl Said {
         *pseudo = line.value;
     }
 
+    /// The method, as far as the lines go.
+    pub fn method(&self) -> Span {
+        self.method
+    }
+
     fn field(&mut self, class: u8, line: Line, fields: &mut Vec<Field>, sensitive: &mut Vec<u32>) {
         self.fields = true;
         match class {

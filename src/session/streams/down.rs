@@ -6,7 +6,8 @@
 use std::fmt::Write as _;
 
 use outrigger_codec::{
-    Code, Event, Fault, Link, Refusal, StreamCodec, Tag, exchange::Forwarded, http::hop, streams::StreamId,
+    Code, Event, Fault, Link, Refusal, Slot, StreamCodec, Tag, exchange::Forwarded, http::hop,
+    streams::StreamId,
 };
 use outrigger_core::{Plan, Tick, decide};
 
@@ -314,12 +315,13 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         let claims =
             down.arrival.manners.dialects.of.iter().find(|(dialect, named)| dialect.claims(head, *named));
         let dialect = claims.map(|(dialect, _)| *dialect);
+        let bodiless = head.slot(Slot::Method) == Some(b"HEAD");
         match fault.refusal() {
             Refusal::TooLarge => self.counters.too_large += 1,
             _ => self.counters.malformed += 1,
         }
         self.tell(context.now, "refused a request that cannot be carried", fault.why());
-        self.refuse_fault(context.now, (key, stream), dialect, fault);
+        self.refuse_fault(context.now, (key, stream), dialect, fault, bodiless);
         self.call_less(key);
     }
 

@@ -43,6 +43,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         place: Place,
         dialect: Option<&'static dyn Dialect>,
         fault: Fault,
+        bodiless: bool,
     ) {
         let text = words::fault(fault);
         self.answer.clear();
@@ -51,7 +52,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         if !worded {
             answer::fault(fault, &text, &mut self.answer);
         }
-        self.say(now, place, worded, &text);
+        self.say(now, place, worded || bodiless, &text);
     }
 
     /// Says the answer that was made. `whole`: it has no body.

@@ -4,7 +4,7 @@
 //! names the rule; whatever a peer does is paid from its budget.
 
 use outrigger_codec::{
-    Code, Event, Fault, Message, Policy, ReplyKind, Step, exchange::Limits, streams::StreamId,
+    Code, Event, Fault, Message, Policy, ReplyKind, Slot, Step, exchange::Limits, streams::StreamId,
 };
 
 use super::{Block, CONNECTION_WINDOW, Http2Link, QUESTION, WINDOW_MAX, Way, send};
@@ -341,6 +341,8 @@ impl Http2Link {
         let known = if whole {
             gate::request(said, end, policy, &self.settings.limits, message)
         } else {
+            // Whether its answer may have a body is known nevertheless.
+            message.index.set(Slot::Method, said.method());
             Err(Barred::Fault(Fault::HeadTooLarge))
         };
         let mut stream =
