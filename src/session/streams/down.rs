@@ -294,6 +294,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
             moved_at: context.now,
             outcome: outrigger_codec::Outcome::Ok,
             bodiless,
+            cut_short: false,
             interims: 0,
             tries: 1,
             again: 0,

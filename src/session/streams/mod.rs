@@ -237,6 +237,8 @@ struct Call {
     outcome: Outcome,
     /// Its answer has no body.
     bodiless: bool,
+    /// Its endpoint wanted no more of the request, and its caller says more.
+    cut_short: bool,
     interims: u8,
     tries: u8,
     /// How often it was sent again although it may have been processed.
@@ -248,7 +250,7 @@ struct Call {
 impl Call {
     /// When it ends if nothing else ends it.
     fn deadline(&self) -> Tick {
-        if self.request.end { self.plan.deadline } else { self.plan.caller_deadline }
+        if self.request.end && !self.cut_short { self.plan.deadline } else { self.plan.caller_deadline }
     }
 
     /// When something must be done about it.

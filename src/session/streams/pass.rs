@@ -45,7 +45,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
                     }
                 }
                 if end {
-                    call.request.end = true;
+                    (call.request.end, call.cut_short) = (true, false);
                     call.plan.complete(context.now);
                     self.next_deadline = self.next_deadline.min(call.plan.deadline);
                 }
@@ -268,7 +268,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         let trailers = std::mem::replace(&mut self.message, spare);
         let to = match leg {
             Leg::Down(_) => {
-                call.request.end = true;
+                (call.request.end, call.cut_short) = (true, false);
                 call.request.trailers = Some(trailers);
                 // They cannot be sent twice.
                 call.whole = false;
@@ -293,7 +293,8 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
     /// An answer went on to its end: the call is over.
     fn done(&mut self, context: &mut Context<'_>, key: Key) {
         let Some(call) = self.calls.get(key) else { return };
-        let (outcome, down, stream, whole) = (call.outcome, call.down, call.down_stream, call.request.end);
+        let (outcome, down, stream) = (call.outcome, call.down, call.down_stream);
+        let whole = call.request.end && !call.cut_short;
         self.end_call(context, key, outrigger_core::End::Answered(outcome), Code::CANCEL);
         if !whole && let Some(it) = self.downs.get_mut(down) {
             // What is still to come of the request is of no use (RFC 9113 §8.1).

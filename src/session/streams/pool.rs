@@ -310,6 +310,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         let Some(call) = self.calls.get_mut(key) else { return };
         let stream = call.up_stream;
         call.request.clear(&mut self.buffers);
+        call.cut_short |= !call.request.end;
         call.request.end = true;
         if let Some(up_key) = call.up.take()
             && let Some(up) = self.ups.get_mut(up_key)
