@@ -577,10 +577,8 @@ impl Link for Http1Link {
     fn release(&mut self, _: StreamId, _: usize, _: bool, _: &mut Vec<u8>) {}
 
     fn retire(&mut self, _: bool, _: &mut Vec<u8>) {
+        // An answer that has begun without saying so is not the last.
         self.retired = true;
-        if let Some(exchange) = &mut self.exchange {
-            exchange.close = true;
-        }
     }
 
     fn ask(&mut self, _: &mut Vec<u8>) -> bool {
