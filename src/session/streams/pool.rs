@@ -159,6 +159,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         let Some(up) = self.ups.get_mut(key) else { return false };
         up.connected = true;
         up.since = context.now;
+        context.local.avoid(up.endpoint, Tick::ZERO);
         (up.connection.last_in, up.connection.last_out) = (context.now, context.now);
         self.flush(Leg::Up(key));
         true
