@@ -75,6 +75,8 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
             return self.leave_up(context, key);
         }
         if call.stage == Stage::Answering {
+            // Without an error it would look as if the answer ended here.
+            let code = if code == Code::NO_ERROR { Code::INTERNAL } else { code };
             return self.cut(
                 context,
                 key,
