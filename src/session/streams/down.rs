@@ -103,8 +103,8 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
     pub(super) fn resumed(&mut self, context: &mut Context<'_>, leg: Leg) -> bool {
         let Some(connection) = self.connection(leg) else { return false };
         connection.paused = false;
-        // While it was not read it could not go on.
-        connection.last_in = context.now;
+        // While it was not read, or waited for its turn, it could not go on.
+        (connection.last_in, connection.carry_since) = (context.now, context.now);
         self.go_on(context, leg);
         if let Leg::Down(key) = leg {
             if self.drop_half(context, key) {

@@ -96,6 +96,16 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         self.call_less(place.0);
     }
 
+    /// Ends a call whose caller does not send the rest of it.
+    pub(super) fn refuse_slow(&mut self, context: &mut Context<'_>, key: Key) {
+        let Some(call) = self.calls.get(key) else { return };
+        let (place, dialect) = ((call.down, call.down_stream), call.dialect);
+        // Its endpoint has done nothing wrong.
+        self.end_call(context, key, End::Abandoned, Code::CANCEL);
+        self.refuse_fault(context.now, place, dialect, Fault::Slow);
+        self.call_less(place.0);
+    }
+
     /// Ends a call whose answer had begun, so that its caller knows that it is not complete.
     pub(super) fn cut(&mut self, context: &mut Context<'_>, key: Key, why: Refusal, code: Code, text: &str) {
         let Some(call) = self.calls.get(key) else { return };

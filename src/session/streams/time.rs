@@ -44,6 +44,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
             self.second = context.now;
         }
         self.look_at_calls(context);
+        self.look_at_requests(context);
         self.look_at_downs(context, second);
         self.look_at_ups(context, second);
     }
@@ -113,6 +114,39 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         self.keys = keys;
     }
 
+    /// Calls whose callers owe the rest of the request and send nothing. One with windows may rest as long as it likes: it
+    /// has other calls, and is asked for nothing else; one without them has this call alone.
+    fn look_at_requests(&mut self, context: &mut Context<'_>) {
+        let now = context.now;
+        let (downs, ups) = (&self.downs, &self.ups);
+        let owes = |call: &Call| {
+            let Some(down) = downs.get(call.down) else { return false };
+            let Some(up) = call.up.and_then(|up| ups.get(up)) else { return false };
+            let since = call.moved_at.max(down.connection.last_in).max(up.since);
+            let told = up.connected && call.request.is_empty() && up.connection.outlet.is_empty();
+            call.stage == Stage::Asked
+                && !call.request.end
+                && told
+                && !down.connection.paused
+                && !down.connection.link.has_windows()
+                && now.since(since) >= down.arrival.manners.idle_timeout
+        };
+        let mut keys = std::mem::take(&mut self.keys);
+        self.calls.keys_where(&mut keys, owes);
+        for key in keys.drain(..) {
+            let Some(call) = self.calls.get(key) else { continue };
+            // Who asked whether it may go on waits for its endpoint.
+            let awaits = call.body == 0 && call.interims == 0 && call.kept.head().field(b"expect").is_some();
+            if awaits {
+                self.refuse_call(context, key, Refusal::TimedOut);
+            } else {
+                self.counters.slow_callers += 1;
+                self.refuse_slow(context, key);
+            }
+        }
+        self.keys = keys;
+    }
+
     fn look_at_downs(&mut self, context: &mut Context<'_>, second: bool) {
         let mut keys = std::mem::take(&mut self.keys);
         self.downs.keys_where(&mut keys, |_| true);
@@ -131,6 +165,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         }
         let manners = &down.arrival.manners;
         let connection = &down.connection;
+        let windows = connection.link.has_windows();
         if is_stuck(connection, now, manners.idle_timeout) {
             self.counters.slow_callers += 1;
             self.lost_down(context, key);
@@ -142,11 +177,14 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         let partial = !connection.carry.is_empty() && !connection.paused && connection.need != usize::MAX;
         let midway =
             partial || connection.link.is_midway() || (!connection.carry.is_empty() && connection.calls == 0);
-        if midway
-            && !connection.paused
-            && now.since(connection.carry_since.max(connection.last_in)) >= manners.head_timeout
-        {
+        // A frame may be long and its line slow; a head is short.
+        let begun = connection.carry_since;
+        let begun = if windows { begun.max(connection.last_in) } else { begun };
+        if midway && !connection.paused && now.since(begun) >= manners.head_timeout {
             self.counters.slow_callers += 1;
+            if !windows {
+                context.local.refuse_unrouted(down.arrival.listener, Refusal::TimedOut);
+            }
             let (link, out) = down.connection.says(now, &mut self.buffers);
             link.farewell(Code::CANCEL, out);
             return self.broken_down(context, key, "what it began to say was not finished in time");
