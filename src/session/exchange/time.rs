@@ -193,6 +193,7 @@ impl<C: ExchangeCodec> Exchange<C> {
         self.downs.keys_where(&mut keys, |_| true);
         for key in keys.drain(..) {
             let Some(down) = self.downs.get_mut(key) else { continue };
+            let stayed = !down.leaving;
             match renew(down.arrival.listener) {
                 Some(now) => {
                     // Its calls may go where another engine has to bring them, which will have its next connection.
@@ -203,6 +204,10 @@ impl<C: ExchangeCodec> Exchange<C> {
                     down.arrival.listener = NOWHERE;
                     down.leaving = true;
                 }
+            }
+            if stayed && down.leaving {
+                // The quiet it needs before it is closed begins now.
+                down.last_in = context.now;
             }
         }
         self.downs.keys_where(&mut keys, |down| {
