@@ -209,7 +209,7 @@ impl Link {
     }
 
     /// Fields up to the empty line.
-    fn fields(&mut self) -> io::Result<Vec<(String, String)>> {
+    pub(crate) fn fields(&mut self) -> io::Result<Vec<(String, String)>> {
         let mut fields = Vec::new();
         loop {
             let line: String = self.line()?.into_iter().map(char::from).collect();
