@@ -81,6 +81,7 @@ impl Shape {
             max_age: rare(rng, 15, 900).map(ms),
             pending_max: rare(rng, 20, 2).unwrap_or(65_536) as u32,
             speaks: None,
+            ..ClusterSettings::default()
         };
         let burst = rng.range(1, 5);
         let limit = rare(rng, 20, burst).and_then(|burst| {
@@ -220,7 +221,7 @@ impl Shape {
             targets: [Target { cluster: Self::home(at) as u32, weight: 1 }].into(),
             timeout: self.timeouts[at],
             limit: self.limit.clone().filter(|_| self.limited(at)),
-            idempotent: Self::idempotent(at),
+            retry: Self::idempotent(at).then(Arc::default),
         };
         let there = (0..ROUTES).filter(|at| *at != FLEETING || self.route_listed);
         RouteTable::new(there.map(route).collect())

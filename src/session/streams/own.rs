@@ -99,10 +99,10 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
     /// Ends a call whose caller does not send the rest of it.
     pub(super) fn refuse_slow(&mut self, context: &mut Context<'_>, key: Key) {
         let Some(call) = self.calls.get(key) else { return };
-        let (place, dialect) = ((call.down, call.down_stream), call.dialect);
+        let (place, dialect, bodiless) = ((call.down, call.down_stream), call.dialect, call.bodiless);
         // Its endpoint has done nothing wrong.
         self.end_call(context, key, End::Abandoned, Code::CANCEL);
-        self.refuse_fault(context.now, place, dialect, Fault::Slow);
+        self.refuse_fault(context.now, place, dialect, Fault::Slow, bodiless);
         self.call_less(place.0);
     }
 
