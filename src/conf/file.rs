@@ -344,6 +344,15 @@ pub struct Match {
     /// Headers by name: Bolt's header map, Dubbo's attachments, HTTP's headers (their names in any case).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, Test>,
+    /// Further matches, all of which must match.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub all: Vec<Match>,
+    /// Further matches, of which one must match.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub any: Vec<Match>,
+    /// A match that must not match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not: Option<Box<Match>>,
 }
 
 /// A test of one value: a text that must be equal, or `{ prefix: … }`, `{ regex: … }`, `{ any: […] }`, `{ present: true }`.

@@ -449,6 +449,7 @@ impl Lowering<'_> {
     /// What nothing can read on a listener that carries no such thing.
     fn of_use(&mut self, at: At<'_>, route: &file::Route, carries: Carries) {
         let matches = &route.matches;
+        let nests = !matches.all.is_empty() || !matches.any.is_empty() || matches.not.is_some();
         let by_http = [
             ("authority", matches.authority.is_some()),
             ("path", matches.path.is_some()),
@@ -457,7 +458,7 @@ impl Lowering<'_> {
         let by_others = [&matches.service, &matches.method, &matches.version, &matches.group];
         if carries == Carries::Bytes {
             let reads = by_http.iter().any(|(_, used)| *used) || by_others.iter().any(|test| test.is_some());
-            if reads || !matches.headers.is_empty() {
+            if reads || nests || !matches.headers.is_empty() {
                 let problem =
                     at.key("match").problem("a listener that speaks only `tcp` knows nothing to match");
                 self.problems.push(problem.with_help("leave the match empty"));
@@ -497,6 +498,12 @@ impl Lowering<'_> {
         };
         let query = self.by_name(at.key("query"), &matches.query);
         let headers = self.by_name(at.key("headers"), &matches.headers);
+        let all = self.nested(at.key("all"), &matches.all);
+        let any = self.nested(at.key("any"), &matches.any);
+        let not = match &matches.not {
+            Some(not) => self.matches(at.key("not"), not).map(|not| vec![not]),
+            None => Some(Vec::new()),
+        };
         Some(core::Match {
             service: service?,
             method: method?,
@@ -506,7 +513,16 @@ impl Lowering<'_> {
             path: path?,
             query: query?,
             headers: headers?,
+            all: all?,
+            any: any?,
+            not: not?,
         })
+    }
+
+    /// Matches inside a match; all of them are looked at, also when one is wrong.
+    fn nested(&mut self, at: At<'_>, matches: &[file::Match]) -> Option<Vec<core::Match>> {
+        let nested = matches.iter().enumerate().map(|(i, matches)| self.matches(at.index(i), matches));
+        nested.collect::<Vec<Option<_>>>().into_iter().collect()
     }
 
     /// Tests by name; all of them are looked at, also when one is wrong.
