@@ -71,6 +71,7 @@ fn snapshot(routes: usize, by: By, balance: Balance) -> Snapshot {
         timeout: Some(Duration::from_secs(1)),
         limit: limit.clone(),
         retry: None,
+        by_header: None,
     };
     let endpoints =
         (0..3).map(|at| Endpoint { address: format!("10.0.0.{at}:80").into(), weight: 1 }).collect();

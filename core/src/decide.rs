@@ -61,7 +61,13 @@ pub fn decide(
     if let Some(Err(wait)) = route.limit.as_ref().map(|limit| limit.admit(now)) {
         return Err(Refused { wait: Some(wait), ..refuse(local, listener, Some(at), Refusal::Limited) });
     }
-    let target = draw(local, &route.targets);
+    let target = match &route.by_header {
+        None => draw(local, &route.targets),
+        Some(name) => match named(snapshot, head, name) {
+            Some(target) => Some(target),
+            None => return Err(refuse(local, listener, Some(at), Refusal::NoRoute)),
+        },
+    };
     let picked = target.and_then(|target| {
         let cluster = snapshot.cluster(target.cluster)?;
         let key = cluster.settings.hash.as_ref().and_then(|by| by.key(head));
@@ -79,6 +85,12 @@ pub fn decide(
     let caller_deadline = deadline(None, head.index.timeout_ms, arrived, now);
     let deadline = deadline(route.timeout, None, arrived, now).min(caller_deadline);
     Ok(Plan { route: slot, endpoint, started: now, deadline, caller_deadline, retry: route.retry.clone() })
+}
+
+/// The cluster that a header names.
+fn named(snapshot: &Snapshot, head: Head<'_>, name: &[u8]) -> Option<Target> {
+    let cluster = std::str::from_utf8(head.field(name)?).ok()?;
+    Some(Target { cluster: snapshot.cluster_named(cluster)?, weight: 1 })
 }
 
 /// One of a route's targets, by weight.
@@ -139,6 +151,7 @@ mod tests {
             timeout: Some(Duration::from_secs(2)),
             limit: None,
             retry: None,
+            by_header: None,
         }
     }
 

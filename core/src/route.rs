@@ -152,6 +152,8 @@ pub struct Route {
     pub matches: Match,
     /// Where it goes: one target, or several by weight.
     pub targets: Box<[Target]>,
+    /// Or the header that names its cluster.
+    pub by_header: Option<Box<[u8]>>,
     /// The longest a call may take, from its request being complete to its answer being complete.
     pub timeout: Option<Duration>,
     /// How many calls may pass.
@@ -410,6 +412,7 @@ mod tests {
             timeout: None,
             limit: None,
             retry: None,
+            by_header: None,
         }
     }
 

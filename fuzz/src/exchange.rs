@@ -108,6 +108,7 @@ fn snapshot() -> Snapshot {
         timeout: Some(Duration::from_secs(2)),
         limit: Limit::new(one, Duration::from_secs(1), one).filter(|_| limited).map(Arc::new),
         retry: (!limited).then(Arc::default),
+        by_header: None,
     };
     let path = |path: &str| Match { path: Some(Pattern::exact(path)), ..Match::default() };
     let connect = Match { method: Some(Pattern::exact("CONNECT")), ..Match::default() };

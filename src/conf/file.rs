@@ -238,6 +238,9 @@ pub struct Route {
     /// The cluster it goes to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
+    /// Or the header that names the cluster, one of those below; a call whose header names none has no route.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_header: Option<String>,
     /// Or several clusters with their shares.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub weights: BTreeMap<String, u32>,

@@ -144,10 +144,17 @@ impl Plan {
 
     /// What the clusters that a listener's calls may go to read of a call to pick by.
     fn keys_want(&self, listener: &ListenerPlan) -> Wants {
-        let targets = listener.routes.iter().flat_map(|route| &route.targets);
-        let hashes =
-            targets.filter_map(|target| self.clusters.get(target.cluster as usize)?.settings.hash.as_ref());
-        hashes.fold(Wants::NONE, |all, hash| all.and(hash.wants()))
+        let hash = |cluster: &ClusterPlan| cluster.settings.hash.as_ref().map(HashBy::wants);
+        let of = |route: &core::Route| match route.by_header {
+            // Any of them.
+            Some(_) => self.clusters.iter().filter_map(hash).fold(Wants::FIELDS, Wants::and),
+            None => {
+                let named =
+                    route.targets.iter().filter_map(|target| self.clusters.get(target.cluster as usize));
+                named.filter_map(hash).fold(Wants::NONE, Wants::and)
+            }
+        };
+        listener.routes.iter().map(of).fold(Wants::NONE, Wants::and)
     }
 
     /// Takes over from the last plan what a reload must not reset: the state of limits that stayed the same.
@@ -378,7 +385,8 @@ impl Lowering<'_> {
     fn translates(&mut self, at: At<'_>, listener: &file::Listener, protocols: &[&'static str]) -> bool {
         let mut translates = false;
         for (i, route) in listener.routes.iter().enumerate() {
-            for name in route.to.iter().chain(route.weights.keys()) {
+            let any = self.conf.clusters.keys().filter(|_| route.to_header.is_some());
+            for name in route.to.iter().chain(route.weights.keys()).chain(any) {
                 let speaks = self.conf.clusters.get(name).and_then(|cluster| cluster.protocol.as_deref());
                 let Some(speaks) = speaks.and_then(wire) else { continue };
                 translates |= protocols.iter().any(|spoken| exchanges(spoken) && *spoken != speaks);
@@ -443,6 +451,7 @@ impl Lowering<'_> {
             timeout: route.timeout.map(super::units::Duration::get).filter(|timeout| !timeout.is_zero()),
             limit,
             retry: self.retry(at, route),
+            by_header: route.to_header.as_deref().map(|name| name.as_bytes().into()),
         })
     }
 
@@ -564,6 +573,16 @@ impl Lowering<'_> {
     }
 
     fn targets(&mut self, at: At<'_>, route: &file::Route) -> Option<Vec<Target>> {
+        if let Some(name) = &route.to_header {
+            if route.to.is_some() || !route.weights.is_empty() {
+                let problem =
+                    at.key("to_header").problem("a route has one of `to`, `to_header` and `weights`");
+                self.problems.push(problem);
+            } else if name.is_empty() {
+                self.problems.push(at.key("to_header").problem("expected the name of a header"));
+            }
+            return Some(Vec::new());
+        }
         let written = match (&route.to, route.weights.is_empty()) {
             (Some(to), true) => vec![(at.key("to"), to.as_str(), 1)],
             (None, false) => {
@@ -580,7 +599,7 @@ impl Lowering<'_> {
                 return None;
             }
             (None, true) => {
-                let problem = at.problem("a route needs `to` or `weights`");
+                let problem = at.problem("a route needs `to`, `to_header` or `weights`");
                 self.problems.push(problem.with_help("as in `to: echo`, the name of a cluster"));
                 return None;
             }

@@ -179,6 +179,7 @@ impl Shape {
             timeout: self.route_timeouts[at],
             limit: self.limit.clone(),
             retry: None,
+            by_header: None,
         };
         RouteTable::new(services.map(route).collect())
     }
