@@ -158,8 +158,8 @@ impl HashBy {
             Self::Cookie(name) => cookie(head, name).map(hash::key),
             Self::Path => head.slot(Slot::Path).map(hash::key),
             Self::Source => head.index.source.map(|source| match source {
-                std::net::IpAddr::V4(address) => hash::key(&address.octets()),
-                std::net::IpAddr::V6(address) => hash::key(&address.octets()),
+                core::net::IpAddr::V4(address) => hash::key(&address.octets()),
+                core::net::IpAddr::V6(address) => hash::key(&address.octets()),
             }),
         }
     }

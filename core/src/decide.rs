@@ -210,6 +210,32 @@ mod tests {
     }
 
     #[test]
+    fn a_header_may_name_the_cluster() {
+        let (mut snapshot, mut local) = world();
+        let mut by_header = route("any", &[]);
+        (by_header.matches, by_header.by_header) = (Match::default(), Some(b"to"[..].into()));
+        let listener = Listener { name: "egress".into(), routes: RouteTable::new(vec![by_header]) };
+        let clusters = vec![cluster("one", &["a:1"]), cluster("two", &["b:1"])];
+        snapshot = Snapshot::new(snapshot.revision + 1, vec![listener], clusters);
+        local.reconcile(&snapshot);
+        let mut ask = |to: Option<&str>| {
+            let mut message = outrigger_codec::Message::default();
+            to.iter().for_each(|to| message.add(b"to", to.as_bytes()));
+            let now = Tick(1_000);
+            let plan = decide(&snapshot, ListenerId(0), &mut local, message.head(), now, now);
+            plan.map(|plan| {
+                let cluster = local.endpoint(plan.endpoint).unwrap().cluster.clone();
+                settle(&mut local, plan, End::Sent, now);
+                cluster
+            })
+        };
+        assert_eq!(ask(Some("two")).unwrap(), "two".into());
+        for nobody in [Some("three"), Some(""), None] {
+            assert_eq!(ask(nobody).unwrap_err().why, Refusal::NoRoute, "{nobody:?}");
+        }
+    }
+
+    #[test]
     fn the_smaller_timeout_wins_and_none_means_none() {
         let mut world = world();
         let now = Tick(1_000_000_000);

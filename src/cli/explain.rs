@@ -180,6 +180,11 @@ fn chosen(plan: &Plan, route: &Route, out: &mut String) {
             on.join(", ")
         );
     }
+    if let Some(name) = &route.by_header {
+        let name = String::from_utf8_lossy(name);
+        let _ =
+            writeln!(out, "    to the cluster that the header {name} names; no route where it names none");
+    }
     let total: u64 = route.targets.iter().map(|target| u64::from(target.weight)).sum();
     for target in &route.targets {
         let Some(cluster) = plan.clusters.get(target.cluster as usize) else { continue };

@@ -75,7 +75,7 @@ counters! {
 struct Down {
     listener: ListenerId,
     /// Its address.
-    source: Option<std::net::IpAddr>,
+    source: Option<core::net::IpAddr>,
     /// Longest time without calls and bytes.
     silence: Duration,
     /// The beginning of a frame, or frames that wait because reading is paused.
