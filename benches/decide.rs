@@ -70,7 +70,8 @@ fn snapshot(routes: usize, by: By, balance: Balance) -> Snapshot {
         targets: [Target { cluster: 0, weight: 1 }].into(),
         timeout: Some(Duration::from_secs(1)),
         limit: limit.clone(),
-        idempotent: false,
+        retry: None,
+        by_header: None,
     };
     let endpoints =
         (0..3).map(|at| Endpoint { address: format!("10.0.0.{at}:80").into(), weight: 1 }).collect();

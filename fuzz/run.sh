@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Runs every fuzz target for FUZZ_SECONDS each (20 by default), from seeds taken out of the tests' own data.
+# Runs every fuzz target for FUZZ_SECONDS each (15 by default), from seeds taken out of the tests' own data.
 # Arguments name targets; without any, all are run. A crash stops the run and leaves its input in fuzz/artifacts.
 # Installs cargo-fuzz if it is not there; needs a nightly toolchain, which it never changes the default to.
 # It must never touch the tests' data, and leaves nothing behind but fuzz/corpus, which git ignores.
 set -euo pipefail
 cd "$(dirname "$0")"
 
-seconds=${FUZZ_SECONDS:-20}
+seconds=${FUZZ_SECONDS:-15}
 data=../protocols
 
 # unhex FOLDER NAME: one seed from the hex digits on standard input.
@@ -46,10 +46,12 @@ seed() {
     # A row is "what, tab, hex".
     cut -f2 "$data"/dubbo/tests/data/hessian2_values.tsv | grep -xE '([0-9a-f]{2})+' | lines hessian value
     cut -f2 "$data"/bolt/tests/data/hessian2_draft_sofa355.tsv | grep -xE '([0-9a-f]{2})+' | lines hessian_draft value
-    for target in http1_request http1_reply http1_chunks; do
+    for target in http1_request http1_reply http1_chunks grpc_timeout downgrade; do
         texts "$target"
     done
-    lines http1_exchange script <seeds/http1_exchange.hex
+    for target in http1_exchange http2_frames hpack streams_engine; do
+        lines "$target" script <"seeds/$target.hex"
+    done
     # The walkers see bodies: what is behind the fixed header of a captured frame.
     mkdir -p corpus/fastjson2 corpus/hessian corpus/conf
     for hex in corpus/dubbo/*.req.hex; do
@@ -67,7 +69,8 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
 options=(--fuzz-dir . --sanitizer none)
 cargo +nightly fuzz build "${options[@]}"
 if [ $# -eq 0 ]; then
-    set -- bolt dubbo hessian hessian_draft fastjson2 http1_request http1_reply http1_chunks http1_exchange conf
+    set -- bolt dubbo hessian hessian_draft fastjson2 http1_request http1_reply http1_chunks http1_exchange conf \
+        http2_frames hpack grpc_timeout downgrade streams_engine
 fi
 for target; do
     dict=()

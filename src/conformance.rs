@@ -337,7 +337,7 @@ impl<C: StreamCodec> Pair<C> {
                 body.extend_from_slice(&bytes[at..at + len]);
                 ended = end;
             }
-            Event::Nothing | Event::Room { .. } => {}
+            Event::Nothing | Event::Room { .. } | Event::Widened => {}
             other => panic!("{}: {other:?}", C::NAME),
         });
         assert_eq!((&body[..], ended), (&BODY.repeat(2)[..], true), "{}: the request's body", C::NAME);
@@ -360,7 +360,7 @@ impl<C: StreamCodec> Pair<C> {
                 body.extend_from_slice(&bytes[at..at + len]);
                 ended = end;
             }
-            Event::Nothing | Event::Room { .. } => {}
+            Event::Nothing | Event::Room { .. } | Event::Widened => {}
             other => panic!("{}: {other:?}", C::NAME),
         });
         assert!(ended, "{}: an answer without an end", C::NAME);

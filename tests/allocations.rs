@@ -87,7 +87,8 @@ fn snapshot(headers: bool) -> Snapshot {
         targets: [Target { cluster: 0, weight: 1 }].into(),
         timeout: Some(Duration::from_secs(2)),
         limit: Limit::new(count, Duration::from_secs(1), count).map(Arc::new),
-        idempotent: false,
+        retry: None,
+        by_header: None,
     };
     let routes = vec![route("com.example.Other", METHOD), route(SERVICE, "other"), route(SERVICE, METHOD)];
     let endpoints = ["a:1", "b:1"].map(|address| Endpoint { address: address.into(), weight: 1 });

@@ -42,7 +42,8 @@ fn snapshot(idempotent: bool) -> Snapshot {
         targets: [Target { cluster: 0, weight: 1 }].into(),
         timeout: Some(Duration::from_secs(2)),
         limit: Limit::new(count, Duration::from_secs(1), count).map(Arc::new),
-        idempotent,
+        retry: idempotent.then(Arc::default),
+        by_header: None,
     };
     let endpoints = ["a:1", "b:1"].map(|address| Endpoint { address: address.into(), weight: 1 });
     let cluster = Cluster::new("shop", Balance::P2cEwma, ClusterSettings::default(), endpoints.into());

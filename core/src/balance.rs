@@ -278,7 +278,7 @@ mod tests {
         local.reconcile(&snapshot);
         let mut count = vec![0; weights.len()];
         for _ in 0..picks {
-            let slot = pick(&mut local, &snapshot.clusters()[0], 0, None, Tick(1)).unwrap();
+            let slot = pick(&mut local, &snapshot.clusters()[0], 0, None, None, Tick(1)).unwrap();
             let position = (0..weights.len()).find(|at| local.slot_of(0, *at) == Some(slot)).unwrap();
             count[position] += 1;
         }
@@ -324,11 +324,15 @@ mod tests {
             local.avoid(bad, later);
             local.avoid(worse, later);
             for _ in 0..50 {
-                assert_eq!(pick(&mut local, cluster, 0, None, Tick(5)), Some(good), "{balance:?}");
-                assert_ne!(pick(&mut local, cluster, 0, Some(good), Tick(5)), Some(good), "{balance:?}");
+                assert_eq!(pick(&mut local, cluster, 0, None, None, Tick(5)), Some(good), "{balance:?}");
+                assert_ne!(
+                    pick(&mut local, cluster, 0, None, Some(good), Tick(5)),
+                    Some(good),
+                    "{balance:?}"
+                );
             }
             local.avoid(good, later);
-            assert!(pick(&mut local, cluster, 0, None, Tick(5)).is_some(), "all failed: try anyway");
+            assert!(pick(&mut local, cluster, 0, None, None, Tick(5)).is_some(), "all failed: try anyway");
         }
     }
 }

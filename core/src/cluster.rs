@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use outrigger_codec::{Head, Slot, Wants};
 
 use crate::{
-    Balance, Tick,
+    Balance, Budget, Tick,
     hash::{self, Hashed},
     health::{Crowd, Health, Outlier},
 };
@@ -34,6 +34,8 @@ pub struct Cluster {
     pub healths: Box<[Arc<Health>]>,
     /// The endpoints as one.
     pub crowd: Arc<Crowd>,
+    /// What trying again may cost on top.
+    pub budget: Arc<Budget>,
 }
 
 impl Cluster {
@@ -55,7 +57,10 @@ impl Cluster {
             turns: Box::default(),
             hashed,
             crowd: Arc::new(crowd),
+            budget: Arc::default(),
         };
+        let (share, floor) = cluster.settings.retries;
+        cluster.budget = Arc::new(Budget::new(share, floor));
         crate::balance::weigh(&mut cluster);
         cluster
     }
@@ -72,6 +77,9 @@ impl Cluster {
             }
         }
         self.crowd.count(&self.healths);
+        if self.budget.same(&last.budget) {
+            self.budget = Arc::clone(&last.budget);
+        }
     }
 }
 
@@ -96,6 +104,8 @@ pub struct ClusterSettings {
     pub panic: u32,
     /// What calls are told apart by where they are picked by key.
     pub hash: Option<HashBy>,
+    /// What trying again may cost on top: a share of the calls in percent, and so many a second.
+    pub retries: (u32, u32),
     /// What the endpoints speak; `None`: what the caller speaks. A name that means nothing here.
     pub speaks: Option<&'static str>,
 }
@@ -112,6 +122,7 @@ impl Default for ClusterSettings {
             slow_start: Duration::ZERO,
             panic: 50,
             hash: None,
+            retries: (20, 10),
             speaks: None,
         }
     }
@@ -147,8 +158,8 @@ impl HashBy {
             Self::Cookie(name) => cookie(head, name).map(hash::key),
             Self::Path => head.slot(Slot::Path).map(hash::key),
             Self::Source => head.index.source.map(|source| match source {
-                std::net::IpAddr::V4(address) => hash::key(&address.octets()),
-                std::net::IpAddr::V6(address) => hash::key(&address.octets()),
+                core::net::IpAddr::V4(address) => hash::key(&address.octets()),
+                core::net::IpAddr::V6(address) => hash::key(&address.octets()),
             }),
         }
     }

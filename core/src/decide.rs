@@ -2,11 +2,11 @@
 //!
 //! Synchronous, not generic, not dyn, allocates nothing. Each [`Plan`] is consumed by exactly one `settle`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use outrigger_codec::{Head, Refusal};
 
-use crate::{EndpointSlot, ListenerId, Local, RouteSlot, RouteTable, Snapshot, Target, Tick, balance};
+use crate::{EndpointSlot, ListenerId, Local, Retry, RouteSlot, RouteTable, Snapshot, Target, Tick, balance};
 
 /// Where one call goes and how long it may take. Neither `Copy` nor `Clone`: settled once, by value.
 #[derive(Debug)]
@@ -22,8 +22,8 @@ pub struct Plan {
     pub deadline: Tick,
     /// When the caller itself gives up, whether its request is complete or not.
     pub caller_deadline: Tick,
-    /// It may be sent again when nothing was answered.
-    pub idempotent: bool,
+    /// What may be tried again where it may have been processed; `None`: nothing.
+    pub retry: Option<Arc<Retry>>,
 }
 
 impl Plan {
@@ -61,7 +61,13 @@ pub fn decide(
     if let Some(Err(wait)) = route.limit.as_ref().map(|limit| limit.admit(now)) {
         return Err(Refused { wait: Some(wait), ..refuse(local, listener, Some(at), Refusal::Limited) });
     }
-    let target = draw(local, &route.targets);
+    let target = match &route.by_header {
+        None => draw(local, &route.targets),
+        Some(name) => match named(snapshot, head, name) {
+            Some(target) => Some(target),
+            None => return Err(refuse(local, listener, Some(at), Refusal::NoRoute)),
+        },
+    };
     let picked = target.and_then(|target| {
         let cluster = snapshot.cluster(target.cluster)?;
         let key = cluster.settings.hash.as_ref().and_then(|by| by.key(head));
@@ -71,9 +77,20 @@ pub fn decide(
         return Err(refuse(local, listener, Some(at), Refusal::NoEndpoint));
     };
     local.begin(slot, endpoint, now);
+    if route.retry.is_some()
+        && let Some(budget) = local.budget(endpoint)
+    {
+        budget.pay_in();
+    }
     let caller_deadline = deadline(None, head.index.timeout_ms, arrived, now);
     let deadline = deadline(route.timeout, None, arrived, now).min(caller_deadline);
-    Ok(Plan { route: slot, endpoint, started: now, deadline, caller_deadline, idempotent: route.idempotent })
+    Ok(Plan { route: slot, endpoint, started: now, deadline, caller_deadline, retry: route.retry.clone() })
+}
+
+/// The cluster that a header names.
+fn named(snapshot: &Snapshot, head: Head<'_>, name: &[u8]) -> Option<Target> {
+    let cluster = std::str::from_utf8(head.field(name)?).ok()?;
+    Some(Target { cluster: snapshot.cluster_named(cluster)?, weight: 1 })
 }
 
 /// One of a route's targets, by weight.
@@ -109,7 +126,7 @@ fn refuse(local: &mut Local, listener: ListenerId, route: Option<u32>, why: Refu
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)] // tests fail by panicking
 mod tests {
-    use std::{num::NonZeroU32, sync::Arc};
+    use std::num::NonZeroU32;
 
     use outrigger_codec::{HeadIndex, Outcome, Slot, Span};
 
@@ -133,7 +150,8 @@ mod tests {
                 .collect(),
             timeout: Some(Duration::from_secs(2)),
             limit: None,
-            idempotent: false,
+            retry: None,
+            by_header: None,
         }
     }
 
@@ -189,6 +207,32 @@ mod tests {
         let refused: u64 = world.1.routes().map(|route| route.tally.refused.iter().sum::<u64>()).sum();
         let calls: u64 = world.1.routes().map(|route| route.tally.calls()).sum();
         assert_eq!((refused, calls), (3, 4));
+    }
+
+    #[test]
+    fn a_header_may_name_the_cluster() {
+        let (mut snapshot, mut local) = world();
+        let mut by_header = route("any", &[]);
+        (by_header.matches, by_header.by_header) = (Match::default(), Some(b"to"[..].into()));
+        let listener = Listener { name: "egress".into(), routes: RouteTable::new(vec![by_header]) };
+        let clusters = vec![cluster("one", &["a:1"]), cluster("two", &["b:1"])];
+        snapshot = Snapshot::new(snapshot.revision + 1, vec![listener], clusters);
+        local.reconcile(&snapshot);
+        let mut ask = |to: Option<&str>| {
+            let mut message = outrigger_codec::Message::default();
+            to.iter().for_each(|to| message.add(b"to", to.as_bytes()));
+            let now = Tick(1_000);
+            let plan = decide(&snapshot, ListenerId(0), &mut local, message.head(), now, now);
+            plan.map(|plan| {
+                let cluster = local.endpoint(plan.endpoint).unwrap().cluster.clone();
+                settle(&mut local, plan, End::Sent, now);
+                cluster
+            })
+        };
+        assert_eq!(ask(Some("two")).unwrap(), "two".into());
+        for nobody in [Some("three"), Some(""), None] {
+            assert_eq!(ask(nobody).unwrap_err().why, Refusal::NoRoute, "{nobody:?}");
+        }
     }
 
     #[test]

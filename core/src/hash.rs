@@ -86,9 +86,9 @@ impl Hashed {
             .iter()
             .map(|endpoint| {
                 let bytes = endpoint.address.as_bytes();
-                let offset = (seeded(bytes, 1) % size as u64) as usize;
-                let skip = (seeded(bytes, 2) % (size as u64).saturating_sub(1)).saturating_add(1) as usize;
-                (offset, skip)
+                let below =
+                    |seed, most: usize| seeded(bytes, seed).checked_rem(most as u64).unwrap_or(0) as usize;
+                (below(1, size), below(2, size.saturating_sub(1)).saturating_add(1))
             })
             .collect();
         let mut table = vec![u32::MAX; size];
@@ -103,7 +103,7 @@ impl Hashed {
                 *credit = credit.saturating_sub(100);
                 // The table's size is prime: the walk comes to every place.
                 while table.get(walk.0).is_some_and(|owner| *owner != u32::MAX) {
-                    walk.0 = walk.0.wrapping_add(walk.1) % size;
+                    walk.0 = walk.0.wrapping_add(walk.1).checked_rem(size).unwrap_or(0);
                 }
                 if let Some(place) = table.get_mut(walk.0) {
                     *place = at;

@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use outrigger_codec::{Outcome, Refusal};
 
 use crate::{
-    ClusterSettings, End, ListenerId, Snapshot, Tally, Tick,
+    Budget, ClusterSettings, End, ListenerId, Snapshot, Tally, Tick,
     health::{Crowd, Health},
 };
 
@@ -69,6 +69,7 @@ pub struct EndpointState {
     /// What all workers know of it together.
     pub health: Arc<Health>,
     crowd: Arc<Crowd>,
+    budget: Arc<Budget>,
     ewma_ns: f64,
     ewma_at: Tick,
 }
@@ -131,6 +132,7 @@ impl Local {
                         state.settings = Arc::clone(&cluster.settings);
                         state.health = Arc::clone(health);
                         state.crowd = Arc::clone(&cluster.crowd);
+                        state.budget = Arc::clone(&cluster.budget);
                     }
                     EndpointSlot(slot)
                 };
@@ -209,6 +211,11 @@ impl Local {
             endpoint.health.failed(&endpoint.crowd, now);
             endpoint.observe(FAILURE_COSTS, now);
         }
+    }
+
+    /// What trying again may cost an endpoint's cluster.
+    pub(crate) fn budget(&self, slot: EndpointSlot) -> Option<&Budget> {
+        self.endpoint(slot).map(|endpoint| &*endpoint.budget)
     }
 
     fn picked(&self, slot: EndpointSlot, now: Tick) {
@@ -373,6 +380,7 @@ impl EndpointState {
             listed: true,
             health: Arc::default(),
             crowd: Arc::default(),
+            budget: Arc::default(),
             ewma_ns: 0.0,
             ewma_at: Tick::ZERO,
         }

@@ -10,7 +10,7 @@ use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 use outrigger_codec::{Head, Slot, Wants};
 
-use crate::{Limit, Pattern};
+use crate::{Limit, Pattern, Retry};
 
 mod query;
 
@@ -33,6 +33,12 @@ pub struct Match {
     pub query: Vec<(Box<[u8]>, Pattern)>,
     /// Headers by name; all must pass.
     pub headers: Vec<(Box<[u8]>, Pattern)>,
+    /// Further matches, all of which must pass.
+    pub all: Vec<Match>,
+    /// Further matches, one of which must pass; empty: none is asked for.
+    pub any: Vec<Match>,
+    /// Matches none of which may pass.
+    pub not: Vec<Match>,
 }
 
 impl Match {
@@ -46,7 +52,9 @@ impl Match {
             (self.authority.is_some() || self.path.is_some() || !self.query.is_empty(), Wants::TARGET),
             (!self.headers.is_empty(), Wants::FIELDS),
         ];
-        parts.iter().filter(|(used, _)| *used).fold(Wants::NONE, |all, (_, part)| all.and(*part))
+        let own = parts.iter().filter(|(used, _)| *used).fold(Wants::NONE, |all, (_, part)| all.and(*part));
+        let nested = self.all.iter().chain(&self.any).chain(&self.not);
+        nested.fold(own, |all, nested| all.and(nested.wants()))
     }
 
     /// The first part that `head` fails on, by name, or `None` when it passes.
@@ -81,8 +89,23 @@ impl Match {
         if !self.query_passes(head) {
             return Some("query");
         }
-        let (name, _) = self.headers.iter().find(|(name, pattern)| !pattern.matches(head.field(name)))?;
-        Some(std::str::from_utf8(name).unwrap_or("header"))
+        if let Some((name, _)) =
+            self.headers.iter().find(|(name, pattern)| !pattern.matches(head.field(name)))
+        {
+            return Some(std::str::from_utf8(name).unwrap_or("header"));
+        }
+        self.fails_on_others(head)
+    }
+
+    /// The same of the matches inside it.
+    fn fails_on_others(&self, head: Head<'_>) -> Option<&str> {
+        if let Some(part) = self.all.iter().find_map(|nested| nested.fails_on(head)) {
+            return Some(part);
+        }
+        if !self.any.is_empty() && self.any.iter().all(|nested| nested.fails_on(head).is_some()) {
+            return Some("any");
+        }
+        self.not.iter().any(|nested| nested.fails_on(head).is_none()).then_some("not")
     }
 
     fn query_passes(&self, head: Head<'_>) -> bool {
@@ -129,12 +152,14 @@ pub struct Route {
     pub matches: Match,
     /// Where it goes: one target, or several by weight.
     pub targets: Box<[Target]>,
+    /// Or the header that names its cluster.
+    pub by_header: Option<Box<[u8]>>,
     /// The longest a call may take, from its request being complete to its answer being complete.
     pub timeout: Option<Duration>,
     /// How many calls may pass.
     pub limit: Option<Arc<Limit>>,
-    /// Its calls may be sent again when nothing was answered.
-    pub idempotent: bool,
+    /// What may be tried again where it may have been processed; `None`: nothing.
+    pub retry: Option<Arc<Retry>>,
 }
 
 /// The routes of one listener, indexed.
@@ -386,7 +411,8 @@ mod tests {
             targets: [Target { cluster: 0, weight: 1 }].into(),
             timeout: None,
             limit: None,
-            idempotent: false,
+            retry: None,
+            by_header: None,
         }
     }
 
@@ -396,6 +422,32 @@ mod tests {
 
     fn found(table: &RouteTable, call: &Call) -> Option<String> {
         table.find(call.head()).map(|(_, route)| route.name.to_string())
+    }
+
+    #[test]
+    fn matches_inside_a_match_are_all_any_and_not() {
+        let by = |name: &str, value: &str| Match {
+            headers: vec![(name.as_bytes().into(), Pattern::exact(value))],
+            ..Match::default()
+        };
+        let whole = Match {
+            all: vec![by("zone", "a")],
+            any: vec![by("user", "x"), by("user", "y")],
+            not: vec![by("debug", "1")],
+            ..Match::default()
+        };
+        assert!(whole.wants().any(Wants::FIELDS) && !whole.wants().any(Wants::SERVICE));
+        for (fields, fails) in [
+            (&[("zone", "a"), ("user", "y")][..], None),
+            (&[("zone", "b"), ("user", "y")], Some("zone")),
+            (&[("zone", "a"), ("user", "z")], Some("any")),
+            (&[("zone", "a"), ("user", "x"), ("debug", "1")], Some("not")),
+            (&[("zone", "a"), ("user", "x"), ("debug", "0")], None),
+        ] {
+            let mut message = outrigger_codec::Message::default();
+            fields.iter().for_each(|(name, value)| message.add(name.as_bytes(), value.as_bytes()));
+            assert_eq!(whole.fails_on(message.head()), fails, "{fields:?}");
+        }
     }
 
     #[test]

@@ -5,12 +5,21 @@
 //! may know a protocol. Source: the promises written at `outrigger_codec::FrameCodec`.
 //!
 //! * [`http1`]: the gate of HTTP/1.
-//! * [`exchange`]: the engine behind it.
+//! * [`http2`], [`hpack`]: connections of HTTP/2, and their compression.
+//! * [`grpc`]: what dialects share.
+//! * [`downgrade`]: from HTTP/2 to HTTP/1.
+//! * [`exchange`], [`streams`]: the engines of HTTP/1 and of HTTP/2, in a world of callers and endpoints.
 
 use outrigger_codec::{FrameCodec, FrameKind, Framed, Head, HeadIndex, Refusal, Scan, Slot, Sniff, Wants};
 
+pub mod downgrade;
 pub mod exchange;
+pub mod grpc;
+pub mod hpack;
 pub mod http1;
+pub mod http2;
+pub mod streams;
+mod world;
 
 const SLOTS: [Slot; 7] =
     [Slot::Service, Slot::ServiceKey, Slot::Method, Slot::Version, Slot::Group, Slot::Authority, Slot::Path];

@@ -167,8 +167,23 @@ fn chosen(plan: &Plan, route: &Route, out: &mut String) {
     if let Some(limit) = &route.limit {
         let _ = writeln!(out, "    limit: {limit}");
     }
-    if route.idempotent {
-        let _ = writeln!(out, "    idempotent: sent again when nothing was answered");
+    if let Some(retry) = &route.retry {
+        let named = [(retry.reset, "reset"), (retry.overloaded, "overloaded"), (retry.error, "error")];
+        let mut on: Vec<String> =
+            named.iter().filter(|(on, _)| *on).map(|(_, name)| (*name).to_owned()).collect();
+        on.extend(retry.statuses.iter().map(u32::to_string));
+        on.extend(retry.per_try.map(|time| format!("more than {time:?} a try")));
+        let _ = writeln!(
+            out,
+            "    idempotent: sent again up to {} times on {}, while nothing was answered",
+            retry.tries,
+            on.join(", ")
+        );
+    }
+    if let Some(name) = &route.by_header {
+        let name = String::from_utf8_lossy(name);
+        let _ =
+            writeln!(out, "    to the cluster that the header {name} names; no route where it names none");
     }
     let total: u64 = route.targets.iter().map(|target| u64::from(target.weight)).sum();
     for target in &route.targets {

@@ -238,6 +238,9 @@ pub struct Route {
     /// The cluster it goes to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
+    /// Or the header that names the cluster, one of those below; a call whose header names none has no route.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_header: Option<String>,
     /// Or several clusters with their shares.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub weights: BTreeMap<String, u32>,
@@ -247,9 +250,73 @@ pub struct Route {
     /// How many calls may pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<Limit>,
-    /// Calls of this route may be sent again when a connection was lost before anything was answered (HTTP).
+    /// Calls of this route may be sent again although they may have been processed: that does no harm. Then one is, once, when
+    /// its connection was lost before anything was answered, or as `retry` says.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idempotent: bool,
+    /// What is tried again, and how often; only for `idempotent` routes. What was not processed always goes elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+}
+
+/// What is tried again, on another endpoint where there is one, never after anything of an answer was given on, and out of
+/// the cluster's `retry_budget`.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// The failures that are tried again.
+    pub on: Vec<RetryOn>,
+    /// Answers of these statuses, in the protocol's own numbers: HTTP 503, gRPC 14 (only where the answer has no messages),
+    /// Bolt 4, Dubbo 100.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub statuses: Vec<u32>,
+    /// Times a call is sent again at most, 1 to 10.
+    pub tries: u8,
+    /// How long one try may take before the next, if there is one; by default as long as the call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_try_timeout: Option<Duration>,
+    /// The longest pause before the second time, twice as long each further time; the first does not wait. Drawn at random.
+    pub backoff: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            on: vec![RetryOn::Reset],
+            statuses: Vec::new(),
+            tries: 1,
+            per_try_timeout: None,
+            backoff: duration(10),
+        }
+    }
+}
+
+/// A failure that may be tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RetryOn {
+    /// A connection that was lost before anything was answered.
+    Reset,
+    /// An answer that says that the endpoint is too busy (HTTP 429, 503; gRPC 8; Bolt 4; Dubbo 100).
+    Overloaded,
+    /// An answer that tells of another failure of the endpoint's, not of its service's own (HTTP 5xx; gRPC 4, 13, 14, 15).
+    Error,
+}
+
+/// What trying again may cost the endpoints of a cluster on top.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetryBudget {
+    /// A share of the calls that may be tried again.
+    pub share: Percent,
+    /// And so many a second, however few calls there are.
+    pub floor: u32,
+}
+
+impl Default for RetryBudget {
+    fn default() -> Self {
+        Self { share: Percent::new(20), floor: 10 }
+    }
 }
 
 /// What a call must look like. All parts given must match.
@@ -280,6 +347,15 @@ pub struct Match {
     /// Headers by name: Bolt's header map, Dubbo's attachments, HTTP's headers (their names in any case).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, Test>,
+    /// Further matches, all of which must match.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub all: Vec<Match>,
+    /// Further matches, of which one must match.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub any: Vec<Match>,
+    /// A match that must not match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not: Option<Box<Match>>,
 }
 
 /// A test of one value: a text that must be equal, or `{ prefix: … }`, `{ regex: … }`, `{ any: […] }`, `{ present: true }`.
@@ -388,6 +464,9 @@ pub struct Cluster {
     /// When an endpoint that fails is left alone for a while.
     #[serde(default)]
     pub outlier: Outlier,
+    /// What trying again may cost on top.
+    #[serde(default)]
+    pub retry_budget: RetryBudget,
     /// How long an endpoint that is new, or came back, takes to its full share of calls; by default it has it at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_start: Option<Duration>,

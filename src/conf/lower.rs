@@ -144,10 +144,17 @@ impl Plan {
 
     /// What the clusters that a listener's calls may go to read of a call to pick by.
     fn keys_want(&self, listener: &ListenerPlan) -> Wants {
-        let targets = listener.routes.iter().flat_map(|route| &route.targets);
-        let hashes =
-            targets.filter_map(|target| self.clusters.get(target.cluster as usize)?.settings.hash.as_ref());
-        hashes.fold(Wants::NONE, |all, hash| all.and(hash.wants()))
+        let hash = |cluster: &ClusterPlan| cluster.settings.hash.as_ref().map(HashBy::wants);
+        let of = |route: &core::Route| match route.by_header {
+            // Any of them.
+            Some(_) => self.clusters.iter().filter_map(hash).fold(Wants::FIELDS, Wants::and),
+            None => {
+                let named =
+                    route.targets.iter().filter_map(|target| self.clusters.get(target.cluster as usize));
+                named.filter_map(hash).fold(Wants::NONE, Wants::and)
+            }
+        };
+        listener.routes.iter().map(of).fold(Wants::NONE, Wants::and)
     }
 
     /// Takes over from the last plan what a reload must not reset: the state of limits that stayed the same.
@@ -378,7 +385,8 @@ impl Lowering<'_> {
     fn translates(&mut self, at: At<'_>, listener: &file::Listener, protocols: &[&'static str]) -> bool {
         let mut translates = false;
         for (i, route) in listener.routes.iter().enumerate() {
-            for name in route.to.iter().chain(route.weights.keys()) {
+            let any = self.conf.clusters.keys().filter(|_| route.to_header.is_some());
+            for name in route.to.iter().chain(route.weights.keys()).chain(any) {
                 let speaks = self.conf.clusters.get(name).and_then(|cluster| cluster.protocol.as_deref());
                 let Some(speaks) = speaks.and_then(wire) else { continue };
                 translates |= protocols.iter().any(|spoken| exchanges(spoken) && *spoken != speaks);
@@ -442,13 +450,15 @@ impl Lowering<'_> {
             targets: targets?.into(),
             timeout: route.timeout.map(super::units::Duration::get).filter(|timeout| !timeout.is_zero()),
             limit,
-            idempotent: route.idempotent,
+            retry: self.retry(at, route),
+            by_header: route.to_header.as_deref().map(|name| name.as_bytes().into()),
         })
     }
 
     /// What nothing can read on a listener that carries no such thing.
     fn of_use(&mut self, at: At<'_>, route: &file::Route, carries: Carries) {
         let matches = &route.matches;
+        let nests = !matches.all.is_empty() || !matches.any.is_empty() || matches.not.is_some();
         let by_http = [
             ("authority", matches.authority.is_some()),
             ("path", matches.path.is_some()),
@@ -457,7 +467,7 @@ impl Lowering<'_> {
         let by_others = [&matches.service, &matches.method, &matches.version, &matches.group];
         if carries == Carries::Bytes {
             let reads = by_http.iter().any(|(_, used)| *used) || by_others.iter().any(|test| test.is_some());
-            if reads || !matches.headers.is_empty() {
+            if reads || nests || !matches.headers.is_empty() {
                 let problem =
                     at.key("match").problem("a listener that speaks only `tcp` knows nothing to match");
                 self.problems.push(problem.with_help("leave the match empty"));
@@ -471,8 +481,10 @@ impl Lowering<'_> {
             let used = by_http.iter().filter(|(_, used)| *used);
             used.for_each(|(key, _)| self.only_http(at.key("match"), key));
         }
-        if carries != Carries::Http && route.idempotent {
-            self.only_http(at, "idempotent");
+        if carries == Carries::Bytes && (route.idempotent || route.retry.is_some()) {
+            let key = if route.idempotent { "idempotent" } else { "retry" };
+            let problem = Problem::new(at.key(key).key_span(), "a relayed connection is not made again");
+            self.problems.push(problem.with_help("leave it out"));
         }
     }
 
@@ -495,6 +507,12 @@ impl Lowering<'_> {
         };
         let query = self.by_name(at.key("query"), &matches.query);
         let headers = self.by_name(at.key("headers"), &matches.headers);
+        let all = self.nested(at.key("all"), &matches.all);
+        let any = self.nested(at.key("any"), &matches.any);
+        let not = match &matches.not {
+            Some(not) => self.matches(at.key("not"), not).map(|not| vec![not]),
+            None => Some(Vec::new()),
+        };
         Some(core::Match {
             service: service?,
             method: method?,
@@ -504,7 +522,16 @@ impl Lowering<'_> {
             path: path?,
             query: query?,
             headers: headers?,
+            all: all?,
+            any: any?,
+            not: not?,
         })
+    }
+
+    /// Matches inside a match; all of them are looked at, also when one is wrong.
+    fn nested(&mut self, at: At<'_>, matches: &[file::Match]) -> Option<Vec<core::Match>> {
+        let nested = matches.iter().enumerate().map(|(i, matches)| self.matches(at.index(i), matches));
+        nested.collect::<Vec<Option<_>>>().into_iter().collect()
     }
 
     /// Tests by name; all of them are looked at, also when one is wrong.
@@ -546,6 +573,16 @@ impl Lowering<'_> {
     }
 
     fn targets(&mut self, at: At<'_>, route: &file::Route) -> Option<Vec<Target>> {
+        if let Some(name) = &route.to_header {
+            if route.to.is_some() || !route.weights.is_empty() {
+                let problem =
+                    at.key("to_header").problem("a route has one of `to`, `to_header` and `weights`");
+                self.problems.push(problem);
+            } else if name.is_empty() {
+                self.problems.push(at.key("to_header").problem("expected the name of a header"));
+            }
+            return Some(Vec::new());
+        }
         let written = match (&route.to, route.weights.is_empty()) {
             (Some(to), true) => vec![(at.key("to"), to.as_str(), 1)],
             (None, false) => {
@@ -562,7 +599,7 @@ impl Lowering<'_> {
                 return None;
             }
             (None, true) => {
-                let problem = at.problem("a route needs `to` or `weights`");
+                let problem = at.problem("a route needs `to`, `to_header` or `weights`");
                 self.problems.push(problem.with_help("as in `to: echo`, the name of a cluster"));
                 return None;
             }
@@ -580,6 +617,38 @@ impl Lowering<'_> {
             }
         }
         Some(targets)
+    }
+
+    /// What may be tried again where it may have been processed.
+    fn retry(&mut self, at: At<'_>, route: &file::Route) -> Option<Arc<core::Retry>> {
+        let Some(written) = &route.retry else {
+            return route.idempotent.then(Arc::default);
+        };
+        let at = at.key("retry");
+        if !route.idempotent {
+            let problem = at.problem("a call that may have been processed is not sent again");
+            self.problems.push(problem.with_help("write `idempotent: true` as well if that does no harm"));
+        }
+        if !(1..=10).contains(&written.tries) {
+            self.problems.push(at.key("tries").problem("expected 1 to 10"));
+        }
+        if written.on.is_empty() && written.statuses.is_empty() && written.per_try_timeout.is_none() {
+            self.problems.push(at.problem("nothing is named that is tried again"));
+        }
+        let per_try = written.per_try_timeout.map(super::units::Duration::get);
+        if per_try.is_some_and(|time| time.is_zero()) {
+            self.problems.push(at.key("per_try_timeout").problem("expected a time above 0s"));
+        }
+        let on = |failure| written.on.contains(&failure);
+        Some(Arc::new(core::Retry {
+            reset: on(file::RetryOn::Reset),
+            overloaded: on(file::RetryOn::Overloaded),
+            error: on(file::RetryOn::Error),
+            statuses: written.statuses.clone().into(),
+            tries: written.tries,
+            per_try,
+            backoff: written.backoff.get(),
+        }))
     }
 
     fn limit(&mut self, at: At<'_>, limit: &file::Limit) -> Option<Arc<core::Limit>> {
@@ -647,6 +716,7 @@ impl Lowering<'_> {
             slow_start: cluster.slow_start.map(super::units::Duration::get).unwrap_or_default(),
             panic: cluster.panic.get(),
             hash,
+            retries: (cluster.retry_budget.share.get(), cluster.retry_budget.floor),
             speaks,
         };
         ClusterPlan { name: name.to_owned(), balance, settings, source }

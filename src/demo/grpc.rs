@@ -2,12 +2,12 @@
 //!
 //! Messages have gRPC's five bytes before them. gRPC's own is any message of Protocol Buffers whose field 1 is the text, and
 //! comes back as it was; Triple's is Dubbo's `TripleRequestWrapper` with one string in Hessian, and comes back as a
-//! `TripleResponseWrapper` (triple_wrapper.proto of apache/dubbo). Must never trust a length that it read.
+//! `TripleResponseWrapper` (`triple_wrapper.proto` of apache/dubbo). Must never trust a length that it read.
 
 use super::{
     hessian::{Grammar::Final, split, string},
     speech::len_u32,
-    streams::Streams,
+    streams::{Answered, Streams},
 };
 
 /// The service that callers of gRPC call.
@@ -58,7 +58,7 @@ const INVALID: u8 = 3;
 const UNIMPLEMENTED: u8 = 12;
 const HEAD: usize = 5;
 
-fn triple_answer(body: &[u8]) -> Result<Vec<u8>, (u8, &'static str)> {
+fn triple_answer(body: &[u8]) -> Answered {
     let wrapper = opened(body)?;
     let is = |number, value| find(wrapper, number) == Some(value);
     let value = find(wrapper, 2).filter(|_| is(1, HESSIAN) && is(3, STRING));
@@ -121,7 +121,7 @@ mod tests {
     fn triple_is_spelled_as_dubbo_spells_it() {
         let due = "000000002e0a086865737369616e3412100f68656c6c6f206f75747269676765721a106a6176612e6c616e672e537472696e67";
         let body = (TRIPLE.body)("hello outrigger");
-        let hex: String = body.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = body.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         assert_eq!(hex, due);
         // Dubbo's provider gives the same fields back.
         assert_eq!((TRIPLE.answer)(&body), Ok(body.clone()));
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn what_is_no_echo_is_refused() {
-        let status = |answer: Result<Vec<u8>, (u8, &str)>| answer.map_err(|(status, _)| status);
+        let status = |answer: Answered| answer.map_err(|(status, _)| status);
         let number = message(&[field(1, HESSIAN), field(2, &[0x91]), field(3, b"int")].concat());
         assert_eq!(status((TRIPLE.answer)(&number)), Err(INVALID));
         for speech in [GRPC, TRIPLE] {

@@ -235,12 +235,15 @@ mod tests {
         }
     }
 
+    /// A call's id, and text and endpoint of its answer.
+    type Heard = (u64, Result<(String, String), String>);
+
     /// Moves bytes from one end to the other in pieces, until both are silent; what the caller heard.
     fn between(
         (caller, said): (&mut Talk, &mut Vec<u8>),
         (service, answered): (&mut Talk, &mut Vec<u8>),
         step: usize,
-    ) -> Vec<(u64, Result<(String, String), String>)> {
+    ) -> Vec<Heard> {
         let (mut to_service, mut to_caller) = (BytesMut::new(), BytesMut::new());
         let mut heard = Vec::new();
         while !said.is_empty() || !answered.is_empty() {
@@ -265,11 +268,13 @@ mod tests {
     #[test]
     fn calls_come_back_over_every_kind_of_connection() {
         for speech in SPEECHES {
-            for step in [1, 7, 1 << 20] {
+            for step in [1, 7, 4096] {
                 let (mut said, mut answered) = (Vec::new(), Vec::new());
                 let mut caller = Talk::begin(&speech, false, &mut said);
                 let mut service = Talk::begin(&speech, true, &mut answered);
-                for (id, len) in [(0, 0), (1, 5), (2, 40), (3, 500), (4, 20_000), (5, 60_000)] {
+                // The longest are beyond what may be sent ahead.
+                let long = if speech.ordered || step < 4096 { 500 } else { 90_000 };
+                for (id, len) in [(0, 0), (1, 5), (2, 40), (3, long), (4, long)] {
                     let text = "é".repeat(len / 2);
                     caller.ask(id, &text, &mut said);
                     let ends = (&mut caller, &mut said);

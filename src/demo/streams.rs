@@ -12,6 +12,9 @@ use outrigger_codec::{Event, Link, Message, Policy, ReplyKind, Slot, Tag, stream
 use super::speech::{FRAME_MAX, Opened};
 use crate::plugins;
 
+/// The body of the answer to a body; otherwise gRPC's status and why.
+pub(super) type Answered = Result<Vec<u8>, (u8, &'static str)>;
+
 /// What is spoken over streams.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Streams {
@@ -25,8 +28,8 @@ pub(super) struct Streams {
     pub(super) status: bool,
     /// A call's body.
     pub(super) body: fn(&str) -> Vec<u8>,
-    /// The body of the answer to a body; otherwise gRPC's status and why.
-    pub(super) answer: fn(&[u8]) -> Result<Vec<u8>, (u8, &'static str)>,
+    /// A service's answer.
+    pub(super) answer: fn(&[u8]) -> Answered,
     /// The text in the body of an answer.
     pub(super) text: fn(&[u8]) -> Option<&[u8]>,
 }

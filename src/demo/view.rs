@@ -145,9 +145,10 @@ It runs with {conf}: edit it, and it is taken up within a second.
             let _ = writeln!(text, "{}", self.row(BOLD, speech.name, &row.all, span, passed));
             if span == Span::Recent {
                 // On one line: a terminal of 24 lines has room for all.
-                let each =
-                    |(name, pair): (&String, &Pair)| format!("  {name} {}/s", rate(&pair.recent, passed));
-                let _ = writeln!(text, "{}", row.endpoints.iter().map(each).collect::<String>());
+                for (endpoint, pair) in &row.endpoints {
+                    let _ = write!(text, "  {endpoint} {}/s", rate(&pair.recent, passed));
+                }
+                text.push('\n');
                 continue;
             }
             for (endpoint, pair) in &row.endpoints {

@@ -13,6 +13,7 @@ pub mod counters;
 pub mod engine;
 pub mod exchange;
 pub mod frames;
+pub mod later;
 pub mod outbox;
 pub mod pending;
 pub mod streams;

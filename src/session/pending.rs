@@ -22,6 +22,19 @@ pub struct Call {
     pub tries: u8,
     /// Where it went; ended by one settle.
     pub plan: Plan,
+    /// Its frame, where it may have to be sent again.
+    pub kept: Vec<u8>,
+    /// How often it was sent again although it may have been processed.
+    pub again: u8,
+    /// Until when the present try may take.
+    pub try_until: Tick,
+}
+
+impl Call {
+    /// When something must be done about it.
+    pub fn due(&self) -> Tick {
+        self.plan.deadline.min(self.try_until)
+    }
 }
 
 /// The calls in flight on one connection.
@@ -53,13 +66,52 @@ impl Pending {
     /// Remembers a call; its new id.
     pub fn insert(&mut self, call: Call) -> u32 {
         let id = self.next_id();
-        if call.plan.deadline != Tick::NEVER {
-            self.earliest = Some(self.earliest.map_or(call.plan.deadline, |at| at.min(call.plan.deadline)));
-        }
+        self.note(call.due());
         let at = id as usize & (self.places.len() - 1);
         self.places[at] = Some((id, call));
         self.len += 1;
         id
+    }
+
+    fn note(&mut self, due: Tick) {
+        if due != Tick::NEVER {
+            self.earliest = Some(self.earliest.map_or(due, |at| at.min(due)));
+        }
+    }
+
+    /// Gives a call the frame that may have to be sent again.
+    pub fn keep(&mut self, id: u32, frame: Vec<u8>) {
+        let Some(mask) = self.places.len().checked_sub(1) else { return };
+        if let Some(Some((theirs, call))) = self.places.get_mut(id as usize & mask)
+            && *theirs == id
+        {
+            call.kept = frame;
+        }
+    }
+
+    /// Puts a call back that was taken out a moment ago, under the same id.
+    pub fn put_back(&mut self, id: u32, call: Call) {
+        self.note(call.due());
+        let Some(mask) = self.places.len().checked_sub(1) else { return };
+        if let Some(place) = self.places.get_mut(id as usize & mask)
+            && place.is_none()
+        {
+            *place = Some((id, call));
+            self.len += 1;
+        }
+    }
+
+    /// The ids of calls whose present try has taken too long, but not the call itself. Each is told once.
+    pub fn slow(&mut self, now: Tick, into: &mut Vec<u32>) {
+        if self.earliest() > now {
+            return;
+        }
+        for (id, call) in self.places.iter_mut().flatten() {
+            if call.try_until <= now && call.plan.deadline > now {
+                call.try_until = Tick::NEVER;
+                into.push(*id);
+            }
+        }
     }
 
     /// Takes out the call with this id; `None` for ids that are unknown, answered or expired.
@@ -97,12 +149,12 @@ impl Pending {
         let mut earliest = None;
         for place in &mut self.places {
             let Some((_, call)) = place else { continue };
-            let deadline = call.plan.deadline;
-            if deadline <= now {
+            let due = call.due();
+            if call.plan.deadline <= now {
                 into.extend(place.take().map(|(_, call)| call));
                 self.len -= 1;
-            } else if deadline != Tick::NEVER {
-                earliest = Some(earliest.map_or(deadline, |at: Tick| at.min(deadline)));
+            } else if due != Tick::NEVER {
+                earliest = Some(earliest.map_or(due, |at: Tick| at.min(due)));
             }
         }
         self.earliest = earliest;

@@ -178,7 +178,8 @@ impl Shape {
             targets: [Target { cluster: (at % self.listed.len()) as u32, weight: 1 }].into(),
             timeout: self.route_timeouts[at],
             limit: self.limit.clone(),
-            idempotent: false,
+            retry: None,
+            by_header: None,
         };
         RouteTable::new(services.map(route).collect())
     }

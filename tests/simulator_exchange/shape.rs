@@ -70,7 +70,7 @@ impl Shape {
             idle_timeout: rare(rng, 20, 700).map(ms),
             max_age: rare(rng, 15, 900).map(ms),
             pending_max: rare(rng, 30, 2).unwrap_or(65_536) as u32,
-            speaks: None,
+            ..ClusterSettings::default()
         };
         let burst = rng.range(1, 5);
         let limit = rare(rng, 20, burst).and_then(|burst| {
@@ -195,7 +195,8 @@ impl Shape {
             targets: [Target { cluster: u32::from(Self::home(at) == "c1-"), weight: 1 }].into(),
             timeout: self.timeouts[at],
             limit: self.limit.clone().filter(|_| self.limited(at)),
-            idempotent: Self::idempotent(at),
+            retry: Self::idempotent(at).then(Arc::default),
+            by_header: None,
         };
         let there = (0..ROUTES).filter(|at| *at != FLEETING || self.route_listed);
         RouteTable::new(there.map(route).collect())

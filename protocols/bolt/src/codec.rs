@@ -159,6 +159,10 @@ impl FrameCodec for Bolt {
         }
     }
 
+    fn reply_status(frame: &[u8]) -> u32 {
+        layout::of(frame).and_then(|layout| be16(frame, layout.status?)).map_or(u32::MAX, u32::from)
+    }
+
     /// Java and Node clients make their exception from the status alone and show no text of ours, so the message
     /// goes into the header map, for whoever reads a capture. Both skip the map of an answer without a class:
     /// `RpcResponseResolver` decodes an answer only for statuses 0, 0x02, 0x11 and 0x12, and sofa-bolt-node steps

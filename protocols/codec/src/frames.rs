@@ -134,6 +134,9 @@ pub trait FrameCodec: 'static {
     /// How the call ended, from a whole response frame.
     fn outcome(frame: &[u8]) -> Outcome;
 
+    /// The status of a whole response frame, in the protocol's own numbers.
+    fn reply_status(frame: &[u8]) -> u32;
+
     /// Appends the answer that refuses a call, in the version and serialization of its request.
     /// `message` says what was refused and why; it is put where the caller's program shows it, if the protocol can.
     fn refuse(ticket: Ticket, id: u64, why: Refusal, message: &str, out: &mut Vec<u8>);

@@ -93,7 +93,7 @@ pub struct HeadIndex {
     /// The caller's own timeout in milliseconds; `None` when it set none (0 and negative mean none).
     pub timeout_ms: Option<u32>,
     /// Who calls, where anybody wants to know.
-    pub source: Option<std::net::IpAddr>,
+    pub source: Option<core::net::IpAddr>,
     /// Nothing inside can be read (an unknown serialization, a foreign class): only routes that ask for nothing may
     /// match, and none that asks for an absence.
     pub opaque: bool,

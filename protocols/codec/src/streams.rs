@@ -120,6 +120,8 @@ pub enum Event {
         /// Its stream; `None`: all.
         tag: Option<Tag>,
     },
+    /// The peer takes more bytes of every stream than before, and perhaps more streams.
+    Widened,
     /// The peer takes no new streams. Those that it did not process are to be asked for by [`Link::unprocessed`].
     Retired,
     /// The peer is alive: it answered a question of ours.

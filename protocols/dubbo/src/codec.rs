@@ -94,6 +94,10 @@ impl FrameCodec for Dubbo {
         }
     }
 
+    fn reply_status(frame: &[u8]) -> u32 {
+        Header::read(frame).map_or(u32::MAX, |header| u32::from(header.status))
+    }
+
     fn refuse(ticket: Ticket, id: u64, why: Refusal, message: &str, out: &mut Vec<u8>) {
         let flags = if ticket == Ticket(u32::from(FASTJSON2)) { FASTJSON2 } else { HESSIAN2 };
         frame(Header { flags, status: layout::status_of(why), id, body_len: 0 }, out, |out| {

@@ -85,7 +85,9 @@ mod tests {
     fn an_answer_without_a_status_is_none() {
         let with = |fields: &[(&str, &str)]| {
             let mut answer = Message::default();
-            fields.iter().for_each(|(name, value)| answer.add(name.as_bytes(), value.as_bytes()));
+            for (name, value) in fields {
+                answer.add(name.as_bytes(), value.as_bytes());
+            }
             answer
         };
         let end = |fields: &[(&str, &str)]| Grpc.outcome(with(fields).head(), true, Outcome::Ok);

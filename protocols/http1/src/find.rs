@@ -9,10 +9,8 @@ use outrigger_codec::{
     exchange::{Limits, Side},
 };
 
-use super::chars::{TOKEN, is};
+use super::chars::{METHOD_MAX, TOKEN, is};
 
-/// Longest method.
-pub(crate) const METHOD_MAX: usize = 32;
 /// What a request line has besides method and target: two spaces, the version, the line's end.
 const LINE_EXTRA: usize = 2 + 8 + 2;
 

@@ -71,7 +71,7 @@ fn other_method(first: &[u8]) -> Sniff {
     let len =
         first.iter().position(|byte| !(byte.is_ascii_uppercase() || *byte == b'-')).unwrap_or(first.len());
     match first.get(len..).unwrap_or_default() {
-        _ if len == 0 || len > find::METHOD_MAX => Sniff::No,
+        _ if len == 0 || len > chars::METHOD_MAX => Sniff::No,
         [] | [b' '] => Sniff::More,
         [b' ', b'/', ..] => Sniff::Yes,
         _ => Sniff::No,

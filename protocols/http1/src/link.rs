@@ -88,6 +88,12 @@ pub struct Http1Link {
 const UNREAD: Asked =
     Asked { body: Framing::None, keep: false, awaits: false, tunnel: false, ticket: Ticket(0) };
 
+/// The same of one that begins with these bytes: its answer has no body if it was to have none.
+fn unread(bytes: &[u8]) -> Asked {
+    let head = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
+    Asked { ticket: Ticket(if head.starts_with(b"HEAD ") { bits::HEAD } else { 0 }), ..UNREAD }
+}
+
 impl Http1Link {
     /// A connection; `server`: its peer is a caller.
     pub fn new(server: bool, settings: &LinkSettings) -> Self {
@@ -137,7 +143,7 @@ impl Http1Link {
                 return Step { used: 0, event: Event::Partial { total: usize::MAX } };
             }
             Find::Fault(fault) => {
-                self.begin(UNREAD);
+                self.begin(unread(bytes));
                 self.spent = true;
                 message.clear();
                 return Step { used: bytes.len(), event: Event::Fault { stream: self.stream, fault } };
@@ -155,7 +161,7 @@ impl Http1Link {
         let asked = match read {
             Ok(asked) => asked,
             Err(fault) => {
-                self.begin(UNREAD);
+                self.begin(unread(bytes));
                 self.spent = true;
                 return Step { used: bytes.len(), event: Event::Fault { stream: self.stream, fault } };
             }
@@ -386,13 +392,13 @@ impl Link for Http1Link {
     fn receive(&mut self, bytes: &[u8], policy: &Policy, message: &mut Message, out: &mut Vec<u8>) -> Step {
         match &self.exchange {
             None if self.server => self.take_request(bytes, policy, message),
-            None => self.breaks(bytes.len(), UNSOLICITED),
             Some(Exchange { incoming: None, .. }) => self.take_answer(bytes, message),
             Some(Exchange { incoming: Some(body), .. }) if !body.is_done() => {
                 self.take_body(bytes, message, out)
             }
+            // The next request's turn comes when this one is answered.
             Some(_) if self.server => Step { used: 0, event: Event::Wait },
-            Some(_) => self.breaks(bytes.len(), UNSOLICITED),
+            _ => self.breaks(bytes.len(), UNSOLICITED),
         }
     }
 
@@ -575,10 +581,8 @@ impl Link for Http1Link {
     fn release(&mut self, _: StreamId, _: usize, _: bool, _: &mut Vec<u8>) {}
 
     fn retire(&mut self, _: bool, _: &mut Vec<u8>) {
+        // An answer that has begun without saying so is not the last.
         self.retired = true;
-        if let Some(exchange) = &mut self.exchange {
-            exchange.close = true;
-        }
     }
 
     fn ask(&mut self, _: &mut Vec<u8>) -> bool {

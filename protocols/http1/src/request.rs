@@ -9,9 +9,8 @@ use outrigger_codec::{
 
 use super::{
     bits,
-    chars::{self, TOKEN},
+    chars::{self, METHOD_MAX, TOKEN},
     fields::{self, Connection, Known},
-    find::METHOD_MAX,
     target::{self, Form},
 };
 

@@ -150,7 +150,7 @@ pub fn unpadded(header: Header, payload: &[u8]) -> Option<(usize, usize)> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)] // tests fail by panicking
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)] // tests fail by panicking
 mod tests {
     use super::*;
 

@@ -8,7 +8,7 @@ use outrigger_codec::{
     Fault, Field, Message, Policy, ReplyKind, Slot, Span,
     exchange::{Limits, Underscores},
     http::{
-        chars::{self, TOKEN, VALUE},
+        chars::{self, METHOD_MAX, TOKEN, VALUE},
         target::{self, Form},
     },
 };
@@ -167,14 +167,18 @@ impl Said {
         *pseudo = line.value;
     }
 
+    /// The method, as far as the lines go.
+    pub fn method(&self) -> Span {
+        self.method
+    }
+
     fn field(&mut self, class: u8, line: Line, fields: &mut Vec<Field>, sensitive: &mut Vec<u32>) {
         self.fields = true;
         match class {
-            class::PLAIN => {}
+            class::PLAIN | class::EXPECT => {}
             class::TE if self.list == List::Request => {}
             // Answers of some servers have it; it means nothing there.
             class::TE | class::TE_OTHER if self.list != List::Request => return,
-            class::HOP => return,
             class::TE_OTHER => self.wrong = Some("te"),
             class::HOST if self.list == List::Request => {
                 if self.host.is_some() {
@@ -189,14 +193,13 @@ impl Said {
                 }
                 self.length = line.value;
             }
-            // Framing has no business in trailers.
-            class::LENGTH | class::HOST => return,
+            // The last two: framing has no business in trailers.
+            class::HOP | class::LENGTH | class::HOST => return,
             class::UNDERSCORED => match self.underscores {
                 Underscores::Allow => {}
                 Underscores::Drop => return,
                 Underscores::Reject => self.rejected = true,
             },
-            class::EXPECT => {}
             class::EXPECT_OTHER => self.expectation = true,
             _ => self.wrong = Some("a header's name or value"),
         }
@@ -225,9 +228,10 @@ pub enum Barred {
     Fault(Fault),
 }
 
-/// Judges a request whose lines were all taken up, and sets its slots.
+/// Judges a request whose lines were all taken up, and sets its slots. `end`: nothing follows its head.
 pub fn request(
     said: &Said,
+    end: bool,
     policy: &Policy,
     limits: &Limits,
     message: &mut Message,
@@ -241,10 +245,17 @@ pub fn request(
     if method.is_empty() || !chars::all(method, TOKEN) || said.status.is_some() {
         return Err(Barred::Malformed(":method"));
     }
+    if method.len() > METHOD_MAX {
+        return Err(Barred::Fault(Fault::malformed("the method")));
+    }
     let connects = method == b"CONNECT";
     let length = length(said, bytes)?;
     index.caseless = true;
     index.set(Slot::Method, said.method);
+    // The limit of lines has room for pseudo-headers, also for those that did not come.
+    if index.fields.len() > limits.headers_max {
+        return Err(Barred::Fault(Fault::HeadTooLarge));
+    }
     if said.rejected {
         return Err(Barred::Fault(Fault::malformed("an underscore in a header's name")));
     }
@@ -268,6 +279,9 @@ pub fn request(
     }
     if method == b"TRACE" && !policy.trace {
         return Err(Barred::Fault(Fault::Method));
+    }
+    if method == b"TRACE" && (!end || length.is_some()) {
+        return Err(Barred::Fault(Fault::malformed("a body where none may be")));
     }
     authority(said, bytes, index)?;
     if length.is_some_and(|length| length > limits.body_max) {

@@ -207,7 +207,6 @@ fn what_only_http_has_a_use_for_is_refused_where_nobody_speaks_it() {
             format!("10:25 {}", of("authority")),
             format!("10:39 {}", of("path")),
             format!("10:48 {}", of("query")),
-            format!("10:74 {}", of("idempotent")),
         ]
     );
     // A relay knows nothing at all to match; that is told once.
@@ -340,7 +339,7 @@ fn routes_of_http_are_named_by_what_they_match() {
     );
     let names: Vec<&str> = routes.iter().map(|route| &*route.name).collect();
     assert_eq!(names, ["GET /x", "/x", "a.b", "PUT a/u/{id}", "/api*", "/x#5", "route-6"]);
-    let idempotent: Vec<bool> = routes.iter().map(|route| route.idempotent).collect();
+    let idempotent: Vec<bool> = routes.iter().map(|route| route.retry.is_some()).collect();
     assert_eq!(idempotent, [false, false, false, true, false, false, false]);
 }
 

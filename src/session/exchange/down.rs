@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use outrigger_codec::{Asked, Body, ExchangeCodec, Fault, Find, Framing, Head, Refusal, Wants, exchange};
-use outrigger_core::{End, Plan, Refused, Tick, decide, settle};
+use outrigger_core::{End, Plan, Refused, Tick, decide, retry, settle};
 
 use super::{
     super::{arena::Key, words},
@@ -245,16 +245,29 @@ impl<C: ExchangeCodec> Exchange<C> {
             }
             None => &mut parked,
         };
-        flow.begin(plan.idempotent);
+        flow.begin(plan.retry.is_some());
         let body = C::forward(head, &asked, &hop, flow.buffer(&mut self.buffers));
+        let try_until = retry::try_deadline(&plan, 0, context.now);
         if body.is_done() {
-            self.next_deadline = self.next_deadline.min(plan.deadline);
+            self.next_deadline = self.next_deadline.min(plan.deadline).min(try_until);
         }
         self.calls += 1;
         let awaits = asked.awaits;
         let stage = Stage::Head;
-        down.call =
-            Some(Call { plan, asked, up, parked, body, stage, awaits, interims: 0, tries: 1, resent: false });
+        down.call = Some(Call {
+            plan,
+            asked,
+            up,
+            parked,
+            body,
+            stage,
+            awaits,
+            interims: 0,
+            tries: 1,
+            again: 0,
+            try_until,
+            pausing: false,
+        });
         match up {
             Some(up) => self.flush_up(up),
             None => self.stand_in_line(key),
@@ -303,7 +316,8 @@ impl<C: ExchangeCodec> Exchange<C> {
         }
         if passed.done {
             call.plan.complete(context.now);
-            self.next_deadline = self.next_deadline.min(call.plan.deadline);
+            call.try_until = retry::try_deadline(&call.plan, call.again, context.now);
+            self.next_deadline = self.next_deadline.min(call.due());
         }
         if let Some(up) = call.up.filter(|_| waits > before) {
             self.flush_up(up);

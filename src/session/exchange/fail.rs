@@ -4,8 +4,10 @@
 //! reached the service and is sent again only if its route says that this does no harm, at most once, and only while
 //! nothing of an answer came. An answer that was begun and cannot be finished is never ended in order.
 
+use std::time::Duration;
+
 use outrigger_codec::{Body, ExchangeCodec, Refusal};
-use outrigger_core::{End, settle};
+use outrigger_core::{End, Failure, retry, settle};
 
 use super::{
     super::{
@@ -82,10 +84,21 @@ impl<C: ExchangeCodec> Exchange<C> {
         let Some(call) = self.downs.get_mut(key).and_then(|down| down.call.as_mut()) else { return };
         let unsent = up.outbox.is_unsent();
         let unanswered = up.carry.is_empty() && call.interims == 0;
-        let again = call.plan.idempotent && !call.resent && unanswered;
         let in_time = !call.body.is_done() || call.plan.deadline > context.now;
-        let may = (unsent && call.tries < TRIES_MAX) || (!unsent && again);
-        let bytes = if may && in_time && !self.ending { up.outbox.whole() } else { None };
+        let wait = if !in_time || self.ending {
+            None
+        } else if unsent {
+            (call.tries < TRIES_MAX).then_some(Duration::ZERO)
+        } else if unanswered && up.used && call.again == 0 && call.plan.retry.is_some() {
+            // It was given up by its endpoint as the request came: that is no failure that would come again.
+            Some(Duration::ZERO)
+        } else if unanswered {
+            retry::may(context.local, &call.plan, Failure::Lost, call.again, context.now)
+        } else {
+            None
+        };
+        let bytes = if wait.is_some() { up.outbox.whole() } else { None };
+        let wait = wait.unwrap_or_default();
         let Some(bytes) = bytes else {
             call.up = None;
             let message = context.local.endpoint(up.endpoint).map_or_else(String::new, |endpoint| {
@@ -97,25 +110,17 @@ impl<C: ExchangeCodec> Exchange<C> {
             });
             return self.refuse_call_with(context, key, Refusal::Unreachable, &message);
         };
-        let other = context.local.elsewhere(context.snapshot, up.endpoint, context.now);
-        // Passed over means it failed a moment ago: trying it would only go round in a circle.
-        let other = other
-            .filter(|slot| {
-                context.local.endpoint(*slot).is_some_and(|state| state.avoid_until <= context.now)
-            })
-            .or_else(|| {
-                let listed = context.local.endpoint(up.endpoint).is_some_and(|state| state.listed);
-                (up.connected && listed).then_some(up.endpoint)
-            });
+        context.local.failed_at(up.endpoint, context.now);
+        let other = retry::place(context.local, context.snapshot, up.endpoint, up.connected, context.now);
         let Some(endpoint) = other else {
             self.buffers.give(bytes);
             return self.refuse_call(context, key, Refusal::Unreachable);
         };
-        call.tries += 1;
+        call.tries = call.tries.saturating_add(1);
         if unsent {
             self.counters.moved += 1;
         } else {
-            call.resent = true;
+            call.again = call.again.saturating_add(1);
             self.counters.resent += 1;
         }
         if endpoint == up.endpoint {
@@ -125,7 +130,78 @@ impl<C: ExchangeCodec> Exchange<C> {
                 self.close_up(context, key);
             }
         }
-        self.place(context, key, endpoint, bytes);
+        self.place_later(context, key, endpoint, bytes, wait);
+    }
+
+    /// One try took too long: there is another, or this one goes on.
+    pub(super) fn try_is_over(&mut self, context: &mut Context<'_>, key: Key) {
+        if let Some(call) = self.downs.get_mut(key).and_then(|down| down.call.as_mut()) {
+            call.try_until = outrigger_core::Tick::NEVER;
+        }
+        self.tried_again(context, key, Failure::Slow);
+    }
+
+    /// Tries a request elsewhere that failed in a way that its route names; `false`: it does not, or may not. Its
+    /// connection is closed, because what it still says belongs to the try before.
+    pub(super) fn tried_again(&mut self, context: &mut Context<'_>, key: Key, failure: Failure) -> bool {
+        let Some(call) = self.downs.get(key).and_then(|down| down.call.as_ref()) else { return false };
+        let Some(up_key) = call.up else { return false };
+        if self.ending || call.interims > 0 || !call.body.is_done() {
+            return false;
+        }
+        let whole = self.ups.get(up_key).is_some_and(|up| up.outbox.is_whole());
+        let endpoint = call.plan.endpoint;
+        let wait =
+            whole.then(|| retry::may(context.local, &call.plan, failure, call.again, context.now)).flatten();
+        let Some(wait) = wait else { return false };
+        let Some(to) = retry::place(context.local, context.snapshot, endpoint, true, context.now) else {
+            return false;
+        };
+        let bytes = self.ups.get_mut(up_key).and_then(|up| up.outbox.whole());
+        let Some(bytes) = bytes else { return false };
+        if let Some(call) = self.downs.get_mut(key).and_then(|down| down.call.as_mut()) {
+            call.up = None;
+            call.again = call.again.saturating_add(1);
+        }
+        if let Some(up) = self.ups.get_mut(up_key) {
+            up.down = None;
+        }
+        self.counters.resent += 1;
+        context.local.failed_at(endpoint, context.now);
+        self.close_up(context, up_key);
+        self.place_later(context, key, to, bytes, wait);
+        true
+    }
+
+    /// Puts a request on another connection, at once or after a pause.
+    fn place_later(
+        &mut self,
+        context: &mut Context<'_>,
+        key: Key,
+        endpoint: outrigger_core::EndpointSlot,
+        bytes: Vec<u8>,
+        wait: Duration,
+    ) {
+        if wait.is_zero() {
+            return self.place(context, key, endpoint, bytes);
+        }
+        let Some(call) = self.downs.get_mut(key).and_then(|down| down.call.as_mut()) else { return };
+        context.local.reassign(&mut call.plan, endpoint, context.now);
+        call.up = None;
+        call.parked = super::Flow::of(bytes, true);
+        call.pausing = true;
+        self.later.add(context.now.after(wait), key);
+    }
+
+    /// Requests whose pause is over are tried again.
+    pub(super) fn go_on_later(&mut self, context: &mut Context<'_>) {
+        while let Some(key) = self.later.due(context.now) {
+            let call = self.downs.get_mut(key).and_then(|down| down.call.as_mut());
+            let Some(call) = call.filter(|call| call.pausing) else { continue };
+            call.pausing = false;
+            let (endpoint, bytes) = (call.plan.endpoint, call.parked.whole().unwrap_or_default());
+            self.place(context, key, endpoint, bytes);
+        }
     }
 
     /// Ends a call in our own name: by an answer where none was begun, otherwise by leaving it visibly incomplete. Its

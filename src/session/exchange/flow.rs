@@ -90,6 +90,11 @@ impl Flow {
         self.written == 0 && !self.dropped
     }
 
+    /// Whether the message is there from its first byte.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.dropped && !self.bytes.is_empty()
+    }
+
     /// The message from its first byte, unless a part of it was let go.
     pub(super) fn whole(&mut self) -> Option<Vec<u8>> {
         if self.dropped {

@@ -20,6 +20,7 @@ use super::{
     Arrival, Bounds, Context, Effect, Engine, Leg, Renewed,
     arena::{Arena, Key},
     counters::{Counts, counters},
+    later::Later,
     outbox::Buffers,
     words::Teller,
 };
@@ -131,7 +132,23 @@ struct Call<B> {
     awaits: bool,
     interims: u8,
     tries: u8,
-    resent: bool,
+    /// How often it was sent again although it may have been processed.
+    again: u8,
+    /// Until when this try may take.
+    try_until: Tick,
+    /// It waits to be tried again.
+    pausing: bool,
+}
+
+impl<B: outrigger_codec::Body> Call<B> {
+    /// When something must be done about it: nothing before its request is complete.
+    fn due(&self) -> Tick {
+        if !self.body.is_done() {
+            return Tick::NEVER;
+        }
+        let tried = if matches!(self.stage, Stage::Head) { self.try_until } else { Tick::NEVER };
+        self.plan.deadline.min(tried)
+    }
 }
 
 /// How far the answer is.
@@ -163,6 +180,8 @@ struct Up {
     connected: bool,
     /// Whose request it carries; `None`: it is idle, in its pool.
     down: Option<Key>,
+    /// It carried another before.
+    used: bool,
     /// The beginning of an answer's head.
     carry: Vec<u8>,
     searched: usize,
@@ -213,6 +232,8 @@ pub struct Exchange<C: ExchangeCodec> {
     calls: usize,
     /// No call's deadline is before this.
     next_deadline: Tick,
+    /// Callers whose requests are tried again after a pause.
+    later: Later<Key>,
     ids: RandomState,
     next_id: u64,
     teller: Teller,
@@ -340,6 +361,7 @@ impl<C: ExchangeCodec> Engine for Exchange<C> {
             ending: false,
             calls: 0,
             next_deadline: Tick::NEVER,
+            later: Later::default(),
             ids: RandomState::default(),
             next_id: 0,
             teller: Teller::default(),

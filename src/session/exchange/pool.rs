@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use outrigger_codec::{Body, ExchangeCodec, Framing, Refusal};
-use outrigger_core::{End, EndpointSlot, Refused, settle};
+use outrigger_core::{End, EndpointSlot, Refused, retry, settle};
 
 use super::{
     super::{arena::Key, words},
@@ -81,6 +81,7 @@ impl<C: ExchangeCodec> Exchange<C> {
             endpoint,
             connected: false,
             down: None,
+            used: false,
             carry: Vec::new(),
             searched: 0,
             outbox: Flow::default(),
@@ -119,6 +120,7 @@ impl<C: ExchangeCodec> Exchange<C> {
     pub(super) fn give_back(&mut self, context: &mut Context<'_>, key: Key) {
         let Some(up) = self.ups.get_mut(key) else { return };
         up.down = None;
+        up.used = true;
         up.idle_since = context.now;
         up.paused = false;
         up.outbox.release(&mut self.buffers);
@@ -187,7 +189,8 @@ impl<C: ExchangeCodec> Exchange<C> {
 
     /// Whether a caller's request has no connection.
     fn waits(&self, key: Key) -> bool {
-        self.downs.get(key).and_then(|down| down.call.as_ref()).is_some_and(|call| call.up.is_none())
+        let call = self.downs.get(key).and_then(|down| down.call.as_ref());
+        call.is_some_and(|call| call.up.is_none() && !call.pausing)
     }
 
     /// Puts a request on a connection.
@@ -195,6 +198,8 @@ impl<C: ExchangeCodec> Exchange<C> {
         let Some(down) = self.downs.get_mut(key) else { return };
         let (Some(call), Some(up)) = (down.call.as_mut(), self.ups.get_mut(up_key)) else { return };
         call.up = Some(up_key);
+        call.try_until = retry::try_deadline(&call.plan, call.again, context.now);
+        self.next_deadline = self.next_deadline.min(call.due());
         up.down = Some(key);
         (up.last_in, up.last_out) = (context.now, context.now);
         up.outbox = bytes;
@@ -217,7 +222,7 @@ impl<C: ExchangeCodec> Exchange<C> {
         let got = self.acquire(context, endpoint, patience);
         let Some(call) = self.downs.get_mut(key).and_then(|down| down.call.as_mut()) else { return };
         context.local.reassign(&mut call.plan, endpoint, context.now);
-        let flow = Flow::of(bytes, call.plan.idempotent);
+        let flow = Flow::of(bytes, call.plan.retry.is_some());
         call.up = None;
         match got {
             Got::Connection(up) => self.assign(context, key, up, flow),

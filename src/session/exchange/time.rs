@@ -35,10 +35,11 @@ impl<C: ExchangeCodec> Exchange<C> {
             return self.next_deadline;
         }
         let busy = self.draining || self.calls > 0;
-        self.next_deadline.min(now.after(if busy { SWEEP } else { SWEEP_IDLE }))
+        self.next_deadline.min(self.later.next()).min(now.after(if busy { SWEEP } else { SWEEP_IDLE }))
     }
 
     pub(super) fn look(&mut self, context: &mut Context<'_>) {
+        self.go_on_later(context);
         self.expire(context);
         self.look_at_downs(context);
         self.look_at_ups(context);
@@ -50,14 +51,16 @@ impl<C: ExchangeCodec> Exchange<C> {
             return;
         }
         let now = context.now;
-        let deadline = |down: &Down<C::Body>| match &down.call {
-            Some(call) if call.body.is_done() => call.plan.deadline,
-            _ => Tick::NEVER,
-        };
+        let deadline = |down: &Down<C::Body>| down.call.as_ref().map_or(Tick::NEVER, Call::due);
         let mut keys = std::mem::take(&mut self.keys);
         self.downs.keys_where(&mut keys, |down| deadline(down) <= now);
         for key in keys.drain(..) {
-            self.time_out(context, key);
+            let call = self.downs.get(key).and_then(|down| down.call.as_ref());
+            if call.is_some_and(|call| call.plan.deadline > now) {
+                self.try_is_over(context, key);
+            } else {
+                self.time_out(context, key);
+            }
         }
         self.keys = keys;
         self.next_deadline = self.downs.iter().map(|(_, down)| deadline(down)).min().unwrap_or(Tick::NEVER);
@@ -207,7 +210,9 @@ impl<C: ExchangeCodec> Exchange<C> {
                 down.last_in = context.now;
             }
         }
-        self.downs.keys_where(&mut keys, |down| down.call.as_ref().is_some_and(|call| call.up.is_none()));
+        self.downs.keys_where(&mut keys, |down| {
+            down.call.as_ref().is_some_and(|call| call.up.is_none() && !call.pausing)
+        });
         for key in keys.drain(..) {
             self.leave_gone(context, key);
         }

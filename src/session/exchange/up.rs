@@ -4,9 +4,9 @@
 //! to nobody: their connection is closed. Must never give them to the next request.
 
 use outrigger_codec::{
-    Body, ExchangeCodec, Find, Head, Malformed, Outcome, Refusal, Reply, ReplyKind, exchange,
+    Body, ExchangeCodec, Find, Head, Malformed, Outcome, Refusal, Reply, ReplyKind, Slot, exchange, http,
 };
-use outrigger_core::{End, Tick, settle};
+use outrigger_core::{End, Failure, Tick, settle};
 
 use super::{
     super::{arena::Key, words},
@@ -21,6 +21,8 @@ enum Next {
     Ends,
     /// It cannot be trusted.
     Breaks(&'static str),
+    /// Its request is tried elsewhere, and its connection is gone.
+    Gone,
 }
 
 impl<C: ExchangeCodec> Exchange<C> {
@@ -109,6 +111,7 @@ impl<C: ExchangeCodec> Exchange<C> {
                 up.searched = 0;
                 match self.answer(context, key, down, bytes.get(..len).unwrap_or_default()) {
                     Next::Goes => len,
+                    Next::Gone => bytes.len(),
                     Next::Ends => {
                         self.finish(context, key, down, len < bytes.len());
                         bytes.len()
@@ -126,7 +129,7 @@ impl<C: ExchangeCodec> Exchange<C> {
     fn answer(&mut self, context: &mut Context<'_>, key: Key, down_key: Key, bytes: &[u8]) -> Next {
         let Some(down) = self.downs.get_mut(down_key) else { return Next::Ends };
         down.begins_to_say(context.now);
-        let (Some(call), Some(up)) = (down.call.as_mut(), self.ups.get_mut(key)) else { return Next::Ends };
+        let Some(call) = down.call.as_mut() else { return Next::Ends };
         self.index.clear();
         let reply: Reply = match C::reply(bytes, &call.asked, &self.bounds.limits, &mut self.index) {
             Ok(reply) => reply,
@@ -146,6 +149,19 @@ impl<C: ExchangeCodec> Exchange<C> {
             }
             return Next::Goes;
         }
+        if call.plan.retry.as_deref().is_some_and(outrigger_core::Retry::reads_answers) {
+            let text = head.slot(Slot::Target).and_then(|text| text.get(..3));
+            let status = text.and_then(http::chars::decimal).unwrap_or(0);
+            let failure = Failure::Answered(reply.outcome, u32::try_from(status).unwrap_or(u32::MAX));
+            if self.tried_again(context, down_key, failure) {
+                return Next::Gone;
+            }
+        }
+        // Nothing was changed if not.
+        let Some(down) = self.downs.get_mut(down_key) else { return Next::Ends };
+        let (Some(call), Some(up)) = (down.call.as_mut(), self.ups.get_mut(key)) else { return Next::Ends };
+        let head = Head { bytes, index: &self.index };
+        let policy = &down.arrival.manners.policy;
         let close = !C::keeps(&call.asked, &reply) || !call.body.is_done() || self.draining || down.leaving;
         let body = C::answer(head, &call.asked, &reply, policy, close, down.outbox.buffer(&mut self.buffers));
         // It was answered: it will not be sent again.

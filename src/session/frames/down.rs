@@ -8,7 +8,7 @@ use std::time::Duration;
 use outrigger_codec::{
     FrameCodec, FrameKind, Framed, Head, Malformed, Refusal, Scan, Ticket, Wants, frames::LANES_MAX,
 };
-use outrigger_core::{End, EndpointSlot, ListenerId, Plan, Tick, decide, settle};
+use outrigger_core::{End, EndpointSlot, ListenerId, Plan, Tick, decide, retry, settle};
 
 use super::{
     super::{arena::Key, pending::Call, words},
@@ -244,12 +244,23 @@ impl<C: FrameCodec> Frames<C> {
         if !self.has_room(context, up_key, plan.endpoint) {
             return self.refuse_planned(context, caller, C::ticket(frame), plan, Refusal::Overloaded);
         }
+        let kept = if id.is_some() && plan.retry.is_some() { self.keep(frame) } else { Vec::new() };
         let (Some(up), Some(down)) = (self.ups.get_mut(up_key), self.downs.get_mut(key)) else { return };
         let ours = match id {
             Some(id) => {
-                self.next_deadline = self.next_deadline.min(plan.deadline);
+                let try_until = retry::try_deadline(&plan, 0, context.now);
+                self.next_deadline = self.next_deadline.min(plan.deadline).min(try_until);
                 down.in_flight += 1;
-                up.pending.insert(Call { down: key, id, ticket: C::ticket(frame), tries: 1, plan })
+                up.pending.insert(Call {
+                    down: key,
+                    id,
+                    ticket: C::ticket(frame),
+                    tries: 1,
+                    plan,
+                    kept,
+                    again: 0,
+                    try_until,
+                })
             }
             None => {
                 settle(context.local, plan, End::Sent, context.now);

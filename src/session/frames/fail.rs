@@ -5,7 +5,7 @@
 //! service and is never sent again.
 
 use outrigger_codec::{FrameCodec, FrameKind, Refusal, Scan};
-use outrigger_core::EndpointSlot;
+use outrigger_core::{EndpointSlot, Failure};
 
 use super::{
     super::{arena::Key, pending::Call, words},
@@ -74,6 +74,8 @@ impl<C: FrameCodec> Frames<C> {
         let mut calls = std::mem::take(&mut self.calls);
         up.pending.drain(&mut calls);
         for call in calls.drain(..) {
+            // The same endpoint, too: it may have been started anew.
+            let Some(call) = self.try_again(context, call, Failure::Lost, up.connected) else { continue };
             let message = context
                 .local
                 .endpoint(call.plan.endpoint)
@@ -98,6 +100,7 @@ impl<C: FrameCodec> Frames<C> {
         let Some(up) = self.ups.get_mut(key) else { return };
         self.counters.moved += 1;
         call.tries += 1;
+        context.local.failed_at(from, context.now);
         context.local.reassign(&mut call.plan, endpoint, context.now);
         self.next_deadline = self.next_deadline.min(call.plan.deadline);
         let id = up.pending.insert(call);

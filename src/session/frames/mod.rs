@@ -19,11 +19,13 @@ use super::{
     arena::{Arena, Key},
     counters::{Counts, counters},
     engine::{AVOID_FAILED, TRIES_MAX},
+    later::Later,
     outbox::{Buffers, Outbox},
     pending::{Call, Pending},
     words::Teller,
 };
 
+mod again;
 mod down;
 mod fail;
 mod time;
@@ -60,6 +62,8 @@ counters! {
     retired,
     /// Calls that were not sent and went to another endpoint.
     moved,
+    /// Calls that were sent again although they may have been processed.
+    resent,
     /// Callers closed because they did not read.
     slow_callers,
     /// Callers closed because they were silent, or took too long over a frame.
@@ -71,7 +75,7 @@ counters! {
 struct Down {
     listener: ListenerId,
     /// Its address.
-    source: Option<std::net::IpAddr>,
+    source: Option<core::net::IpAddr>,
     /// Longest time without calls and bytes.
     silence: Duration,
     /// The beginning of a frame, or frames that wait because reading is paused.
@@ -175,6 +179,8 @@ pub struct Frames<C> {
     ending: bool,
     /// No call's deadline is before this.
     next_deadline: Tick,
+    /// Calls that are sent again after a pause.
+    later: Later<Call>,
     goodbye_id: u64,
     teller: Teller,
     codec: PhantomData<C>,
@@ -198,6 +204,7 @@ impl<C: FrameCodec> Frames<C> {
             pressing: false,
             ending: false,
             next_deadline: Tick::NEVER,
+            later: Later::default(),
             goodbye_id: 0,
             teller: Teller::default(),
             codec: PhantomData,

@@ -21,16 +21,17 @@ impl<C: FrameCodec> Frames<C> {
     /// When `tick` wants to be called next; `Tick::NEVER` when nothing waits.
     pub fn next_wake(&self, now: Tick) -> Tick {
         if self.downs.is_empty() && self.ups.is_empty() {
-            return self.next_deadline;
+            return self.next_deadline.min(self.later.next());
         }
         // Nobody waits for an answer by a certain time: a sidecar that idles should cost nothing to speak of.
         let busy = self.draining.is_some() || self.next_deadline != Tick::NEVER;
         let sweep = now.after(if busy { SWEEP } else { SWEEP_IDLE });
-        self.next_deadline.min(sweep)
+        self.next_deadline.min(self.later.next()).min(sweep)
     }
 
     /// Time has passed.
     pub fn tick(&mut self, context: &mut Context<'_>) {
+        self.go_on_later(context);
         self.expire(context);
         self.sweep_ups(context);
         self.sweep_downs(context.now);
@@ -46,6 +47,7 @@ impl<C: FrameCodec> Frames<C> {
         self.ups.keys_where(&mut keys, |up| !up.pending.is_empty());
         self.next_deadline = Tick::NEVER;
         for key in keys.drain(..) {
+            self.try_slow_ones_again(context, key);
             let Some(up) = self.ups.get_mut(key) else { continue };
             up.pending.expire(context.now, &mut calls);
             self.next_deadline = self.next_deadline.min(up.pending.earliest());
@@ -232,6 +234,7 @@ impl<C: FrameCodec> Frames<C> {
         for key in keys.drain(..) {
             self.up_lost(context, key, "shutting down");
         }
+        self.end_later(context);
         self.downs.keys_where(&mut keys, |_| true);
         for key in keys.drain(..) {
             self.finish_down(key);

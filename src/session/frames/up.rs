@@ -4,7 +4,7 @@
 //! sends (Dubbo callbacks) are refused: which of the callers that share the connection is meant cannot be known.
 
 use outrigger_codec::{FrameCodec, FrameKind, Framed, Outcome, Refusal, Scan};
-use outrigger_core::{End, settle};
+use outrigger_core::{End, Failure, Retry, settle};
 
 use super::{
     super::{arena::Key, pending::Call, words},
@@ -153,6 +153,15 @@ impl<C: FrameCodec> Frames<C> {
     /// Gives an answer back to its caller, under the id the caller knows.
     fn deliver(&mut self, context: &mut Context<'_>, call: Call, frame: &mut [u8]) {
         let outcome: Outcome = C::outcome(frame);
+        let mut call = call;
+        if call.plan.retry.as_deref().is_some_and(Retry::reads_answers) {
+            let failure = Failure::Answered(outcome, C::reply_status(frame));
+            match self.try_again(context, call, failure, true) {
+                Some(left) => call = left,
+                None => return,
+            }
+        }
+        self.buffers.give(std::mem::take(&mut call.kept));
         let Some(down) = self.downs.get_mut(call.down) else {
             return settle(context.local, call.plan, End::Abandoned, context.now);
         };
@@ -167,6 +176,8 @@ impl<C: FrameCodec> Frames<C> {
 
     /// Answers a call in our own name instead of its endpoint, and settles it.
     pub(super) fn answer_for(&mut self, context: &mut Context<'_>, call: Call, why: Refusal, message: &str) {
+        let mut call = call;
+        self.buffers.give(std::mem::take(&mut call.kept));
         let end = match self.downs.get_mut(call.down) {
             Some(down) => {
                 down.in_flight = down.in_flight.saturating_sub(1);

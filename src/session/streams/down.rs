@@ -6,7 +6,8 @@
 use std::fmt::Write as _;
 
 use outrigger_codec::{
-    Code, Event, Fault, Link, Refusal, StreamCodec, Tag, exchange::Forwarded, http::hop, streams::StreamId,
+    Code, Event, Fault, Link, Refusal, Slot, StreamCodec, Tag, exchange::Forwarded, http::hop,
+    streams::StreamId,
 };
 use outrigger_core::{Plan, Tick, decide};
 
@@ -106,6 +107,11 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         (connection.last_in, connection.carry_since) = (context.now, context.now);
         self.go_on(context, leg);
         if let Leg::Down(key) = leg {
+            if self.drop_half(context, key) {
+                self.forget_down(key);
+                self.effects.push(Effect::Close(leg));
+                return false;
+            }
             self.close_if_done(key, true);
         }
         self.reads(leg)
@@ -144,7 +150,10 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
                     connection.need = usize::MAX;
                     break;
                 }
-                event => self.handle(context, leg, event, rest),
+                event => {
+                    self.no_more_behind(leg, at < bytes.len());
+                    self.handle(context, leg, event, rest);
+                }
             }
         }
         if let Some(connection) = connection_of(&mut self.downs, &mut self.ups, leg) {
@@ -152,6 +161,19 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         }
         self.flush(leg);
         at
+    }
+
+    /// Where one answer follows another, an endpoint that said something behind the last answers nobody else any more:
+    /// it would be taken for the answer to whatever is sent next.
+    fn no_more_behind(&mut self, leg: Leg, more: bool) {
+        if more
+            && matches!(leg, Leg::Up(_))
+            && let Some(connection) = connection_of(&mut self.downs, &mut self.ups, leg)
+            && !connection.link.has_windows()
+            && connection.link.streams() == 0
+        {
+            connection.link.farewell(Code::PROTOCOL, connection.outlet.buffer(&mut self.buffers));
+        }
     }
 
     fn handle(&mut self, context: &mut Context<'_>, leg: Leg, event: Event, bytes: &[u8]) {
@@ -175,8 +197,12 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
                 self.given_up(context, of_tag(tag), code, ours);
             }
             (Event::Room { tag: Some(tag) }, _) => self.pump(context, leg, of_tag(tag)),
-            (Event::Room { tag: None }, _) => {
-                self.pump_all(context, leg);
+            (Event::Room { tag: None } | Event::Widened, _) => {
+                if event == Event::Widened {
+                    self.pump_each(context, leg);
+                } else {
+                    self.pump_all(context, leg);
+                }
                 if let Leg::Up(key) = leg {
                     self.list_up(key);
                     self.serve_line_of(context, key);
@@ -268,9 +294,11 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
             moved_at: context.now,
             outcome: outrigger_codec::Outcome::Ok,
             bodiless,
+            cut_short: false,
             interims: 0,
             tries: 1,
-            resent: false,
+            again: 0,
+            try_until: Tick::NEVER,
         });
         down.connection.calls += 1;
         down.connection.link.adopt(stream, Tag(key.bits()));
@@ -288,12 +316,13 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         let claims =
             down.arrival.manners.dialects.of.iter().find(|(dialect, named)| dialect.claims(head, *named));
         let dialect = claims.map(|(dialect, _)| *dialect);
+        let bodiless = head.slot(Slot::Method) == Some(b"HEAD");
         match fault.refusal() {
             Refusal::TooLarge => self.counters.too_large += 1,
             _ => self.counters.malformed += 1,
         }
         self.tell(context.now, "refused a request that cannot be carried", fault.why());
-        self.refuse_fault(context.now, (key, stream), dialect, fault);
+        self.refuse_fault(context.now, (key, stream), dialect, fault, bodiless);
         self.call_less(key);
     }
 
@@ -332,16 +361,25 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
             return false;
         }
         down.ended = true;
-        let _ = down.connection.link.ended();
-        // Half a request is none.
-        let half = |call: &Call| call.down == key && !call.request.end;
-        let found = self.calls.iter().find(|(_, call)| half(call)).map(|(call, _)| call);
-        if let Some(call) = found {
-            self.end_call(context, call, outrigger_core::End::Abandoned, Code::CANCEL);
+        if self.drop_half(context, key) {
             return false;
         }
         let Some(down) = self.downs.get(key) else { return false };
         down.connection.calls > 0 || !down.connection.outlet.is_empty() || down.connection.paused
+    }
+
+    /// Of a caller that sends no more, half a request is none. Whether there was one.
+    fn drop_half(&mut self, context: &mut Context<'_>, key: Key) -> bool {
+        let ended = |down: &Down<A, B>| down.ended && !down.connection.paused;
+        if !self.downs.get(key).is_some_and(ended) {
+            return false;
+        }
+        let half = |call: &Call| call.down == key && !call.request.end;
+        let Some(call) = self.calls.iter().find(|(_, call)| half(call)).map(|(call, _)| call) else {
+            return false;
+        };
+        self.end_call(context, call, outrigger_core::End::Abandoned, Code::CANCEL);
+        true
     }
 
     /// A call of this caller has ended, or became none.

@@ -3,8 +3,10 @@
 //!
 //! Must never send again a call of whose answer anything came.
 
+use std::time::Duration;
+
 use outrigger_codec::{Code, Refusal, StreamCodec};
-use outrigger_core::Tick;
+use outrigger_core::{Failure, retry};
 
 use super::{
     super::{
@@ -68,10 +70,16 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
             let text = Self::lost_text(context, endpoint);
             return self.cut(context, key, Refusal::Unreachable, Code::INTERNAL, &text);
         }
-        let may = (unsent && call.tries < TRIES_MAX)
-            || (!unsent && call.plan.idempotent && !call.resent && call.interims == 0);
-        let in_time = call.deadline() > context.now;
-        if !may || !in_time || !call.whole || self.ending {
+        let wait = if call.deadline() <= context.now || !call.whole || self.ending {
+            None
+        } else if unsent {
+            (call.tries < TRIES_MAX).then_some(Duration::ZERO)
+        } else if call.interims == 0 {
+            retry::may(context.local, &call.plan, Failure::Lost, call.again, context.now)
+        } else {
+            None
+        };
+        let Some(wait) = wait else {
             let text = if unsent {
                 context.local.endpoint(endpoint).map_or_else(String::new, |state| {
                     let text = words::failed(Refusal::Unreachable, &state.cluster, &state.address, 0);
@@ -81,18 +89,10 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
                 Self::lost_text(context, endpoint)
             };
             return self.refuse_call_with(context, key, Refusal::Unreachable, &text);
-        }
-        let other = context.local.elsewhere(context.snapshot, endpoint, context.now);
-        // Passed over means it failed a moment ago: trying it would only go round in a circle.
-        let fine = |slot: &outrigger_core::EndpointSlot, now: Tick| {
-            context.local.endpoint(*slot).is_some_and(|state| state.avoid_until <= now)
         };
-        let same = (connected || !sent)
-            && context
-                .local
-                .endpoint(endpoint)
-                .is_some_and(|state| state.listed && state.avoid_until <= context.now);
-        let Some(to) = other.filter(|slot| fine(slot, context.now)).or(same.then_some(endpoint)) else {
+        let Some(to) =
+            retry::place(context.local, context.snapshot, endpoint, connected || !sent, context.now)
+        else {
             return self.refuse_call(context, key, Refusal::Unreachable);
         };
         if unsent {
@@ -100,7 +100,29 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         } else {
             self.counters.resent += 1;
         }
-        self.move_to(context, key, to, !unsent);
+        if sent {
+            context.local.failed_at(endpoint, context.now);
+        }
+        self.move_to(context, key, to, !unsent, wait);
+    }
+
+    /// Tries a call elsewhere that failed in a way that its route names; `false`: it does not, or may not.
+    pub(super) fn tried_again(&mut self, context: &mut Context<'_>, key: Key, failure: Failure) -> bool {
+        let Some(call) = self.calls.get(key) else { return false };
+        if !call.whole || self.ending || call.interims > 0 {
+            return false;
+        }
+        let endpoint = call.plan.endpoint;
+        let Some(wait) = retry::may(context.local, &call.plan, failure, call.again, context.now) else {
+            return false;
+        };
+        let Some(to) = retry::place(context.local, context.snapshot, endpoint, true, context.now) else {
+            return false;
+        };
+        self.counters.resent += 1;
+        context.local.failed_at(endpoint, context.now);
+        self.move_to(context, key, to, true, wait);
+        true
     }
 
     fn lost_text(context: &Context<'_>, endpoint: outrigger_core::EndpointSlot) -> String {
@@ -116,17 +138,18 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         context: &mut Context<'_>,
         key: Key,
         to: outrigger_core::EndpointSlot,
-        resent: bool,
+        again: bool,
+        wait: Duration,
     ) {
         use outrigger_codec::Link;
         let Some(call) = self.calls.get_mut(key) else { return };
-        call.tries += 1;
-        call.resent |= resent;
+        call.tries = call.tries.saturating_add(1);
+        call.again = call.again.saturating_add(u8::from(again));
         call.request.rewind(&call.replay, &mut self.buffers);
         let stream = call.up_stream;
         let from = call.up.take();
         let line = (call.stage == Stage::Line).then_some(call.plan.endpoint);
-        call.stage = Stage::Line;
+        call.stage = if wait.is_zero() { Stage::Line } else { Stage::Later };
         context.local.reassign(&mut call.plan, to, context.now);
         if let Some(endpoint) = line {
             self.leave_line(endpoint, key);
@@ -140,6 +163,20 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
             up.connection.outlet.rest(&mut self.buffers);
             self.place_free(context, up_key);
         }
-        self.dispatch(context, key, to);
+        if wait.is_zero() {
+            self.dispatch(context, key, to);
+        } else {
+            self.later.add(context.now.after(wait), key);
+        }
+    }
+
+    /// Calls whose pause is over are tried again.
+    pub(super) fn go_on_later(&mut self, context: &mut Context<'_>) {
+        while let Some(key) = self.later.due(context.now) {
+            let waits = self.calls.get(key).filter(|call| call.stage == Stage::Later);
+            if let Some(endpoint) = waits.map(|call| call.plan.endpoint) {
+                self.dispatch(context, key, endpoint);
+            }
+        }
     }
 }

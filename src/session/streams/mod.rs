@@ -25,6 +25,7 @@ use super::{
     Arrival, Bounds, Context, Effect, Engine, Leg, Renewed,
     arena::{Arena, Key},
     counters::{Counts, counters},
+    later::Later,
     outbox::Buffers,
     words::Teller,
 };
@@ -198,6 +199,8 @@ struct Pool {
 enum Stage {
     /// It waits in line.
     Line,
+    /// It waits to be tried again.
+    Later,
     /// It is with its endpoint.
     Asked,
     /// Its answer has begun.
@@ -234,15 +237,26 @@ struct Call {
     outcome: Outcome,
     /// Its answer has no body.
     bodiless: bool,
+    /// Its endpoint wanted no more of the request, and its caller says more.
+    cut_short: bool,
     interims: u8,
     tries: u8,
-    resent: bool,
+    /// How often it was sent again although it may have been processed.
+    again: u8,
+    /// Until when this try may take.
+    try_until: Tick,
 }
 
 impl Call {
     /// When it ends if nothing else ends it.
     fn deadline(&self) -> Tick {
-        if self.request.end { self.plan.deadline } else { self.plan.caller_deadline }
+        if self.request.end && !self.cut_short { self.plan.deadline } else { self.plan.caller_deadline }
+    }
+
+    /// When something must be done about it.
+    fn due(&self) -> Tick {
+        let tried = if self.stage == Stage::Asked { self.try_until } else { Tick::NEVER };
+        self.deadline().min(tried)
     }
 }
 
@@ -272,8 +286,10 @@ pub struct Streams<A: StreamCodec, B: StreamCodec> {
     draining: bool,
     /// Everything ends: nothing goes anywhere else.
     ending: bool,
-    /// No call's deadline is before this.
+    /// Nothing is due with any call before this.
     next_deadline: Tick,
+    /// Calls that are tried again after a pause.
+    later: Later<Key>,
     /// When budgets last recovered.
     second: Tick,
     ids: RandomState,
@@ -392,6 +408,7 @@ impl<A: StreamCodec, B: StreamCodec> Engine for Streams<A, B> {
             draining: false,
             ending: false,
             next_deadline: Tick::NEVER,
+            later: Later::default(),
             second: Tick::ZERO,
             ids: RandomState::default(),
             next_id: 0,

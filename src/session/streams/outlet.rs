@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn positions_count_from_the_first_byte() {
         let (mut pool, mut outlet) = (Buffers::default(), Outlet::default());
-        outlet.buffer(&mut pool).extend_from_slice(&[1; 100_000]);
+        outlet.buffer(&mut pool).resize(100_000, 1);
         assert_eq!((outlet.taken(), outlet.end()), (0, 100_000));
         outlet.wrote(70_000, &mut pool);
         assert_eq!((outlet.taken(), outlet.end(), outlet.len()), (70_000, 100_000, 30_000));

@@ -43,6 +43,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         place: Place,
         dialect: Option<&'static dyn Dialect>,
         fault: Fault,
+        bodiless: bool,
     ) {
         let text = words::fault(fault);
         self.answer.clear();
@@ -51,7 +52,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         if !worded {
             answer::fault(fault, &text, &mut self.answer);
         }
-        self.say(now, place, worded, &text);
+        self.say(now, place, worded || bodiless, &text);
     }
 
     /// Says the answer that was made. `whole`: it has no body.
@@ -70,6 +71,10 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
             link.data(stream, b"\n", true, out);
         }
         self.flush(Leg::Down(key));
+        // What comes behind it may have nobody to read it.
+        if self.downs.get(key).is_some_and(|it| it.connection.calls == 0 && it.connection.link.is_spent()) {
+            self.finish_down(key);
+        }
     }
 
     /// Answers a call in our own name instead of its endpoint.
@@ -94,10 +99,10 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
     /// Ends a call whose caller does not send the rest of it.
     pub(super) fn refuse_slow(&mut self, context: &mut Context<'_>, key: Key) {
         let Some(call) = self.calls.get(key) else { return };
-        let (place, dialect) = ((call.down, call.down_stream), call.dialect);
+        let (place, dialect, bodiless) = ((call.down, call.down_stream), call.dialect, call.bodiless);
         // Its endpoint has done nothing wrong.
         self.end_call(context, key, End::Abandoned, Code::CANCEL);
-        self.refuse_fault(context.now, place, dialect, Fault::Slow);
+        self.refuse_fault(context.now, place, dialect, Fault::Slow, bodiless);
         self.call_less(place.0);
     }
 

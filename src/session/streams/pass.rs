@@ -4,6 +4,7 @@
 //! call makes us hold is bounded by its own window. Must never let one stream's bytes overtake each other.
 
 use outrigger_codec::{Code, Link, Outcome, StreamCodec};
+use outrigger_core::Failure;
 
 use super::{
     super::{arena::Key, words},
@@ -44,7 +45,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
                     }
                 }
                 if end {
-                    call.request.end = true;
+                    (call.request.end, call.cut_short) = (true, false);
                     call.plan.complete(context.now);
                     self.next_deadline = self.next_deadline.min(call.plan.deadline);
                 }
@@ -183,6 +184,19 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         }
     }
 
+    /// Every stream of a leg has more room: also those whose own windows were in their way get their turn.
+    pub(super) fn pump_each(&mut self, context: &mut Context<'_>, leg: Leg) {
+        let mut keys = std::mem::take(&mut self.keys);
+        self.calls.keys_where(&mut keys, |call| match leg {
+            Leg::Down(key) => call.down == key,
+            Leg::Up(key) => call.up == Some(key),
+        });
+        for key in keys.drain(..) {
+            self.pump(context, leg, key);
+        }
+        self.keys = keys;
+    }
+
     /// Sends on what waits of a call's direction to a leg.
     pub(super) fn pump(&mut self, context: &mut Context<'_>, to: Leg, key: Key) {
         loop {
@@ -213,6 +227,9 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
                     link.trailers(stream, trailers.head(), out);
                 }
                 way.passed = way.end;
+            }
+            if sent > 0 {
+                call.moved_at = context.now;
             }
             let full = connection.link.is_full();
             if sent > 0 {
@@ -251,7 +268,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         let trailers = std::mem::replace(&mut self.message, spare);
         let to = match leg {
             Leg::Down(_) => {
-                call.request.end = true;
+                (call.request.end, call.cut_short) = (true, false);
                 call.request.trailers = Some(trailers);
                 // They cannot be sent twice.
                 call.whole = false;
@@ -276,7 +293,8 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
     /// An answer went on to its end: the call is over.
     fn done(&mut self, context: &mut Context<'_>, key: Key) {
         let Some(call) = self.calls.get(key) else { return };
-        let (outcome, down, stream, whole) = (call.outcome, call.down, call.down_stream, call.request.end);
+        let (outcome, down, stream) = (call.outcome, call.down, call.down_stream);
+        let whole = call.request.end && !call.cut_short;
         self.end_call(context, key, outrigger_core::End::Answered(outcome), Code::CANCEL);
         if !whole && let Some(it) = self.downs.get_mut(down) {
             // What is still to come of the request is of no use (RFC 9113 §8.1).
@@ -310,6 +328,19 @@ pub(super) fn begins(call: &mut Call, answer: &Message, ends: bool) {
         Some(dialect) => dialect.outcome(answer.head(), ends, Outcome::Ok),
         None => by_status(answer),
     };
+}
+
+/// What an answer's head says of how the call ended, with the status in its protocol's own numbers.
+pub(super) fn tells(call: &Call, answer: &Message, ends: bool) -> Failure {
+    let head = answer.head();
+    let status = head.slot(outrigger_codec::Slot::Target).and_then(|text| text.get(..3));
+    let own = head.field(b"grpc-status").filter(|_| ends && call.dialect.is_some()).or(status);
+    let status = own.and_then(outrigger_codec::http::chars::decimal).unwrap_or(0);
+    let outcome = match call.dialect {
+        Some(dialect) => dialect.outcome(head, ends, Outcome::Ok),
+        None => by_status(answer),
+    };
+    Failure::Answered(outcome, u32::try_from(status).unwrap_or(u32::MAX))
 }
 
 fn by_status(answer: &Message) -> Outcome {

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use outrigger_codec::{Code, Link, Refusal, StreamCodec, Tag};
-use outrigger_core::{EndpointSlot, Tick};
+use outrigger_core::{EndpointSlot, Tick, retry};
 
 use super::{super::arena::Key, Connection, Context, Effect, Leg, Pool, Stage, Streams, Up, wire::Wire};
 
@@ -159,6 +159,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         let Some(up) = self.ups.get_mut(key) else { return false };
         up.connected = true;
         up.since = context.now;
+        context.local.avoid(up.endpoint, Tick::ZERO);
         (up.connection.last_in, up.connection.last_out) = (context.now, context.now);
         self.flush(Leg::Up(key));
         true
@@ -175,6 +176,8 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         call.up_stream = connection.link.open(Tag(key.bits()));
         call.up = Some(up_key);
         call.stage = Stage::Asked;
+        call.try_until = retry::try_deadline(&call.plan, call.again, context.now);
+        self.next_deadline = self.next_deadline.min(call.try_until);
         call.sent_at = connection.outlet.end();
         if let Some(dialect) = call.dialect {
             let deadline = call.deadline();
@@ -308,6 +311,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         let Some(call) = self.calls.get_mut(key) else { return };
         let stream = call.up_stream;
         call.request.clear(&mut self.buffers);
+        call.cut_short |= !call.request.end;
         call.request.end = true;
         if let Some(up_key) = call.up.take()
             && let Some(up) = self.ups.get_mut(up_key)

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use outrigger_codec::{Code, Link, Refusal, StreamCodec};
-use outrigger_core::{End, ListenerId, Tick};
+use outrigger_core::{End, Failure, ListenerId, Tick};
 
 use super::{
     super::{
@@ -33,10 +33,11 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
             return self.next_deadline;
         }
         let busy = self.draining || !self.calls.is_empty();
-        self.next_deadline.min(now.after(if busy { SWEEP } else { SWEEP_IDLE }))
+        self.next_deadline.min(self.later.next()).min(now.after(if busy { SWEEP } else { SWEEP_IDLE }))
     }
 
     pub(super) fn look(&mut self, context: &mut Context<'_>) {
+        self.go_on_later(context);
         self.expire(context);
         let second = context.now.since(self.second) >= Duration::from_secs(1);
         if second {
@@ -55,16 +56,22 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         }
         let now = context.now;
         let mut keys = std::mem::take(&mut self.keys);
-        self.calls.keys_where(&mut keys, |call| call.deadline() <= now);
+        self.calls.keys_where(&mut keys, |call| call.due() <= now);
         for key in keys.drain(..) {
             self.time_out(context, key);
         }
         self.keys = keys;
-        self.next_deadline = self.calls.iter().map(|(_, call)| call.deadline()).min().unwrap_or(Tick::NEVER);
+        self.next_deadline = self.calls.iter().map(|(_, call)| call.due()).min().unwrap_or(Tick::NEVER);
     }
 
     fn time_out(&mut self, context: &mut Context<'_>, key: Key) {
-        let Some(call) = self.calls.get(key) else { return };
+        let Some(call) = self.calls.get_mut(key) else { return };
+        if call.deadline() > context.now {
+            // Only this try is over. Where there is no other, it goes on.
+            call.try_until = Tick::NEVER;
+            self.tried_again(context, key, Failure::Slow);
+            return;
+        }
         if call.stage == Stage::Answering {
             let waited = context.now.since(call.plan.started).as_millis();
             let text = format!("outrigger: the answer was not complete within {waited} ms");
@@ -336,7 +343,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
                 }
             }
         }
-        self.calls.keys_where(&mut keys, |call| call.stage == Stage::Line);
+        self.calls.keys_where(&mut keys, |call| matches!(call.stage, Stage::Line | Stage::Later));
         for key in keys.drain(..) {
             self.leave_gone(context, key);
         }
@@ -355,7 +362,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         match context.local.elsewhere(context.snapshot, gone, context.now) {
             Some(endpoint) if call.whole => {
                 self.counters.moved += 1;
-                self.move_to(context, key, endpoint, false);
+                self.move_to(context, key, endpoint, false, Duration::ZERO);
             }
             _ => self.refuse_call(context, key, Refusal::NoEndpoint),
         }

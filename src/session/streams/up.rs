@@ -36,6 +36,14 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
             let down = call.down;
             return self.flush(Leg::Down(down));
         }
+        if call.plan.retry.as_deref().is_some_and(outrigger_core::Retry::reads_answers) {
+            let failure = pass::tells(call, &self.message, end);
+            if self.tried_again(context, key, failure) {
+                return;
+            }
+        }
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let Some(down) = self.downs.get_mut(call.down) else { return };
         call.stage = Stage::Answering;
         pass::begins(call, &self.message, end);
         if down.arrival.manners.policy.via.is_some() {
@@ -67,6 +75,8 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
             return self.leave_up(context, key);
         }
         if call.stage == Stage::Answering {
+            // Without an error it would look as if the answer ended here.
+            let code = if code == Code::NO_ERROR { Code::INTERNAL } else { code };
             return self.cut(
                 context,
                 key,
@@ -118,7 +128,14 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         self.counters.up_broken += 1;
         self.tell(context.now, "ended an endpoint's connection", why);
         self.leave_pool(key);
+        // What has not left goes elsewhere, and must not leave as well.
+        let taken = self.ups.get(key).map_or(0, |up| up.connection.outlet.taken());
+        let forgets = self.calls.iter().any(|(_, call)| call.up == Some(key) && taken <= call.sent_at);
         self.fail_all(context, key, why);
-        self.finish_up(context, key);
+        if forgets {
+            self.close_up(context, key);
+        } else {
+            self.finish_up(context, key);
+        }
     }
 }

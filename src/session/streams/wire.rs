@@ -36,7 +36,7 @@ macro_rules! either {
 
 impl<A: Link, B: Link> Link for Wire<A, B> {
     fn greet(&mut self, out: &mut Vec<u8>) {
-        either!(self, link => link.greet(out))
+        either!(self, link => link.greet(out));
     }
 
     fn receive(&mut self, bytes: &[u8], policy: &Policy, message: &mut Message, out: &mut Vec<u8>) -> Step {
@@ -64,19 +64,19 @@ impl<A: Link, B: Link> Link for Wire<A, B> {
     }
 
     fn adopt(&mut self, stream: StreamId, tag: Tag) {
-        either!(self, link => link.adopt(stream, tag))
+        either!(self, link => link.adopt(stream, tag));
     }
 
     fn disown(&mut self, stream: StreamId) {
-        either!(self, link => link.disown(stream))
+        either!(self, link => link.disown(stream));
     }
 
     fn request(&mut self, stream: StreamId, head: Head<'_>, end: bool, authority: &str, out: &mut Vec<u8>) {
-        either!(self, link => link.request(stream, head, end, authority, out))
+        either!(self, link => link.request(stream, head, end, authority, out));
     }
 
     fn answer(&mut self, stream: StreamId, head: Head<'_>, kind: ReplyKind, end: bool, out: &mut Vec<u8>) {
-        either!(self, link => link.answer(stream, head, kind, end, out))
+        either!(self, link => link.answer(stream, head, kind, end, out));
     }
 
     fn data(&mut self, stream: StreamId, bytes: &[u8], end: bool, out: &mut Vec<u8>) -> usize {
@@ -92,19 +92,19 @@ impl<A: Link, B: Link> Link for Wire<A, B> {
     }
 
     fn trailers(&mut self, stream: StreamId, head: Head<'_>, out: &mut Vec<u8>) {
-        either!(self, link => link.trailers(stream, head, out))
+        either!(self, link => link.trailers(stream, head, out));
     }
 
     fn reset(&mut self, stream: StreamId, code: Code, out: &mut Vec<u8>) {
-        either!(self, link => link.reset(stream, code, out))
+        either!(self, link => link.reset(stream, code, out));
     }
 
     fn release(&mut self, stream: StreamId, len: usize, freely: bool, out: &mut Vec<u8>) {
-        either!(self, link => link.release(stream, len, freely, out))
+        either!(self, link => link.release(stream, len, freely, out));
     }
 
     fn retire(&mut self, last: bool, out: &mut Vec<u8>) {
-        either!(self, link => link.retire(last, out))
+        either!(self, link => link.retire(last, out));
     }
 
     fn ask(&mut self, out: &mut Vec<u8>) -> bool {
@@ -112,11 +112,11 @@ impl<A: Link, B: Link> Link for Wire<A, B> {
     }
 
     fn unprocessed(&mut self, into: &mut Vec<Tag>) {
-        either!(self, link => link.unprocessed(into))
+        either!(self, link => link.unprocessed(into));
     }
 
     fn farewell(&mut self, code: Code, out: &mut Vec<u8>) {
-        either!(self, link => link.farewell(code, out))
+        either!(self, link => link.farewell(code, out));
     }
 
     fn is_severed(&self) -> bool {
@@ -136,7 +136,7 @@ impl<A: Link, B: Link> Link for Wire<A, B> {
     }
 
     fn second(&mut self) {
-        either!(self, link => link.second())
+        either!(self, link => link.second());
     }
 
     fn held(&self) -> usize {
@@ -144,6 +144,6 @@ impl<A: Link, B: Link> Link for Wire<A, B> {
     }
 
     fn renew(&mut self, settings: &LinkSettings) {
-        either!(self, link => link.renew(settings))
+        either!(self, link => link.renew(settings));
     }
 }

@@ -11,6 +11,9 @@ pub const HOST: u8 = 8;
 /// Never needs an escape in a path.
 pub const UNRESERVED: u8 = 16;
 
+/// Bytes of the longest method: as many in every version, so that each can be said in the others.
+pub const METHOD_MAX: usize = 32;
+
 const CLASSES: [u8; 256] = classes();
 
 #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)] // evaluated by the compiler, which would refuse to go outside

@@ -72,6 +72,7 @@ fn add(message: &mut Message, name: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing)] // tests fail by panicking
 mod tests {
     use super::*;
 

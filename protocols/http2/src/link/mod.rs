@@ -187,7 +187,12 @@ impl Http2Link {
     fn is_idle(&self, stream: StreamId) -> bool {
         let theirs = stream % 2 == 1;
         // No server opens streams here.
-        !theirs || stream > self.last
+        !theirs || (stream > self.last && !self.is_too_late(stream))
+    }
+
+    /// Whether a number is that of a stream that was opened behind our goodbye: nothing of it is taken (RFC 9113 §6.8).
+    fn is_too_late(&self, stream: StreamId) -> bool {
+        stream % 2 == 1 && self.retired_at.is_some_and(|last| self.server && stream > last)
     }
 
     /// Notes which numbers are passed over when a stream of this one is opened.

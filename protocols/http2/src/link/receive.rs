@@ -4,7 +4,7 @@
 //! names the rule; whatever a peer does is paid from its budget.
 
 use outrigger_codec::{
-    Code, Event, Fault, Message, Policy, ReplyKind, Step, exchange::Limits, streams::StreamId,
+    Code, Event, Fault, Message, Policy, ReplyKind, Slot, Step, exchange::Limits, streams::StreamId,
 };
 
 use super::{Block, CONNECTION_WINDOW, Http2Link, QUESTION, WINDOW_MAX, Way, send};
@@ -218,7 +218,7 @@ impl Http2Link {
         if self.was_skipped(id) {
             return broken(Code::PROTOCOL, "a stream's number that was passed over");
         }
-        if !self.server || self.ended.contains(&id) {
+        if !self.server || self.ended.contains(&id) || self.is_too_late(id) {
             return self.noise();
         }
         if head {
@@ -326,9 +326,6 @@ impl Http2Link {
             return self.second_head(id, end, whole, said);
         }
         self.skip_to(id);
-        if self.retired_at.is_some_and(|last| id > last) {
-            return Ok(Event::Nothing);
-        }
         self.last = id;
         if circular {
             return Err(Wrong::Stream(Code::PROTOCOL));
@@ -342,8 +339,10 @@ impl Http2Link {
             };
         }
         let known = if whole {
-            gate::request(said, policy, &self.settings.limits, message)
+            gate::request(said, end, policy, &self.settings.limits, message)
         } else {
+            // Whether its answer may have a body is known nevertheless.
+            message.index.set(Slot::Method, said.method());
             Err(Barred::Fault(Fault::HeadTooLarge))
         };
         let mut stream =
@@ -418,11 +417,15 @@ impl Http2Link {
         if header.stream == 0 {
             return broken(Code::PROTOCOL, "PRIORITY of no stream");
         }
+        // A stream that nobody opened cannot be ended (RFC 9113 §6.4).
+        let idle = self.is_idle(header.stream);
         let Some(on) = number_at(payload, 0).filter(|_| payload.len() == 5) else {
-            return Err(Wrong::Stream(code::FRAME_SIZE));
+            let wrong = Err(Wrong::Stream(code::FRAME_SIZE));
+            return if idle { broken(code::FRAME_SIZE, "PRIORITY of a wrong length") } else { wrong };
         };
         if on & 0x7fff_ffff == header.stream {
-            return Err(Wrong::Stream(Code::PROTOCOL));
+            let wrong = Err(Wrong::Stream(Code::PROTOCOL));
+            return if idle { broken(Code::PROTOCOL, "a stream that depends on itself") } else { wrong };
         }
         self.noise()
     }
@@ -456,13 +459,14 @@ impl Http2Link {
         if !rest.is_empty() {
             return broken(code::FRAME_SIZE, "SETTINGS of a wrong length");
         }
+        let before = self.peer_window;
         for [n0, n1, v0, v1, v2, v3] in settings {
             self.setting(u16::from_be_bytes([*n0, *n1]), u32::from_be_bytes([*v0, *v1, *v2, *v3]))?;
         }
         self.settled = true;
         frame::header(0, kind::SETTINGS, flag::ACK, 0, out);
         self.noise()?;
-        Ok(Event::Room { tag: None })
+        Ok(if self.peer_window > before { Event::Widened } else { Event::Room { tag: None } })
     }
 
     fn setting(&mut self, number: u16, value: u32) -> Verdict {

@@ -1,0 +1,214 @@
+//! Whether a call that failed may be tried again.
+//!
+//! What was provably not processed may always go elsewhere, as it costs the service nothing. Everything else may have been
+//! processed: it is sent again only if its route says that this does no harm, on the failures that the route names, as often
+//! as it allows, and only out of the cluster's *budget*: a share of the calls plus a floor a second, so that a service that
+//! fails is never asked for much more than it was anyway (Finagle's `RetryBudget`). Decides only; the engines send.
+
+use std::{
+    num::NonZeroU32,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use outrigger_codec::Outcome;
+
+use crate::{EndpointSlot, Limit, Local, Plan, Tick};
+
+/// Failures that a route may have tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// A connection that was lost before anything was answered.
+    pub reset: bool,
+    /// An answer that says that the endpoint is too busy.
+    pub overloaded: bool,
+    /// An answer that tells of any other failure of the endpoint's.
+    pub error: bool,
+    /// Answers of these statuses, in the protocol's own numbers.
+    pub statuses: Box<[u32]>,
+    /// Times a call is sent again at most.
+    pub tries: u8,
+    /// How long one try may take; `None`: as long as the call.
+    pub per_try: Option<Duration>,
+    /// How long the second time waits at most, twice as long each further time; the first does not wait. Drawn at random
+    /// between nothing and that.
+    pub backoff: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            reset: true,
+            overloaded: false,
+            error: false,
+            statuses: Box::default(),
+            tries: 1,
+            per_try: None,
+            backoff: Duration::from_millis(10),
+        }
+    }
+}
+
+impl Retry {
+    /// Whether any answer may be a reason to try again: then answers are looked at before they are given on.
+    pub fn reads_answers(&self) -> bool {
+        self.overloaded || self.error || !self.statuses.is_empty()
+    }
+
+    fn names(&self, failure: Failure) -> bool {
+        match failure {
+            Failure::Lost => self.reset,
+            Failure::Slow => self.per_try.is_some(),
+            Failure::Answered(outcome, status) => {
+                (self.overloaded && outcome == Outcome::Busy)
+                    || (self.error && matches!(outcome, Outcome::Error | Outcome::TimedOut))
+                    || self.statuses.contains(&status)
+            }
+        }
+    }
+}
+
+/// How a call failed that may have been processed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Its connection was lost, or its stream ended, before anything was answered.
+    Lost,
+    /// One try took too long.
+    Slow,
+    /// It was answered: how, and with which status of its protocol.
+    Answered(Outcome, u32),
+}
+
+/// What a cluster's calls may cost it on top: shared by all workers, so that it is exact.
+#[derive(Debug)]
+pub struct Budget {
+    /// What each call pays in, in hundredths of a try.
+    share: u32,
+    /// So many a second whatever the calls.
+    floor: Option<Limit>,
+    floor_count: u32,
+    /// What was paid in and not used, in hundredths of a try; at most [`SAVED_MAX`].
+    saved: AtomicU64,
+}
+
+/// What may be saved up: a burst of failures is met by what the calls before it paid in.
+const SAVED_MAX: u64 = 100 * 100;
+
+impl Budget {
+    /// A budget of `share` percent of the calls, and `floor` a second.
+    pub fn new(share: u32, floor: u32) -> Self {
+        let count = NonZeroU32::new(floor);
+        let limit = count.and_then(|count| Limit::new(count, Duration::from_secs(1), count));
+        Self { share, floor: limit, floor_count: floor, saved: AtomicU64::new(0) }
+    }
+
+    /// Whether another one allows the same.
+    pub fn same(&self, other: &Self) -> bool {
+        (self.share, self.floor_count) == (other.share, other.floor_count)
+    }
+
+    /// A call that could be tried again.
+    pub fn pay_in(&self) {
+        let more = |saved: u64| Some(saved.saturating_add(u64::from(self.share)).min(SAVED_MAX));
+        let _ = self.saved.fetch_update(Relaxed, Relaxed, more);
+    }
+
+    /// Takes one try, if there is one.
+    pub fn take(&self, now: Tick) -> bool {
+        let less = |saved: u64| saved.checked_sub(100);
+        self.saved.fetch_update(Relaxed, Relaxed, less).is_ok()
+            || self.floor.as_ref().is_some_and(|floor| floor.admit(now).is_ok())
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::new(20, 10)
+    }
+}
+
+/// Whether a call that failed so may be sent again, after it was `again` times; and how long to wait before.
+pub fn may(local: &mut Local, plan: &Plan, failure: Failure, again: u8, now: Tick) -> Option<Duration> {
+    let retry = plan.retry.as_deref().filter(|retry| again < retry.tries && retry.names(failure))?;
+    if plan.deadline <= now {
+        return None;
+    }
+    let wait = if again == 0 {
+        Duration::ZERO
+    } else {
+        let most =
+            retry.backoff.saturating_mul(1u32.checked_shl(u32::from(again.min(10)).saturating_sub(1))?);
+        Duration::from_nanos(local.random(u64::try_from(most.as_nanos()).unwrap_or(u64::MAX)))
+    };
+    (now.after(wait) < plan.deadline && local.budget(plan.endpoint)?.take(now)).then_some(wait)
+}
+
+/// Until when the try that begins now may take, where the route says so.
+pub fn try_deadline(plan: &Plan, again: u8, now: Tick) -> Tick {
+    let bounded = plan.retry.as_deref().filter(|retry| again < retry.tries).and_then(|retry| retry.per_try);
+    bounded.map_or(Tick::NEVER, |per_try| now.after(per_try))
+}
+
+/// Where a call that may be tried again goes: another endpoint, or the same where there is no other and it may be.
+pub fn place(
+    local: &mut Local,
+    snapshot: &crate::Snapshot,
+    failed: EndpointSlot,
+    same_too: bool,
+    now: Tick,
+) -> Option<EndpointSlot> {
+    let other = local.elsewhere(snapshot, failed, now);
+    // Passed over means it failed a moment ago: trying it would only go round in a circle.
+    let fine = |slot: &EndpointSlot| {
+        local.endpoint(*slot).is_some_and(|state| state.listed && state.avoid_until <= now)
+    };
+    other.filter(fine).or_else(|| same_too.then_some(failed).filter(fine))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)] // tests fail by panicking
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_budget_is_never_exceeded() {
+        for (share, floor) in [(20, 10), (0, 10), (50, 0), (0, 0)] {
+            let budget = Budget::new(share, floor);
+            let (mut calls, mut taken) = (0u64, 0u64);
+            // All calls fail, a thousand a second for ten seconds, and each asks three times.
+            for at in 0..10_000u64 {
+                budget.pay_in();
+                calls += 1;
+                let now = Tick(1 + at * 1_000_000);
+                taken += (0..3).filter(|_| budget.take(now)).count() as u64;
+                let most = calls * u64::from(share) / 100 + u64::from(floor) * (at / 1_000 + 2);
+                assert!(taken <= most, "{share} {floor}: {taken} of {calls}");
+            }
+            let least = calls * u64::from(share) / 100 + u64::from(floor) * 9;
+            assert!(taken >= least, "{share} {floor}: {taken}");
+        }
+    }
+
+    #[test]
+    fn what_was_saved_is_bounded() {
+        let budget = Budget::new(20, 0);
+        (0..1_000_000).for_each(|_| budget.pay_in());
+        assert_eq!((0..1_000_000).filter(|_| budget.take(Tick(1))).count() as u64, SAVED_MAX / 100);
+    }
+
+    #[test]
+    fn only_what_the_route_names_is_tried_again() {
+        let retry = Retry { overloaded: true, statuses: [502].into(), ..Retry::default() };
+        for (failure, named) in [
+            (Failure::Lost, true),
+            (Failure::Slow, false),
+            (Failure::Answered(Outcome::Busy, 503), true),
+            (Failure::Answered(Outcome::Error, 500), false),
+            (Failure::Answered(Outcome::Error, 502), true),
+            (Failure::Answered(Outcome::Ok, 200), false),
+        ] {
+            assert_eq!(retry.names(failure), named, "{failure:?}");
+        }
+        assert!(retry.reads_answers() && !Retry::default().reads_answers());
+    }
+}

@@ -1,0 +1,85 @@
+//! What the checks on both legs know of the life: its calls, its conf, its time.
+//!
+//! Says which refusals can be true. Must never ask the engine.
+
+use std::time::Duration;
+
+use outrigger_core::Tick;
+
+use crate::{
+    calls::{Call, Flaw},
+    shape::{SPEAKS, Shape},
+};
+
+pub(crate) struct World {
+    pub(crate) calls: Vec<Call>,
+    pub(crate) shape: Shape,
+    pub(crate) now: Tick,
+    pub(crate) draining: bool,
+    pub(crate) pressing: bool,
+    pub(crate) shut: bool,
+    /// Sockets may be full.
+    pub(crate) slow: bool,
+    /// When the conf last changed.
+    pub(crate) swapped: Tick,
+    /// When a connection to an endpoint of each cluster was last lost, refused or said goodbye on.
+    pub(crate) trouble: [Option<Tick>; SPEAKS.len()],
+}
+
+impl World {
+    /// Whether so much time has passed since then.
+    pub(crate) fn passed(&self, since: Option<Tick>, limit: Duration) -> bool {
+        since.is_some_and(|since| self.now >= since.after(limit))
+    }
+
+    /// Whether a call's time may be up.
+    pub(crate) fn timed_out(&self, call: &Call) -> bool {
+        let limit = call.route.and_then(|route| self.shape.timeout(route));
+        let over = limit.is_some_and(|limit| self.passed(call.whole, limit));
+        let theirs = call.time.is_some_and(|limit| self.passed(call.headed, limit));
+        over || theirs || self.stuck(call)
+    }
+
+    /// Whether nothing of a call moved for too long.
+    pub(crate) fn stuck(&self, call: &Call) -> bool {
+        // What moved at this moment may have done so after it was given up.
+        let moved = call.moved.into_iter().find(|moved| *moved < self.now);
+        // Where sockets are slow, what they take has moved before.
+        let moved = if self.slow { Some(call.came) } else { moved };
+        call.headed.is_some() && self.passed(moved, self.shape.manners.idle_timeout)
+    }
+
+    /// Whether a connection for a call was lost, or could not be made.
+    fn troubled(&self, call: &Call) -> bool {
+        let Some(route) = call.route else { return false };
+        let trouble = self.trouble[Shape::home(route)];
+        trouble.is_some_and(|failed| call.began.is_some_and(|began| failed >= began))
+    }
+
+    /// Whether something went wrong with a call so that its answer need not be its endpoint's.
+    pub(crate) fn unlucky(&self, call: &Call) -> bool {
+        let large = call.len as u64 > self.shape.bounds.limits.body_max;
+        let rough = call.failed() || self.troubled(call) || self.timed_out(call) || large || self.shut;
+        call.flaw != Flaw::None || (!self.shape.calm && rough)
+    }
+
+    /// Whether a call may be refused so.
+    pub(crate) fn plausible(&self, status: u16, name: &str, call: &Call) -> bool {
+        let (shape, rough) = (&self.shape, !self.shape.calm);
+        if call.flaw.is_in_head() {
+            return Some(status) == call.flaw.status(call.h1);
+        }
+        let http = |is: u16, grpc: u16| status == if call.grpc { grpc } else { is };
+        match name {
+            "no_route" => http(404, 12) && (call.route.is_none() || shape.holes),
+            "limited" => http(429, 8) && call.route.is_some_and(|route| shape.limited(route)),
+            "overloaded" => http(503, 8) && rough && (shape.settings.pending_max < 100 || shape.holes),
+            "no_endpoint" => http(503, 14) && rough && shape.holes,
+            "unreachable" => http(502, 14) && rough && (self.shut || call.failed() || self.troubled(call)),
+            "timed_out" => http(504, 4) && rough && self.timed_out(call),
+            "malformed" => status == 400 && call.h1 && call.flaw == Flaw::Body,
+            "too_large" => http(413, 8) && call.len as u64 > shape.bounds.limits.body_max,
+            _ => false,
+        }
+    }
+}
