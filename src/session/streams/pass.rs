@@ -34,14 +34,10 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
                     return self.body_too_large(context, key);
                 }
                 if call.whole && call.stage != Stage::Answering {
-                    call.whole = call.replay.len() + bytes.len() <= REPLAY_MAX;
+                    let fits = call.replay.len() + bytes.len() <= REPLAY_MAX;
+                    call.whole = fits && self.buffers.keep(&mut call.replay, bytes);
                     if !call.whole {
-                        self.buffers.give(std::mem::take(&mut call.replay));
-                    } else if !bytes.is_empty() {
-                        if call.replay.capacity() == 0 {
-                            call.replay = self.buffers.take();
-                        }
-                        call.replay.extend_from_slice(bytes);
+                        self.buffers.let_go(std::mem::take(&mut call.replay));
                     }
                 }
                 if end {
