@@ -13,6 +13,14 @@ use super::{
 };
 
 impl Call {
+    /// Whether it is on this leg, and not on another since it was listed there.
+    fn is_on(&self, leg: Leg) -> bool {
+        match leg {
+            Leg::Down(key) => self.down == key,
+            Leg::Up(key) => self.up == Some(key),
+        }
+    }
+
     /// The direction that ends at a leg.
     fn way_to(&mut self, leg: Leg) -> &mut Way {
         match leg {
@@ -173,7 +181,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
                 return;
             }
             let Some(key) = connection.waiting.pop_front() else { return };
-            if let Some(call) = self.calls.get_mut(key) {
+            if let Some(call) = self.calls.get_mut(key).filter(|call| call.is_on(leg)) {
                 call.way_to(leg).listed = false;
                 self.pump(context, leg, key);
             }
@@ -183,10 +191,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
     /// Every stream of a leg has more room: also those whose own windows were in their way get their turn.
     pub(super) fn pump_each(&mut self, context: &mut Context<'_>, leg: Leg) {
         let mut keys = std::mem::take(&mut self.keys);
-        self.calls.keys_where(&mut keys, |call| match leg {
-            Leg::Down(key) => call.down == key,
-            Leg::Up(key) => call.up == Some(key),
-        });
+        self.calls.keys_where(&mut keys, |call| call.is_on(leg));
         for key in keys.drain(..) {
             self.pump(context, leg, key);
         }
