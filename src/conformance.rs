@@ -390,7 +390,7 @@ fn carried<C: StreamCodec>(cut: usize) {
         assert!(pair.is_quiet() && !pair.client.is_severed(), "{}: a stream is left", C::NAME);
     }
     pair.server.retire(true, &mut pair.to_client);
-    pair.client.farewell(Code::NO_ERROR, &mut pair.to_server);
+    pair.client.farewell(Code::NO_ERROR, &[], &mut pair.to_server);
     assert!(pair.client.is_spent() || pair.client.room() == 0, "{}: no stream behind a farewell", C::NAME);
 }
 

@@ -384,7 +384,7 @@ impl World {
             9..=10 => self.deliver(&frame(6, 1, 0, b"outrigge"), usize::MAX),
             11..=14 => self.deliver(&frame(4, 0, 0, &[0, 4, 0, 0, which as u8 * 8, 0]), usize::MAX),
             _ => {
-                self.link.farewell(Code::NO_ERROR, &mut self.out);
+                self.link.farewell(Code::NO_ERROR, &[], &mut self.out);
                 self.over = true;
             }
         }

@@ -194,7 +194,10 @@ impl Caller {
 
     /// Whether what it began to say may not have been finished in time.
     pub(crate) fn late(&self, world: &World) -> bool {
-        world.passed(Some(self.last_in), world.shape.manners.head_timeout)
+        let limit = world.shape.manners.head_timeout;
+        // A head that drips in takes no longer for that.
+        let drips = self.unread.iter().any(|id| world.passed(world.calls[*id].began, limit));
+        drips || world.passed(Some(self.last_in), limit)
     }
 
     /// A call of its is over.

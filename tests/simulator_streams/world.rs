@@ -49,6 +49,13 @@ impl World {
         call.headed.is_some() && self.passed(moved, self.shape.manners.idle_timeout)
     }
 
+    /// Whether an HTTP/1 caller took too long over its request: over its head from the first byte to the last, or over its
+    /// body without a byte.
+    fn slow_request(&self, call: &Call) -> bool {
+        let head = call.headed.is_none() && self.passed(call.began, self.shape.manners.head_timeout);
+        head || (call.whole.is_none() && self.stuck(call))
+    }
+
     /// Whether a connection for a call was lost, or could not be made.
     fn troubled(&self, call: &Call) -> bool {
         let Some(route) = call.route else { return false };
@@ -66,6 +73,9 @@ impl World {
     /// Whether a call may be refused so.
     pub(crate) fn plausible(&self, status: u16, name: &str, call: &Call) -> bool {
         let (shape, rough) = (&self.shape, !self.shape.calm);
+        if (status, name) == (408, "timed_out") {
+            return call.h1 && rough && self.slow_request(call);
+        }
         if call.flaw.is_in_head() {
             return Some(status) == call.flaw.status(call.h1);
         }

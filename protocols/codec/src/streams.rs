@@ -208,8 +208,8 @@ pub trait Link: std::fmt::Debug + 'static {
     /// The streams that the peer did not process, put into `into`; they are forgotten here.
     fn unprocessed(&mut self, into: &mut Vec<Tag>);
 
-    /// Appends why the connection ends, where it was not said.
-    fn farewell(&mut self, code: Code, out: &mut Vec<u8>);
+    /// Appends why the connection ends, where it was not said. `rest`: what the peer began to say.
+    fn farewell(&mut self, code: Code, rest: &[u8], out: &mut Vec<u8>);
 
     /// Whether the connection must be ended so that its peer sees that something is missing.
     fn is_severed(&self) -> bool;

@@ -591,11 +591,11 @@ impl Link for Http1Link {
 
     fn unprocessed(&mut self, _: &mut Vec<Tag>) {}
 
-    fn farewell(&mut self, code: Code, out: &mut Vec<u8>) {
+    fn farewell(&mut self, code: Code, rest: &[u8], out: &mut Vec<u8>) {
         // A caller that took too long to say what it wants is told so; there is no exchange that could be.
         if self.server && self.exchange.is_none() && code == Code::CANCEL {
             let text = format!("outrigger: {}", Fault::Slow.why());
-            spell::fault(&[], None, Fault::Slow, &text, out);
+            spell::fault(rest, None, Fault::Slow, &text, out);
         }
         self.spent = true;
     }

@@ -185,7 +185,9 @@ pub(crate) fn fault(head: &[u8], asked: Option<&Asked>, fault: Fault, message: &
         let _ = write!(out, "Allow: {}\r\n", own::ALLOW);
     }
     let head = head.strip_prefix(b"\r\n").unwrap_or(head);
-    let bodiless = asked.map_or(head.starts_with(b"HEAD "), |asked| has(asked.ticket, bits::HEAD));
+    // No other method begins so.
+    let begins_so = head.starts_with(b"HEAD ") || (!head.is_empty() && b"HEAD ".starts_with(head));
+    let bodiless = asked.map_or(begins_so, |asked| has(asked.ticket, bits::HEAD));
     rest(asked, bodiless, fault.refusal(), message, true, out);
 }
 

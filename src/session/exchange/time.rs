@@ -75,7 +75,13 @@ impl<C: ExchangeCodec> Exchange<C> {
                 Some(Late::Request) if self.downs.get(key).is_some_and(|down| down.call.is_some()) => {
                     self.refuse_body(context, key, Fault::Slow);
                 }
-                Some(Late::Request) => self.refuse_head(context, key, &[], Fault::Slow),
+                Some(Late::Request) => {
+                    // To HEAD it is said without a body.
+                    let begun = self.downs.get_mut(key).map(|down| std::mem::take(&mut down.carry));
+                    let begun = begun.unwrap_or_default();
+                    self.refuse_head(context, key, &begun, Fault::Slow);
+                    self.buffers.give(begun);
+                }
                 Some(Late::Endpoint) => self.time_out(context, key),
                 Some(Late::Reader) => {
                     self.counters.slow_callers += 1;

@@ -174,7 +174,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
             && !connection.link.has_windows()
             && connection.link.streams() == 0
         {
-            connection.link.farewell(Code::PROTOCOL, connection.outlet.buffer(&mut self.buffers));
+            connection.link.farewell(Code::PROTOCOL, &[], connection.outlet.buffer(&mut self.buffers));
         }
     }
 
@@ -340,7 +340,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         down.hasty += u32::from(unsent);
         if down.hasty > HASTY_MAX {
             let (link, out) = down.connection.says(context.now, &mut self.buffers);
-            link.farewell(Code::CALM, out);
+            link.farewell(Code::CALM, &[], out);
             self.broken_down(context, down_key, "requests taken back before they could be sent");
         } else {
             self.call_less(down_key);

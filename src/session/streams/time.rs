@@ -184,8 +184,10 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
             if !connection.link.has_windows() {
                 context.local.refuse_unrouted(down.arrival.listener, Refusal::TimedOut);
             }
+            let rest = std::mem::take(&mut down.connection.carry);
             let (link, out) = down.connection.says(now, &mut self.buffers);
-            link.farewell(Code::CANCEL, out);
+            link.farewell(Code::CANCEL, &rest, out);
+            self.buffers.give(rest);
             return self.broken_down(context, key, "what it began to say was not finished in time");
         }
         if let Some(asked) = down.asked

@@ -115,8 +115,8 @@ impl<A: Link, B: Link> Link for Wire<A, B> {
         either!(self, link => link.unprocessed(into));
     }
 
-    fn farewell(&mut self, code: Code, out: &mut Vec<u8>) {
-        either!(self, link => link.farewell(code, out));
+    fn farewell(&mut self, code: Code, rest: &[u8], out: &mut Vec<u8>) {
+        either!(self, link => link.farewell(code, rest, out));
     }
 
     fn is_severed(&self) -> bool {

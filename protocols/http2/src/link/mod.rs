@@ -338,7 +338,7 @@ impl Link for Http2Link {
         }
     }
 
-    fn farewell(&mut self, code: Code, out: &mut Vec<u8>) {
+    fn farewell(&mut self, code: Code, _: &[u8], out: &mut Vec<u8>) {
         if !self.broken {
             self.break_off(code, out);
         }
