@@ -51,12 +51,16 @@ pub fn milliseconds(timeout: Duration) -> u32 {
 }
 
 /// Spells a `grpc-timeout` in the finest unit that eight digits allow; never nothing.
-pub fn spell_timeout(timeout: Duration) -> String {
+pub fn spell_timeout(timeout: Duration, into: &mut [u8; 9]) -> &[u8] {
     const MOST: u128 = 99_999_999;
     let units =
         [(timeout.as_micros(), 'u'), (timeout.as_millis(), 'm'), (u128::from(timeout.as_secs()), 'S')];
     let (number, unit) = units.into_iter().find(|(number, _)| *number <= MOST).unwrap_or((MOST, 'S'));
-    format!("{}{unit}", number.max(1))
+    let mut rest = into.as_mut_slice();
+    let _ = write!(rest, "{}{unit}", number.max(1)); // nine bytes are enough
+    let left = rest.len();
+    let (spelled, _) = into.split_at(into.len().saturating_sub(left));
+    spelled
 }
 
 /// What is left of a caller's own time.
@@ -71,7 +75,7 @@ pub fn pass_timeout(request: &mut Message, spent: Duration, left: Option<Duratio
     let Some(said) = request.head().field(NAME).and_then(timeout) else { return };
     let rest = left_of(said, spent, left);
     if rest < said {
-        request.replace(NAME, spell_timeout(rest).as_bytes());
+        request.replace(NAME, spell_timeout(rest, &mut [0; 9]));
     }
 }
 
@@ -165,10 +169,10 @@ mod tests {
     #[test]
     fn what_is_left_is_spelled_so_that_it_is_read_again() {
         for micros in [0, 1, 999, 99_999_999, 100_000_000, 99_999_999_000, 100_000_000_000, u64::MAX] {
-            let spelled = spell_timeout(Duration::from_micros(micros));
-            let read = timeout(spelled.as_bytes());
-            assert!(read.is_some_and(|read| read <= Duration::from_micros(micros.max(1))), "{spelled}");
-            assert!(spelled.len() <= 9);
+            let mut room = [0; 9];
+            let spelled = spell_timeout(Duration::from_micros(micros), &mut room);
+            let read = timeout(spelled);
+            assert!(read.is_some_and(|read| read <= Duration::from_micros(micros.max(1))), "{spelled:?}");
         }
         let mut request = Message::default();
         request.add(b"grpc-timeout", b"100m");
