@@ -109,9 +109,16 @@ pub struct HeadIndex {
 
 impl Default for HeadIndex {
     fn default() -> Self {
+        Self { fields: Vec::with_capacity(32), ..Self::none() }
+    }
+}
+
+impl HeadIndex {
+    /// One that holds no memory: a place to take another from.
+    pub const fn none() -> Self {
         Self {
             slots: [Span::NONE; SLOTS],
-            fields: Vec::with_capacity(32),
+            fields: Vec::new(),
             timeout_ms: None,
             source: None,
             opaque: false,
@@ -121,9 +128,7 @@ impl Default for HeadIndex {
             anew: 0,
         }
     }
-}
 
-impl HeadIndex {
     /// Forgets the last request; keeps the memory.
     pub fn clear(&mut self) {
         self.slots = [Span::NONE; SLOTS];

@@ -14,6 +14,11 @@ pub struct Message {
 }
 
 impl Message {
+    /// One that holds no memory: a place to take another from.
+    pub const fn none() -> Self {
+        Self { bytes: Vec::new(), index: HeadIndex::none() }
+    }
+
     /// Forgets the last message; keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();

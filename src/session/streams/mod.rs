@@ -340,7 +340,9 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
     }
 
     fn give_spare(&mut self, mut message: Message) {
-        if self.spare.len() < SPARE_MAX && message.bytes.capacity() <= MESSAGE_MAX {
+        // One that holds no memory spares nobody anything.
+        let worth = (1..=MESSAGE_MAX).contains(&message.bytes.capacity());
+        if self.spare.len() < SPARE_MAX && worth {
             message.clear();
             self.spare.push(message);
         }

@@ -6,7 +6,7 @@ use outrigger_codec::{Code, Link, Refusal, ReplyKind, StreamCodec, http::hop};
 
 use super::{
     super::{arena::Key, words},
-    Context, INTERIMS_MAX, Leg, Stage, Streams, pass,
+    Context, INTERIMS_MAX, Leg, Message, Stage, Streams, pass,
 };
 
 impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
@@ -56,7 +56,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         call.answer.end = end;
         call.answer.passed = end;
         let replay = std::mem::take(&mut call.replay);
-        let kept = std::mem::take(&mut call.kept);
+        let kept = std::mem::replace(&mut call.kept, Message::none());
         let down = call.down;
         self.buffers.let_go(replay);
         self.give_spare(kept);
