@@ -122,12 +122,15 @@ fn rapid_reset_ends_the_connection_and_costs_the_endpoint_little() {
     scene.over();
 }
 
+/// What is said of each stream, and what it is.
+type Variant<'a> = (&'a str, &'a dyn Fn(u32) -> Vec<Frame>);
+
 #[test]
 fn errors_that_a_caller_provokes_are_counted_and_free_the_endpoint() {
     let asked = |id| headers(id, &post("/held"), false);
     let whole = |id| headers(id, &get("/held"), true);
     let long = |id| headers(id, &post("/held").with("content-length", "2"), false);
-    let variants: [(&str, &dyn Fn(u32) -> Vec<Frame>); 9] = [
+    let variants: [Variant<'_>; 9] = [
         ("WINDOW_UPDATE by nothing", &|id| vec![asked(id), window(id, 0)]),
         ("a window beyond all bounds", &|id| vec![asked(id), window(id, 0x7fff_ffff)]),
         ("DATA behind the end", &|id| vec![whole(id), data(id, "x", false)]),

@@ -591,7 +591,7 @@ fn large_bodies_pass_both_ways_at_once_and_one_that_nobody_reads_stops_no_other(
     let upstream = Upstream::start();
     let mut sidecar = straight(&upstream.address(), "http2", NOTHING);
     let mut client = sidecar.http2();
-    let many: String = (0..LEN / 8).map(|at| format!("{at:08}")).collect();
+    let many = (0..LEN / 8).map(|at| format!("{at:08}")).collect::<Vec<_>>().concat();
     let answer = client.ask_with(&post("/echo/many"), &many);
     assert!(answer.whole && answer.body.len() == LEN + 17, "{}", answer.body.len());
     assert!(answer.text().ends_with(&many));

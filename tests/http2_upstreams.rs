@@ -91,7 +91,7 @@ fn what_cannot_be_sent_again_is_refused_at_a_goodbye() {
     // More than is kept for a second time.
     let long = client.open(&post("/long"), false);
     let held = upstream.next();
-    client.upload(long, &[b'x'; 200_000], false);
+    client.upload(long, &vec![b'x'; 200_000], false);
     held.came(200_000);
     let trailed = client.open(&grpc("/t.S/trailed"), false);
     client.send(&[headers(trailed, &Fields::new(&[("x-end", "1")]), true)]);
@@ -121,7 +121,9 @@ fn a_goodbye_with_an_error_and_an_end_loses_what_was_processed_and_nothing_else(
     moved.iter().chain(&other).for_each(|held| held.answer("of the other"));
     let lost = calls.iter().position(|stream| client.answer(*stream).status() == 502).expect("one was lost");
     client.answers[&calls.remove(lost)].refused(502, "unreachable");
-    calls.iter().for_each(|stream| client.answer(*stream).is("of the other"));
+    for stream in calls {
+        client.answer(stream).is("of the other");
+    }
     drop(client);
     sidecar.rests();
 }
@@ -180,10 +182,14 @@ fn an_endpoint_may_change_its_mind_about_how_much_it_takes() {
     // Less than there are: those go on, and none is added.
     first.send(&[settings(&[(STREAMS_MAX, 0)])]);
     first.answer("1");
-    more.iter().for_each(|held| held.answer("2"));
+    for held in &more {
+        held.answer("2");
+    }
     upstream.silent(SILENCE);
     first.send(&[settings(&[(STREAMS_MAX, 100)])]);
-    [upstream.next(), upstream.next()].iter().for_each(|held| held.answer("3"));
+    for held in [upstream.next(), upstream.next()] {
+        held.answer("3");
+    }
     let texts: Vec<String> = calls.iter().map(|stream| client.answer(*stream).text()).collect();
     assert_eq!(texts, ["1", "2", "2", "3", "3"]);
     assert_eq!(upstream.accepted(), 1);
@@ -243,9 +249,9 @@ fn a_connection_lost_in_mid_call_is_told_to_each_caller_in_its_words() {
             assert_eq!(client.came(stream, 4).text(), "half");
         }
         if cut {
-            held[0].conn.cut()
+            held[0].conn.cut();
         } else {
-            held[0].conn.close()
+            held[0].conn.close();
         }
         client.answer(plain[0]).refused(502, "unreachable");
         client.answer(calls[0]).refused_grpc(14, "unreachable");

@@ -89,7 +89,7 @@ fn callers_of_http1_are_refused_as_ever() {
             assert_eq!(answer.head.get("connection"), Some("keep-alive"), "{answer:?}");
         }
     }
-    let lines: String = (0..101).map(|at| format!("X-{at}: 1\r\n")).collect();
+    let lines = (0..101).map(|at| format!("X-{at}: 1\r\n")).collect::<Vec<_>>().concat();
     for (request, status, name) in [
         (post("/echo", 1_025, ""), 413, "too_large"),
         (get(&format!("/echo/{}", "x".repeat(9_000))), 414, "too_large"),

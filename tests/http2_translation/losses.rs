@@ -11,8 +11,11 @@ use super::support::http2_upstream::{self, Held};
 use super::support::{Sidecar, free_port};
 use super::{SILENCE, chunked, to_new, to_old};
 
+/// What an endpoint does with a call.
+type Leave = fn(&Held);
+
 /// How an endpoint of HTTP/2 leaves a call alone.
-const LEAVINGS: [(&str, fn(&Held)); 5] = [
+const LEAVINGS: [(&str, Leave); 5] = [
     ("reset", |held| held.reset(INTERNAL_ERROR)),
     ("reset without an error", |held| held.reset(NO_ERROR)),
     ("taken back", |held| held.reset(CANCEL)),
@@ -125,7 +128,7 @@ fn what_an_endpoint_of_http2_did_not_process_is_asked_again() {
     let mut sidecar = to_new(&upstream, "", "");
     let mut client = sidecar.http();
     for (what, leave) in [
-        ("refused", (|held| held.reset(REFUSED_STREAM)) as fn(&Held)),
+        ("refused", (|held| held.reset(REFUSED_STREAM)) as Leave),
         ("a goodbye", |held| held.conn.goaway(held.stream - 2, NO_ERROR)),
     ] {
         for request in [

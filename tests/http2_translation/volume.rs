@@ -319,7 +319,9 @@ fn readers_of_http1_that_take_nothing_are_given_up_and_cost_little() {
     let before = sidecar.rss_kib();
     let whole = vec![b'x'; LEN / 4];
     let mut readers: Vec<http1::Client> = (0..READERS).map(|_| sidecar.http()).collect();
-    readers.iter().for_each(|reader| reader.send(get("/big")));
+    for reader in &readers {
+        reader.send(get("/big"));
+    }
     let held: Vec<_> = readers.iter().map(|_| upstream.next()).collect();
     std::thread::scope(|scope| {
         let senders: Vec<_> = held
