@@ -1,4 +1,4 @@
-//! The control thread: conf, registries, signals and admin; the only writer of snapshots.
+//! The control thread: conf, registries, signals, health checks and admin; the only writer of snapshots.
 //!
 //! Everything that changes what calls are decided by goes through [`Control`], one thing after another: a reload is
 //! either taken up whole, on every worker, or changes nothing and says why. It never touches a call.
