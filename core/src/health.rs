@@ -421,8 +421,8 @@ mod tests {
         for order in [[true, false], [false, true]] {
             (0..5).for_each(|_| healths[0].failed(&crowd, at(1)));
             healths[0].probed(&crowd, Probed::Ill, at(1));
-            crowd.count(&healths);
             assert_eq!(crowd.unusable(), 1);
+            crowd.count(&healths);
             for checks in order {
                 assert_eq!(crowd.unusable(), 1);
                 if checks {

@@ -203,7 +203,7 @@ impl<L: Link> Ask<L> {
                 self.link.unprocessed(&mut unprocessed);
                 unprocessed.contains(&TAG).then(|| Err("it says that it takes no new calls".into()))
             }
-            Event::Room { .. } => {
+            Event::Room { .. } | Event::Widened => {
                 self.send(out);
                 None
             }

@@ -16,7 +16,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mood {
     Well,
-    /// Status 503, NOT_SERVING; of frames nothing.
+    /// Status 503, `NOT_SERVING`; of frames nothing.
     Ill,
     /// Nothing.
     Mute,
@@ -75,15 +75,6 @@ impl Patient {
         match self {
             Self::Frames(upstream) => upstream.answer_heartbeats(now == Mood::Well),
             Self::Http(_, mood, _) | Self::Grpc(_, mood, _) => *mood = now,
-        }
-    }
-
-    /// Ends as a killed process does.
-    pub(crate) fn stop(&mut self) {
-        match self {
-            Self::Frames(upstream) => upstream.stop(),
-            Self::Http(upstream, ..) => upstream.stop(),
-            Self::Grpc(upstream, ..) => upstream.stop(),
         }
     }
 

@@ -135,7 +135,115 @@ fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
+    use outrigger_codec::{Event, Policy, ReplyKind, Tag};
+
     use super::*;
+    use crate::{plugins, session::probe::Talk};
+
+    /// What a talk makes of an answer that comes in pieces of so many bytes.
+    fn heard(mut talk: Box<dyn Talk>, answer: &[u8], cut: usize) -> Option<Verdict> {
+        let (mut read, mut out) = (BytesMut::new(), Vec::new());
+        talk.begin(&mut out);
+        for piece in answer.chunks(cut) {
+            read.extend_from_slice(piece);
+            if let Some(verdict) = talk.hear(&mut read, &mut out) {
+                return Some(verdict);
+            }
+        }
+        None
+    }
+
+    fn asks_a_page() -> Box<dyn Talk> {
+        plugins::ask(false, page(&HttpCheck::default(), "a:1"))
+    }
+
+    fn calls() -> Box<dyn Talk> {
+        plugins::ask(true, call(&GrpcCheck::default(), "a:1"))
+    }
+
+    /// What a server of gRPC says to the question, in order: SERVING.
+    fn serving_answer() -> Vec<u8> {
+        let (mut question, mut out) = (Vec::new(), Vec::new());
+        calls().begin(&mut question);
+        let mut server = plugins::link(true);
+        server.greet(&mut out);
+        let (mut rest, mut message, mut stream) = (&question[..], Message::default(), None);
+        while !rest.is_empty() {
+            let step = server.receive(rest, &Policy::default(), &mut message, &mut out);
+            rest = &rest[step.used..];
+            match step.event {
+                Event::Request { stream: id, .. } => {
+                    assert_eq!(message.head().slot(Slot::Target), Some(&b"/grpc.health.v1.Health/Check"[..]));
+                    server.adopt(id, Tag(1));
+                    stream = Some(id);
+                }
+                Event::Nothing | Event::Widened | Event::Room { .. } | Event::Data { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        let (stream, mut head, mut trailers) =
+            (stream.expect("a call"), Message::default(), Message::default());
+        head.set(Slot::Target, b"200");
+        head.add(b"content-type", b"application/grpc");
+        trailers.add(b"grpc-status", b"0");
+        server.answer(stream, head.head(), ReplyKind::Final, false, &mut out);
+        assert_eq!(server.data(stream, b"\0\0\0\0\x02\x08\x01", false, &mut out), 7);
+        server.trailers(stream, trailers.head(), &mut out);
+        out
+    }
+
+    const PAGES: [&[u8]; 4] = [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Sum: 1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+    ];
+
+    #[test]
+    fn a_good_answer_is_one_in_whatever_pieces_it_comes() {
+        let grpc = serving_answer();
+        for cut in 1..200 {
+            for page in PAGES {
+                assert_eq!(heard(asks_a_page(), page, cut), Some(Ok(())), "{cut}");
+            }
+            assert_eq!(heard(calls(), &grpc, cut), Some(Ok(())), "{cut}");
+        }
+        for end in 1..grpc.len() {
+            assert_eq!(heard(calls(), &grpc[..end], 7), None, "{end}");
+        }
+    }
+
+    #[test]
+    fn a_page_may_end_with_its_connection_or_never() {
+        let mut talk = asks_a_page();
+        let (mut read, mut out) = (BytesMut::from("HTTP/1.0 200 OK\r\n\r\nhello"), Vec::new());
+        talk.begin(&mut out);
+        assert_eq!(talk.hear(&mut read, &mut out), None);
+        assert_eq!(talk.ended(), Ok(()));
+        assert!(asks_a_page().ended().is_err(), "nothing was answered");
+        let endless = [&b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"[..], &[b'x'; 40_000]].concat();
+        assert_eq!(heard(asks_a_page(), &endless, 4_096), Some(Ok(())), "its beginning will do");
+    }
+
+    #[test]
+    fn rubbish_is_no_good_answer_and_harms_nobody() {
+        let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+        let grpc = serving_answer();
+        for round in 0..4_000 {
+            for (talk, answer) in [(asks_a_page(), PAGES[round % PAGES.len()]), (calls(), &grpc[..])] {
+                let mut bytes = answer.to_vec();
+                for _ in 0..=round % 5 {
+                    seed ^= seed << 13;
+                    seed ^= seed >> 7;
+                    seed ^= seed << 17;
+                    let at = (seed as usize >> 8) % bytes.len();
+                    bytes[at] = seed as u8;
+                }
+                let _ = heard(talk, &bytes, 1 + round % 50);
+            }
+        }
+    }
 
     #[test]
     fn the_question_is_spelled_as_protocol_buffers_have_it() {
