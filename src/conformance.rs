@@ -11,6 +11,8 @@ use outrigger_codec::{
     streams::LinkSettings,
 };
 
+use crate::session::probe::{Beat, Talk};
+
 /// A protocol's sniffer.
 pub(crate) type Sniffer = fn(&[u8]) -> Sniff;
 
@@ -63,6 +65,9 @@ pub(crate) fn frames<C: FrameCodec>(name: &str) {
     if !goodbye.is_empty() {
         assert_eq!(whole::<C>(&goodbye).kind, FrameKind::Retire);
     }
+    for cut in 1..40 {
+        asked_for_its_health::<C>(cut);
+    }
     truncated::<C>(&opening::frames::<C>());
     rubbish::<C>();
 }
@@ -79,6 +84,25 @@ fn keep_alive<C: FrameCodec>(lane: u8, id: u64) {
     assert_eq!((framed.kind, framed.id), (FrameKind::HeartbeatAck, id), "{}", C::NAME);
     C::set_id(&mut question, 4_000_000_000);
     assert_eq!(whole::<C>(&question).id, 4_000_000_000);
+}
+
+/// Who answers a heartbeat is well, in whatever pieces it comes, and who closes is not.
+fn asked_for_its_health<C: FrameCodec>(cut: usize) {
+    let (mut beat, mut question, mut answer) = (Beat::<C>::new(), Vec::new(), Vec::new());
+    beat.begin(&mut question);
+    // It may ask for a sign of life itself, before it answers.
+    C::heartbeat(0, 77, &mut answer);
+    C::heartbeat_ack(&question, &mut answer);
+    let (mut read, mut said, mut verdict) = (bytes::BytesMut::new(), Vec::new(), None);
+    for piece in answer.chunks(cut) {
+        assert_eq!(verdict, None, "{}", C::NAME);
+        read.extend_from_slice(piece);
+        verdict = beat.hear(&mut read, &mut said);
+    }
+    assert_eq!(verdict, Some(Ok(())), "{} in pieces of {cut}", C::NAME);
+    let framed = whole::<C>(&said);
+    assert_eq!((framed.kind, framed.id), (FrameKind::HeartbeatAck, 77), "{}", C::NAME);
+    assert!(beat.ended().is_err());
 }
 
 /// A refusal is an answer with the call's id, and no success.

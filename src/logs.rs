@@ -54,6 +54,15 @@ pub fn set(level: &str) -> Result<(), String> {
     handle.reload(targets).map_err(|error| format!("{error}\n"))
 }
 
+/// The wall clock, spelled as in log lines; for people alone.
+pub fn now() -> String {
+    let mut text = String::new();
+    // Only what is written to can fail.
+    let _ =
+        fmt::time::FormatTime::format_time(&fmt::time::SystemTime, &mut fmt::format::Writer::new(&mut text));
+    text
+}
+
 /// Panics since the start; each ended one connection.
 pub fn panics() -> u64 {
     PANICS.load(Ordering::Relaxed)

@@ -9,7 +9,13 @@ use outrigger_discovery::Registry;
 
 use crate::{
     conf::lower::RegistryPlan,
-    session::{Bounds, exchange::Exchange, frames::Frames, streams::Streams},
+    session::{
+        Bounds,
+        exchange::Exchange,
+        frames::Frames,
+        probe::{Ask, Beat, Question, Talk},
+        streams::Streams,
+    },
     worker::{Shared, accept::Protocol, driver::Driver},
 };
 
@@ -31,6 +37,14 @@ macro_rules! protocols {
             match name {
                 $($name => protocols!(? $discipline),)*
                 name => DIALECTS.iter().any(|dialect| dialect.name() == name),
+            }
+        }
+
+        /// The heartbeat of a protocol, for who wants to know whether an endpoint is well; `None`: it has none.
+        pub fn heartbeat(name: &str) -> Option<Box<dyn Talk>> {
+            match name {
+                $($name => protocols!(~ $discipline, $codec),)*
+                _ => None,
             }
         }
 
@@ -67,6 +81,9 @@ macro_rules! protocols {
     (@ streams, $codec:ty, $other:ty; $shared:expr, $bounds:expr) => {
         Driver::<Streams<$codec, $other>>::start($shared, $bounds) as Rc<dyn Protocol>
     };
+    (~ frames, $codec:ty) => { Some(Box::new(Beat::<$codec>::new())) };
+    (~ exchange, $codec:ty) => { None };
+    (~ streams, $codec:ty) => { None };
     (? frames) => { false };
     (? exchange) => { true };
     (? streams) => { true };
@@ -96,6 +113,16 @@ pub fn link(server: bool) -> Box<dyn Link> {
     } else {
         outrigger_http2::Http2::dial(&settings)
     })
+}
+
+/// A call of an endpoint over a connection of its own: in the protocol that dialects are spoken in, or in plain HTTP/1.
+pub fn ask(dialect: bool, question: Question) -> Box<dyn Talk> {
+    let settings = LinkSettings::default();
+    if dialect {
+        Box::new(Ask::new(outrigger_http2::Http2::dial(&settings), question))
+    } else {
+        Box::new(Ask::new(<outrigger_http1::Http1 as StreamCodec>::dial(&settings), question))
+    }
 }
 
 /// The registry that a conf names.

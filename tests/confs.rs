@@ -164,6 +164,17 @@ fn explain_says_where_a_call_goes_and_what_others_failed_on() {
 }
 
 #[test]
+fn explain_says_how_endpoints_are_checked() {
+    let file = folder().join("steady.yaml");
+    let (well, out, err) =
+        outrigger(&["explain", "-c", file.to_str().expect("a path"), "--service", "com.example.CartService"]);
+    assert!(well, "{err}");
+    let words =
+        "checked by a heartbeat of dubbo within 1s, every 5s; ill after 3 bad ones in a row, well again";
+    assert!(out.contains(words), "{out}");
+}
+
+#[test]
 fn explain_follows_calls_of_grpc() {
     let file = folder().join("shop-grpc.yaml");
     let ask = |args: &[&str]| {

@@ -70,7 +70,7 @@ pub(crate) fn pick(
 }
 
 /// Whether so few endpoints are usable that all are used.
-fn panics(cluster: &Cluster) -> bool {
+pub fn panics(cluster: &Cluster) -> bool {
     let unusable = u64::from(cluster.crowd.unusable());
     let size = cluster.endpoints.len() as u64;
     let usable = size.saturating_sub(unusable).saturating_mul(100);

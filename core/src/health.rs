@@ -60,8 +60,8 @@ pub struct Crowd {
     pub outlier: Option<Outlier>,
     /// How many are left out.
     out: AtomicU32,
-    /// How many were found ill by health checks.
-    ill: AtomicU32,
+    /// How many are left out or were found ill by health checks.
+    unusable: AtomicU32,
 }
 
 impl Crowd {
@@ -72,7 +72,7 @@ impl Crowd {
 
     /// Endpoints that are not to be used.
     pub fn unusable(&self) -> u32 {
-        self.out.load(Relaxed).saturating_add(self.ill.load(Relaxed)).min(self.size)
+        self.unusable.load(Relaxed).min(self.size)
     }
 
     /// Takes a place among those that are left out, if the conf allows one more.
@@ -90,8 +90,8 @@ impl Crowd {
     pub(crate) fn count(&self, healths: &[Arc<Health>]) {
         let count =
             |what: &dyn Fn(&Health) -> bool| healths.iter().filter(|health| what(health)).count() as u32;
-        self.out.store(count(&|health| health.out_until.load(Relaxed) != 0), Relaxed);
-        self.ill.store(count(&Health::is_ill), Relaxed);
+        self.out.store(count(&|health| health.wrongs.load(Relaxed) & OUT != 0), Relaxed);
+        self.unusable.store(count(&|health| health.wrongs.load(Relaxed) != 0), Relaxed);
     }
 }
 
@@ -108,6 +108,8 @@ pub struct Health {
     trial: AtomicU64,
     /// What health checks say.
     probed: AtomicU8,
+    /// Why it is not used: `OUT`, `ILL`. One that is both counts once, or an endpoint of two would look like all of them.
+    wrongs: AtomicU8,
     /// Since when it has been used; 0: always.
     since: AtomicU64,
 }
@@ -123,6 +125,11 @@ pub enum Probed {
     /// It is ill, and not used.
     Ill,
 }
+
+/// It is left out.
+const OUT: u8 = 1;
+/// Health checks found it ill.
+const ILL: u8 = 2;
 
 /// A trial that took this long is forgotten: its caller may have left.
 const TRIAL_MAX: Duration = Duration::from_secs(5);
@@ -159,6 +166,7 @@ impl Health {
         if until != 0 && now.0 >= until && self.out_until.compare_exchange(until, 0, Relaxed, Relaxed).is_ok()
         {
             crowd.give_place();
+            self.is_right(OUT, crowd);
             self.trial.store(0, Relaxed);
             self.since.store(now.0.max(1), Relaxed);
         } else if until == 0 && self.ejections.load(Relaxed) != 0 {
@@ -197,7 +205,9 @@ impl Health {
             return;
         }
         let end = self.next_end(outlier, now);
-        if self.out_until.compare_exchange(0, end, Relaxed, Relaxed).is_err() {
+        if self.out_until.compare_exchange(0, end, Relaxed, Relaxed).is_ok() {
+            self.is_wrong(OUT, crowd);
+        } else {
             crowd.give_place();
         }
         self.failures.store(0, Relaxed);
@@ -215,10 +225,22 @@ impl Health {
         let before = self.probed.swap(found as u8, Relaxed);
         let (was, is) = (before == Probed::Ill as u8, found == Probed::Ill);
         if is && !was {
-            crowd.ill.fetch_add(1, Relaxed);
+            self.is_wrong(ILL, crowd);
         } else if was && !is {
-            let _ = crowd.ill.fetch_update(Relaxed, Relaxed, |ill| ill.checked_sub(1));
+            self.is_right(ILL, crowd);
             self.since.store(now.0.max(1), Relaxed);
+        }
+    }
+
+    fn is_wrong(&self, why: u8, crowd: &Crowd) {
+        if self.wrongs.fetch_or(why, Relaxed) == 0 {
+            crowd.unusable.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn is_right(&self, why: u8, crowd: &Crowd) {
+        if self.wrongs.fetch_and(!why, Relaxed) == why {
+            let _ = crowd.unusable.fetch_update(Relaxed, Relaxed, |unusable| unusable.checked_sub(1));
         }
     }
 
@@ -248,6 +270,45 @@ impl Health {
         // Never nothing: it has to be seen that it works.
         let share = used.checked_div(window.as_nanos()).unwrap_or(1_000).clamp(100, 1_000);
         share as u64
+    }
+}
+
+/// What health checks found one after the other, and what follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// What follows.
+    pub found: Probed,
+    /// Good or bad ones in a row.
+    row: u32,
+    /// The last one was good.
+    good: bool,
+}
+
+impl Default for Checked {
+    fn default() -> Self {
+        Self { found: Probed::Unknown, row: 0, good: false }
+    }
+}
+
+impl Checked {
+    /// Another check: `unhealthy` bad ones in a row make it ill, `healthy` good ones well again. Whether that changed
+    /// anything.
+    pub fn next(&mut self, good: bool, unhealthy: u32, healthy: u32) -> bool {
+        self.row = if good == self.good { self.row.saturating_add(1) } else { 1 };
+        self.good = good;
+        let before = self.found;
+        self.found = match (before, good) {
+            (Probed::Unknown, true) => Probed::Well,
+            (Probed::Ill, true) if self.row >= healthy => Probed::Well,
+            (_, false) if self.row >= unhealthy => Probed::Ill,
+            _ => before,
+        };
+        self.found != before
+    }
+
+    /// It is asked otherwise from now on: what was found stays until that says something else.
+    pub fn anew(&mut self) {
+        self.row = 0;
     }
 }
 
@@ -352,6 +413,51 @@ mod tests {
         assert!(!health.is_usable(at(2)) && crowd.unusable() == 1);
         health.probed(&crowd, Probed::Well, at(3));
         assert!(health.is_usable(at(3)) && crowd.unusable() == 0);
+    }
+
+    #[test]
+    fn who_is_ill_and_left_out_counts_once() {
+        let (crowd, healths) = (crowd(2, 50), [Arc::<Health>::default(), Arc::default()]);
+        for order in [[true, false], [false, true]] {
+            (0..5).for_each(|_| healths[0].failed(&crowd, at(1)));
+            healths[0].probed(&crowd, Probed::Ill, at(1));
+            assert_eq!(crowd.unusable(), 1);
+            crowd.count(&healths);
+            for checks in order {
+                assert_eq!(crowd.unusable(), 1);
+                if checks {
+                    healths[0].probed(&crowd, Probed::Well, at(50));
+                } else {
+                    healths[0].worked(&crowd, at(500));
+                }
+            }
+            assert_eq!(crowd.unusable(), 0);
+        }
+    }
+
+    #[test]
+    fn checks_in_a_row_make_one_ill_and_well_again() {
+        let mut checked = Checked::default();
+        let mut tell = |checks: &str| -> Vec<Probed> {
+            let each = |check: char| {
+                let changed = checked.next(check == '+', 3, 2);
+                changed.then_some(checked.found)
+            };
+            checks.chars().filter_map(each).collect()
+        };
+        assert_eq!(tell("--"), [], "two bad ones are not enough");
+        assert_eq!(tell("+"), [Probed::Well], "nothing was known: the first good one tells");
+        assert_eq!(tell("--+--+"), [], "a good one begins the row anew");
+        assert_eq!(tell("---"), [Probed::Ill]);
+        assert_eq!(tell("----+-+-"), [], "a bad one begins the row anew");
+        assert_eq!(tell("++"), [Probed::Well]);
+        assert_eq!(tell("+++++--"), []);
+        checked.anew();
+        let mut again = || checked.next(false, 3, 2);
+        assert_eq!([again(), again(), again()], [false, false, true], "what was asked before does not count");
+        let mut never_known = Checked::default();
+        assert!(never_known.next(false, 1, 1) && never_known.found == Probed::Ill);
+        assert!(never_known.next(true, 1, 1) && never_known.found == Probed::Well);
     }
 
     #[test]

@@ -194,6 +194,9 @@ fn chosen(plan: &Plan, route: &Route, out: &mut String) {
         if let Some(speaks) = cluster.settings.speaks {
             let _ = writeln!(out, "      spoken to in {speaks}: calls of another protocol are translated");
         }
+        if let Some(health) = &cluster.health {
+            let _ = writeln!(out, "      checked by {health}");
+        }
         match &cluster.source {
             Source::Fixed(endpoints) => {
                 for endpoint in endpoints {

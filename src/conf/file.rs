@@ -14,6 +14,7 @@ use serde::{
 
 use super::{
     decode::OneOrMany,
+    health::Health,
     units::{Duration, Percent, Rate, Size},
 };
 use crate::plugins::{exchanges, names};
@@ -464,6 +465,9 @@ pub struct Cluster {
     /// When an endpoint that fails is left alone for a while.
     #[serde(default)]
     pub outlier: Outlier,
+    /// How endpoints are asked whether they are well; by default they are not: it is seen by their calls alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
     /// What trying again may cost on top.
     #[serde(default)]
     pub retry_budget: RetryBudget,

@@ -30,10 +30,12 @@ use crate::{
     worker::Speaks,
 };
 
+mod health;
 mod http;
 #[cfg(test)]
 mod tests;
 
+pub use health::HealthPlan;
 pub use http::plain;
 
 /// A conf with its meaning: everything the process does follows from it.
@@ -85,6 +87,8 @@ pub struct ClusterPlan {
     pub settings: ClusterSettings,
     /// Where endpoints come from.
     pub source: Source,
+    /// How they are checked; `None`: they are not.
+    pub health: Option<HealthPlan>,
 }
 
 /// Where a cluster's endpoints come from.
@@ -719,7 +723,8 @@ impl Lowering<'_> {
             retries: (cluster.retry_budget.share.get(), cluster.retry_budget.floor),
             speaks,
         };
-        ClusterPlan { name: name.to_owned(), balance, settings, source }
+        let health = self.health(at.key("health"), cluster);
+        ClusterPlan { name: name.to_owned(), balance, settings, source, health }
     }
 
     /// What calls are told apart by; wanted by two balances, and of use to no other.

@@ -7,6 +7,7 @@
 mod blank;
 pub mod decode;
 pub mod file;
+pub mod health;
 pub mod lower;
 pub mod report;
 pub mod units;

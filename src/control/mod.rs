@@ -1,4 +1,4 @@
-//! The control thread: conf, registries, signals and admin; the only writer of snapshots.
+//! The control thread: conf, registries, signals, health checks and admin; the only writer of snapshots.
 //!
 //! Everything that changes what calls are decided by goes through [`Control`], one thing after another: a reload is
 //! either taken up whole, on every worker, or changes nothing and says why. It never touches a call.
@@ -26,6 +26,7 @@ pub mod admin;
 pub mod discover;
 pub mod listen;
 pub mod outliers;
+pub mod probes;
 
 /// What the admin port, or anybody else in this thread, may ask for.
 #[derive(Debug)]
@@ -51,6 +52,7 @@ pub struct Control {
     workers: Arc<Vec<Handle>>,
     listening: listen::Listening,
     discovery: discover::Discovery,
+    probes: probes::Probes,
     clock: Clock,
     stamp: Option<Stamp>,
     reload_failed: bool,
@@ -113,7 +115,8 @@ pub async fn run(file: PathBuf, plan: Plan, clock: Clock) -> Result<(), String> 
 pub async fn run_in(host: Host, file: PathBuf, plan: Plan, clock: Clock) -> Result<(), String> {
     let (asks, mut inbox) = host.asks;
     let (discovery, mut updates) = discover::Discovery::new();
-    let mut control = Control::start(host.say, file, plan, clock, asks, discovery)?;
+    let (probes, mut told) = probes::Probes::new();
+    let mut control = Control::start(host.say, file, plan, clock, asks, (discovery, probes))?;
     let mut signals =
         Signals::new(host.signals).map_err(|error| format!("error: cannot listen to signals: {error}"))?;
     let mut looks = tokio::time::interval(FILE_EVERY);
@@ -140,6 +143,7 @@ pub async fn run_in(host: Host, file: PathBuf, plan: Plan, clock: Clock) -> Resu
                     discover::Heard::Nothing => {}
                 }
             }
+            Some(told) = told.recv() => control.probes.heard(told, control.clock.now()),
             () = publish => {
                 publish_at = None;
                 control.publish();
@@ -167,7 +171,7 @@ impl Control {
         plan: Plan,
         clock: Clock,
         asks: mpsc::UnboundedSender<Ask>,
-        mut discovery: discover::Discovery,
+        (mut discovery, mut probes): (discover::Discovery, probes::Probes),
     ) -> Result<Self, String> {
         let stamp = stamp(&file);
         let snapshot = Arc::new(plan.snapshot(1, &BTreeMap::new(), None, clock.now()));
@@ -188,6 +192,7 @@ impl Control {
             say(&format!("outrigger: admin on http://{bound}"));
         }
         discovery.follow(&plan);
+        probes.follow(&plan, &snapshot, clock.now());
         tracing::info!(app = plan.app, workers = count, revision = 1, "serving {}", file.display());
         let control = Self {
             file,
@@ -196,6 +201,7 @@ impl Control {
             workers,
             listening,
             discovery,
+            probes,
             clock,
             stamp,
             reload_failed: false,
@@ -215,6 +221,7 @@ impl Control {
             let command = Command::Snapshot(Arc::clone(&self.snapshot), self.plan.bounds, manners.clone());
             let _ = worker.commands.send(command);
         }
+        self.probes.follow(&self.plan, &self.snapshot, now);
     }
 
     /// Reads the conf file again. Whatever is wrong changes nothing.
@@ -293,6 +300,8 @@ impl Control {
     }
 
     fn facts(&self) -> telemetry::Facts {
+        let panics =
+            self.snapshot.clusters().iter().filter(|cluster| outrigger_core::balance::panics(cluster));
         telemetry::Facts {
             app: self.plan.app.clone(),
             revision: self.snapshot.revision,
@@ -304,6 +313,9 @@ impl Control {
                 .iter()
                 .map(|worker| worker.load.connections.load(Ordering::Relaxed) as u64)
                 .collect(),
+            checks: self.probes.checks(),
+            found: self.probes.found(),
+            panics: panics.map(|cluster| cluster.name.clone()).collect(),
         }
     }
 
@@ -318,6 +330,7 @@ impl Control {
         tracing::info!(?limit, "draining");
         self.draining = true;
         self.listening.close();
+        self.probes.stop();
         self.tell(|| Command::Drain);
         let began = tokio::time::Instant::now();
         let mut pressed = false;

@@ -7,6 +7,7 @@
 //! * [`frames`]: whole messages matched by an id (Bolt, Dubbo2).
 //! * [`exchange`]: one request and its answer at a time (HTTP/1).
 //! * [`streams`]: many at once on each connection (HTTP/2), and the translation between the two.
+//! * [`probe`]: no engine, but one question to an endpoint over a connection of its own.
 
 pub mod arena;
 pub mod counters;
@@ -16,6 +17,7 @@ pub mod frames;
 pub mod later;
 pub mod outbox;
 pub mod pending;
+pub mod probe;
 pub mod streams;
 pub mod words;
 

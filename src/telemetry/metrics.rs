@@ -27,6 +27,7 @@ const COARSE: usize = 4;
 pub fn render(joined: &Joined) -> String {
     let mut families = routes(joined);
     families.extend(endpoints(joined));
+    families.extend(health(joined));
     families.extend(protocols(joined));
     families.extend(process(joined));
     families.retain(|family| !family.get_metric().is_empty());
@@ -92,6 +93,28 @@ fn endpoints(joined: &Joined) -> Vec<MetricFamily> {
         ill.mut_metric().push(gauge(&labels, u64::from(endpoint.ill)));
     }
     vec![calls, in_flight, open, out, ill]
+}
+
+fn health(joined: &Joined) -> Vec<MetricFamily> {
+    let mut checks = family(
+        "outrigger_health_checks_total",
+        "Health checks by cluster and how they went.",
+        MetricType::COUNTER,
+    );
+    for (cluster, of) in joined.facts.checks.iter().take(SERIES_MAX) {
+        for (result, n) in &of.0 {
+            checks.mut_metric().push(counter(&[("cluster", cluster), ("result", result)], *n));
+        }
+    }
+    let mut panics = family(
+        "outrigger_cluster_panic",
+        "1 for a cluster of which so few endpoints are usable that all are used.",
+        MetricType::GAUGE,
+    );
+    for cluster in joined.facts.panics.iter().take(SERIES_MAX) {
+        panics.mut_metric().push(gauge(&[("cluster", cluster)], 1));
+    }
+    vec![checks, panics]
 }
 
 fn protocols(joined: &Joined) -> Vec<MetricFamily> {

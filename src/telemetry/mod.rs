@@ -34,6 +34,38 @@ pub struct Facts {
     pub registries_lost: u64,
     /// Callers' connections by worker.
     pub connections: Vec<u64>,
+    /// Health checks by cluster.
+    pub checks: BTreeMap<Box<str>, Checks>,
+    /// What they found, by (cluster, address).
+    pub found: BTreeMap<(Box<str>, Box<str>), Found>,
+    /// Clusters of which so few endpoints are usable that all are used.
+    pub panics: Vec<Box<str>>,
+}
+
+/// Health checks by how they went.
+#[derive(Clone, Debug)]
+pub struct Checks(pub BTreeMap<&'static str, u64>);
+
+impl Default for Checks {
+    fn default() -> Self {
+        Self(["ok", "bad_answer", "timed_out", "unreachable"].map(|result| (result, 0)).into())
+    }
+}
+
+impl Checks {
+    /// Counts one.
+    pub fn count(&mut self, result: &'static str) {
+        *self.0.entry(result).or_default() += 1;
+    }
+}
+
+/// What health checks found of an endpoint.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Why it is ill; `None`: it is well.
+    pub why: Option<String>,
+    /// Since when it is so, for people.
+    pub since: String,
 }
 
 /// What all workers know, added up.

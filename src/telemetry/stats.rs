@@ -60,7 +60,18 @@ pub fn clusters(joined: &Joined) -> Value {
             _ => "avoided: it just failed or said goodbye".to_owned(),
         };
         value.insert("state".into(), json!(state));
-        let entry = clusters.entry(cluster.to_string()).or_insert_with(|| json!({ "endpoints": [] }));
+        if let Some(found) = joined.facts.found.get(&(cluster.clone(), address.clone())) {
+            let state = if found.why.is_some() { "ill" } else { "well" };
+            let mut health = json!({ "state": state, "since": found.since });
+            if let (Some(why), Value::Object(health)) = (&found.why, &mut health) {
+                health.insert("why".into(), json!(why));
+            }
+            value.insert("health".into(), health);
+        }
+        let panics = joined.facts.panics.contains(cluster);
+        let entry = clusters
+            .entry(cluster.to_string())
+            .or_insert_with(|| json!({ "panic": panics, "endpoints": [] }));
         if let Some(endpoints) = entry.get_mut("endpoints").and_then(Value::as_array_mut) {
             endpoints.push(Value::Object(value));
         }

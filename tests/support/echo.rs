@@ -140,7 +140,12 @@ impl Upstream {
 
     /// Leaves heartbeats unanswered from now on.
     pub(crate) fn ignore_heartbeats(&self) {
-        self.inner.answers_heartbeats.store(false, Ordering::SeqCst);
+        self.answer_heartbeats(false);
+    }
+
+    /// Whether heartbeats are answered from now on.
+    pub(crate) fn answer_heartbeats(&self, answers: bool) {
+        self.inner.answers_heartbeats.store(answers, Ordering::SeqCst);
     }
 
     /// Ends as a killed process does: the port refuses connections, those that were open are closed.

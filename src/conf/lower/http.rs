@@ -157,7 +157,8 @@ impl Lowering<'_> {
         self.pattern(at, &test)
     }
 
-    fn whole_authority(&mut self, at: At<'_>, text: &str) {
+    /// One authority, in full.
+    pub(super) fn whole_authority(&mut self, at: At<'_>, text: &str) {
         let known = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:[]".contains(&byte);
         if text.is_empty() || !text.bytes().all(known) {
             let help = if text.contains('/') {
@@ -266,11 +267,11 @@ pub fn plain(path: &str) -> Cow<'_, str> {
 }
 
 /// Whether a character may stand in a path on the wire.
-fn is_sent(c: char) -> bool {
+pub(super) fn is_sent(c: char) -> bool {
     c.is_ascii_graphic() && !"#\"<>\\".contains(c)
 }
 
-fn escaped(path: &str) -> String {
+pub(super) fn escaped(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
     for byte in path.bytes() {
         if is_sent(char::from(byte)) {
