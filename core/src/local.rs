@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use outrigger_codec::{Outcome, Refusal};
 
 use crate::{
-    Budget, ClusterSettings, End, ListenerId, Snapshot, Tally, Tick,
+    Budget, ClusterSettings, End, ListenerId, Snapshot, Tally, Tick, Tried,
     health::{Crowd, Health},
 };
 
@@ -185,21 +185,28 @@ impl Local {
         }
     }
 
-    /// Another endpoint of the same cluster for a call that was provably not sent, if there is one.
+    /// Another endpoint of the same cluster for a call that failed at one, and was at some before, if there is one: at best
+    /// one where it was not yet.
     pub fn elsewhere(
         &mut self,
         snapshot: &Snapshot,
         failed: EndpointSlot,
+        tried: Tried,
         now: Tick,
     ) -> Option<EndpointSlot> {
         let at = snapshot.cluster_named(&self.endpoint(failed)?.cluster)?;
-        crate::balance::pick(self, snapshot.cluster(at)?, at, None, Some(failed), now)
+        let cluster = snapshot.cluster(at)?;
+        let (all, last) = (tried.with(failed), Tried::default().with(failed));
+        let new = crate::balance::pick(self, cluster, at, None, all, now)
+            .filter(|slot| !all.has(*slot) && self.reachable(*slot, now));
+        new.or_else(|| crate::balance::pick(self, cluster, at, None, last, now))
             .filter(|slot| *slot != failed)
     }
 
     /// Moves the call of `plan` to another endpoint.
     pub fn reassign(&mut self, plan: &mut crate::Plan, to: EndpointSlot, now: Tick) {
         self.in_flight(plan.endpoint, |n| n.saturating_sub(1));
+        plan.tried = plan.tried.with(plan.endpoint);
         plan.endpoint = to;
         self.in_flight(to, |n| n.saturating_add(1));
         self.picked(to, now);
@@ -317,6 +324,11 @@ impl Local {
     pub(crate) fn avoided(&self, slot: EndpointSlot, all: bool, now: Tick) -> bool {
         self.endpoint(slot)
             .is_some_and(|endpoint| endpoint.avoid_until > now || !(all || endpoint.health.is_usable(now)))
+    }
+
+    /// Whether it did not refuse connections a moment ago.
+    pub(crate) fn reachable(&self, slot: EndpointSlot, now: Tick) -> bool {
+        self.endpoint(slot).is_some_and(|endpoint| endpoint.avoid_until <= now)
     }
 
     /// An endpoint's part of its full share of calls, in thousandths.

@@ -111,7 +111,7 @@ impl<C: ExchangeCodec> Exchange<C> {
             return self.refuse_call_with(context, key, Refusal::Unreachable, &message);
         };
         context.local.failed_at(up.endpoint, context.now);
-        let other = retry::place(context.local, context.snapshot, up.endpoint, up.connected, context.now);
+        let other = retry::place(context.local, context.snapshot, &call.plan, up.connected, context.now);
         let Some(endpoint) = other else {
             self.buffers.give(bytes);
             return self.refuse_call(context, key, Refusal::Unreachable);
@@ -154,7 +154,7 @@ impl<C: ExchangeCodec> Exchange<C> {
         let wait =
             whole.then(|| retry::may(context.local, &call.plan, failure, call.again, context.now)).flatten();
         let Some(wait) = wait else { return false };
-        let Some(to) = retry::place(context.local, context.snapshot, endpoint, true, context.now) else {
+        let Some(to) = retry::place(context.local, context.snapshot, &call.plan, true, context.now) else {
             return false;
         };
         let bytes = self.ups.get_mut(up_key).and_then(|up| up.outbox.whole());

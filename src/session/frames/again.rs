@@ -40,7 +40,8 @@ impl<C: FrameCodec> Frames<C> {
         let Some(wait) = retry::may(context.local, &call.plan, failure, call.again, context.now) else {
             return Some(call);
         };
-        let Some(to) = retry::place(context.local, context.snapshot, from, same_too, context.now) else {
+        let Some(to) = retry::place(context.local, context.snapshot, &call.plan, same_too, context.now)
+        else {
             return Some(call);
         };
         self.counters.resent += 1;

@@ -91,7 +91,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
             return self.refuse_call_with(context, key, Refusal::Unreachable, &text);
         };
         let Some(to) =
-            retry::place(context.local, context.snapshot, endpoint, connected || !sent, context.now)
+            retry::place(context.local, context.snapshot, &call.plan, connected || !sent, context.now)
         else {
             return self.refuse_call(context, key, Refusal::Unreachable);
         };
@@ -116,7 +116,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         let Some(wait) = retry::may(context.local, &call.plan, failure, call.again, context.now) else {
             return false;
         };
-        let Some(to) = retry::place(context.local, context.snapshot, endpoint, true, context.now) else {
+        let Some(to) = retry::place(context.local, context.snapshot, &call.plan, true, context.now) else {
             return false;
         };
         self.counters.resent += 1;
