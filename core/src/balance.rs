@@ -112,7 +112,11 @@ fn pick_any(
     let usable = |local: &Local, position: usize| {
         local.slot_of(at, position).filter(|slot| !but.has(*slot) && !local.avoided(*slot, all, now))
     };
-    // From the one picked onwards: the first that may be used; otherwise any other than `but`; otherwise itself.
+    let reachable = |local: &Local, position: usize| {
+        local.slot_of(at, position).filter(|slot| !but.has(*slot) && local.reachable(*slot, now))
+    };
+    // From the one picked onwards: the first that may be used; otherwise one that is left out, but can be reached as far as
+    // is known; otherwise any other than `but`; otherwise itself.
     let around = |from: usize| (0..n).map(move |step| from.wrapping_add(step).checked_rem(n).unwrap_or(0));
     let weighty = |position: &usize| {
         cluster.endpoints.get(*position).is_some_and(|e| e.weight > 0 || cluster.turns.is_empty())
@@ -120,6 +124,7 @@ fn pick_any(
     around(first)
         .filter(weighty)
         .find_map(|position| usable(local, position))
+        .or_else(|| around(first).filter(weighty).find_map(|position| reachable(local, position)))
         .or_else(|| {
             around(first).find_map(|position| local.slot_of(at, position).filter(|slot| !but.has(*slot)))
         })
@@ -186,9 +191,16 @@ fn least(
         else {
             continue;
         };
-        // The one that just failed this call is the last resort; others that failed come before it.
+        // The one that just failed this call is the last resort; others that failed come before it, and before them those
+        // that are only left out.
         let weightless = endpoint.weight == 0 && !cluster.turns.is_empty();
-        let shunned = if but.has(slot) { 2 } else { u8::from(local.avoided(slot, all, now) || weightless) };
+        let shunned = if but.has(slot) {
+            3
+        } else if !local.reachable(slot, now) {
+            2
+        } else {
+            u8::from(local.avoided(slot, all, now) || weightless)
+        };
         let load = local.load(slot, endpoint.weight.max(1));
         if best.is_none_or(|(was_shunned, least, _)| (shunned, load) < (was_shunned, least)) {
             best = Some((shunned, load, slot));
@@ -339,6 +351,26 @@ mod tests {
                 pick(&mut local, cluster, 0, None, Tried::default(), Tick(5)).is_some(),
                 "all failed: try anyway"
             );
+        }
+    }
+
+    #[test]
+    fn who_is_left_out_comes_before_who_refuses_connections() {
+        for balance in [Balance::RoundRobin, Balance::Random, Balance::LeastRequest, Balance::P2cEwma] {
+            let mut cluster = snapshot(balance, &[1, 1, 1]).clusters()[0].clone();
+            cluster.crowd =
+                std::sync::Arc::new(crate::health::Crowd::new(3, Some(crate::Outlier::default())));
+            let snapshot = Snapshot::new(1, Vec::new(), vec![cluster]);
+            let mut local = Local::new(1);
+            local.reconcile(&snapshot);
+            let [out, refuses, failed] = [0, 1, 2].map(|at| local.slot_of(0, at).unwrap());
+            (0..5).for_each(|_| local.failed_at(out, Tick(5)));
+            local.avoid(refuses, Tick::ZERO.after(Duration::from_secs(1)));
+            assert!(local.avoided(out, false, Tick(5)));
+            for _ in 0..50 {
+                let other = local.elsewhere(&snapshot, failed, Tried::default(), Tick(5));
+                assert_eq!(other, Some(out), "{balance:?}");
+            }
         }
     }
 
