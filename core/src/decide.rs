@@ -20,6 +20,8 @@ pub struct Plan {
     pub endpoint: EndpointSlot,
     /// When the call began.
     pub started: Tick,
+    /// When it went to that endpoint.
+    pub placed: Tick,
     /// When its answer must be complete; [`Tick::NEVER`] when nobody set a timeout.
     pub deadline: Tick,
     /// When the caller itself gives up, whether its request is complete or not.
@@ -92,6 +94,7 @@ pub fn decide(
         route: slot,
         endpoint,
         started: now,
+        placed: now,
         deadline,
         caller_deadline,
         tried: Tried::default(),

@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use outrigger_codec::{Outcome, Refusal};
 
 use crate::{
-    Budget, ClusterSettings, End, ListenerId, Snapshot, Tally, Tick, Tried,
+    Budget, ClusterSettings, End, Failure, ListenerId, Snapshot, Tally, Tick, Tried,
     health::{Crowd, Health},
 };
 
@@ -207,12 +207,27 @@ impl Local {
     pub fn reassign(&mut self, plan: &mut crate::Plan, to: EndpointSlot, now: Tick) {
         self.in_flight(plan.endpoint, |n| n.saturating_sub(1));
         plan.tried = plan.tried.with(plan.endpoint);
-        plan.endpoint = to;
+        (plan.endpoint, plan.placed) = (to, now);
         self.in_flight(to, |n| n.saturating_add(1));
         self.picked(to, now);
     }
 
-    /// The call of `plan` failed where it was, and goes elsewhere: its endpoint is judged by that all the same.
+    /// The call of `plan` failed so where it was, and is tried again: for its endpoint that is a call like any other.
+    pub fn try_failed(&mut self, plan: &crate::Plan, failure: Failure, now: Tick) {
+        let took = now.since(plan.placed);
+        if let Some(endpoint) = self.endpoints.get_mut(plan.endpoint.0) {
+            let end = match failure {
+                Failure::Lost => End::Refused(Refusal::Unreachable),
+                Failure::Slow => End::Refused(Refusal::TimedOut),
+                Failure::Answered(outcome, _) => End::Answered(outcome),
+            };
+            endpoint.tally.record(end, took);
+            endpoint.health.failed(&endpoint.crowd, now);
+            endpoint.observe(took.max(FAILURE_COSTS), now);
+        }
+    }
+
+    /// A call could not be sent to an endpoint, and goes elsewhere: the endpoint is judged by that all the same.
     pub fn failed_at(&mut self, endpoint: EndpointSlot, now: Tick) {
         if let Some(endpoint) = self.endpoints.get_mut(endpoint.0) {
             endpoint.health.failed(&endpoint.crowd, now);
@@ -258,20 +273,15 @@ impl Local {
         self.in_flight(endpoint, |n| n.saturating_add(1));
     }
 
-    pub(crate) fn end(
-        &mut self,
-        route: RouteSlot,
-        endpoint: EndpointSlot,
-        end: End,
-        took: Duration,
-        now: Tick,
-    ) {
+    pub(crate) fn end(&mut self, plan: &crate::Plan, end: End, now: Tick) {
         self.unsettled = self.unsettled.saturating_sub(1);
-        if let Some(route) = self.routes.get_mut(route.0) {
+        if let Some(route) = self.routes.get_mut(plan.route.0) {
             route.in_flight = route.in_flight.saturating_sub(1);
-            route.tally.record(end, took);
+            route.tally.record(end, now.since(plan.started));
         }
-        if let Some(endpoint) = self.endpoints.get_mut(endpoint.0) {
+        // What it took elsewhere before is no fault of this endpoint.
+        let took = now.since(plan.placed);
+        if let Some(endpoint) = self.endpoints.get_mut(plan.endpoint.0) {
             endpoint.in_flight = endpoint.in_flight.saturating_sub(1);
             endpoint.tally.record(end, took);
             match end {
