@@ -12,7 +12,7 @@
 //! fewer than the cluster's panic threshold, all are tried, because an answer of "no endpoint" helps nobody. One that is
 //! new gets its share little by little where the cluster has a slow start.
 
-use crate::{Cluster, Local, Tick, local::EndpointSlot};
+use crate::{Cluster, Local, Tick, Tried, local::EndpointSlot};
 
 /// How an endpoint is picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -47,7 +47,7 @@ pub(crate) fn pick(
     cluster: &Cluster,
     at: u32,
     key: Option<u64>,
-    but: Option<EndpointSlot>,
+    but: Tried,
     now: Tick,
 ) -> Option<EndpointSlot> {
     let n = cluster.endpoints.len();
@@ -62,8 +62,8 @@ pub(crate) fn pick(
     // One that is new takes its part of the calls that would be its, and passes the others on.
     let share = local.share(picked, cluster.settings.slow_start, now);
     if share < 1_000 && local.random(1_000) >= share {
-        return pick_any(local, cluster, at, Some(picked), all, now)
-            .filter(|slot| Some(*slot) != but)
+        return pick_any(local, cluster, at, but.with(picked), all, now)
+            .filter(|slot| !but.has(*slot))
             .or(Some(picked));
     }
     Some(picked)
@@ -83,13 +83,13 @@ fn by_key(
     cluster: &Cluster,
     at: u32,
     key: u64,
-    but: Option<EndpointSlot>,
+    but: Tried,
     all: bool,
     now: Tick,
 ) -> Option<EndpointSlot> {
     (0..LOOKS_MAX).find_map(|turn| {
         let slot = local.slot_of(at, cluster.hashed.position(key, turn)?)?;
-        (Some(slot) != but && !local.avoided(slot, all, now)).then_some(slot)
+        (!but.has(slot) && !local.avoided(slot, all, now)).then_some(slot)
     })
 }
 
@@ -97,7 +97,7 @@ fn pick_any(
     local: &mut Local,
     cluster: &Cluster,
     at: u32,
-    but: Option<EndpointSlot>,
+    but: Tried,
     all: bool,
     now: Tick,
 ) -> Option<EndpointSlot> {
@@ -110,9 +110,13 @@ fn pick_any(
         Balance::P2cEwma => better(local, cluster, at, |local, slot, weight| local.cost(slot, weight, now)),
     };
     let usable = |local: &Local, position: usize| {
-        local.slot_of(at, position).filter(|slot| Some(*slot) != but && !local.avoided(*slot, all, now))
+        local.slot_of(at, position).filter(|slot| !but.has(*slot) && !local.avoided(*slot, all, now))
     };
-    // From the one picked onwards: the first that may be used; otherwise any other than `but`; otherwise itself.
+    let reachable = |local: &Local, position: usize| {
+        local.slot_of(at, position).filter(|slot| !but.has(*slot) && local.reachable(*slot, now))
+    };
+    // From the one picked onwards: the first that may be used; otherwise one that is left out, but can be reached as far as
+    // is known; otherwise any other than `but`; otherwise itself.
     let around = |from: usize| (0..n).map(move |step| from.wrapping_add(step).checked_rem(n).unwrap_or(0));
     let weighty = |position: &usize| {
         cluster.endpoints.get(*position).is_some_and(|e| e.weight > 0 || cluster.turns.is_empty())
@@ -120,8 +124,9 @@ fn pick_any(
     around(first)
         .filter(weighty)
         .find_map(|position| usable(local, position))
+        .or_else(|| around(first).filter(weighty).find_map(|position| reachable(local, position)))
         .or_else(|| {
-            around(first).find_map(|position| local.slot_of(at, position).filter(|slot| Some(*slot) != but))
+            around(first).find_map(|position| local.slot_of(at, position).filter(|slot| !but.has(*slot)))
         })
         .or_else(|| local.slot_of(at, first))
 }
@@ -173,7 +178,7 @@ fn least(
     local: &mut Local,
     cluster: &Cluster,
     at: u32,
-    but: Option<EndpointSlot>,
+    but: Tried,
     all: bool,
     now: Tick,
 ) -> Option<EndpointSlot> {
@@ -186,10 +191,16 @@ fn least(
         else {
             continue;
         };
-        // The one that just failed this call is the last resort; others that failed come before it.
+        // The one that just failed this call is the last resort; others that failed come before it, and before them those
+        // that are only left out.
         let weightless = endpoint.weight == 0 && !cluster.turns.is_empty();
-        let shunned =
-            if Some(slot) == but { 2 } else { u8::from(local.avoided(slot, all, now) || weightless) };
+        let shunned = if but.has(slot) {
+            3
+        } else if !local.reachable(slot, now) {
+            2
+        } else {
+            u8::from(local.avoided(slot, all, now) || weightless)
+        };
         let load = local.load(slot, endpoint.weight.max(1));
         if best.is_none_or(|(was_shunned, least, _)| (shunned, load) < (was_shunned, least)) {
             best = Some((shunned, load, slot));
@@ -278,7 +289,7 @@ mod tests {
         local.reconcile(&snapshot);
         let mut count = vec![0; weights.len()];
         for _ in 0..picks {
-            let slot = pick(&mut local, &snapshot.clusters()[0], 0, None, None, Tick(1)).unwrap();
+            let slot = pick(&mut local, &snapshot.clusters()[0], 0, None, Tried::default(), Tick(1)).unwrap();
             let position = (0..weights.len()).find(|at| local.slot_of(0, *at) == Some(slot)).unwrap();
             count[position] += 1;
         }
@@ -324,15 +335,62 @@ mod tests {
             local.avoid(bad, later);
             local.avoid(worse, later);
             for _ in 0..50 {
-                assert_eq!(pick(&mut local, cluster, 0, None, None, Tick(5)), Some(good), "{balance:?}");
+                assert_eq!(
+                    pick(&mut local, cluster, 0, None, Tried::default(), Tick(5)),
+                    Some(good),
+                    "{balance:?}"
+                );
                 assert_ne!(
-                    pick(&mut local, cluster, 0, None, Some(good), Tick(5)),
+                    pick(&mut local, cluster, 0, None, Tried::default().with(good), Tick(5)),
                     Some(good),
                     "{balance:?}"
                 );
             }
             local.avoid(good, later);
-            assert!(pick(&mut local, cluster, 0, None, None, Tick(5)).is_some(), "all failed: try anyway");
+            assert!(
+                pick(&mut local, cluster, 0, None, Tried::default(), Tick(5)).is_some(),
+                "all failed: try anyway"
+            );
+        }
+    }
+
+    #[test]
+    fn who_is_left_out_comes_before_who_refuses_connections() {
+        for balance in [Balance::RoundRobin, Balance::Random, Balance::LeastRequest, Balance::P2cEwma] {
+            let mut cluster = snapshot(balance, &[1, 1, 1]).clusters()[0].clone();
+            cluster.crowd =
+                std::sync::Arc::new(crate::health::Crowd::new(3, Some(crate::Outlier::default())));
+            let snapshot = Snapshot::new(1, Vec::new(), vec![cluster]);
+            let mut local = Local::new(1);
+            local.reconcile(&snapshot);
+            let [out, refuses, failed] = [0, 1, 2].map(|at| local.slot_of(0, at).unwrap());
+            (0..5).for_each(|_| local.failed_at(out, Tick(5)));
+            local.avoid(refuses, Tick::ZERO.after(Duration::from_secs(1)));
+            assert!(local.avoided(out, false, Tick(5)));
+            for _ in 0..50 {
+                let other = local.elsewhere(&snapshot, failed, Tried::default(), Tick(5));
+                assert_eq!(other, Some(out), "{balance:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_call_goes_where_it_was_not_yet() {
+        for balance in [Balance::RoundRobin, Balance::Random, Balance::LeastRequest, Balance::P2cEwma] {
+            let snapshot = snapshot(balance, &[1, 1, 1]);
+            let mut local = Local::new(1);
+            local.reconcile(&snapshot);
+            let [one, two, three] = [0, 1, 2].map(|at| local.slot_of(0, at).unwrap());
+            let tried = Tried::default().with(one);
+            for _ in 0..50 {
+                let other = local.elsewhere(&snapshot, two, tried, Tick(5));
+                assert_eq!(other, Some(three), "{balance:?}");
+                let again = local.elsewhere(&snapshot, two, tried.with(three), Tick(5));
+                assert!(again.is_some_and(|again| again != two), "{balance:?}: it was everywhere");
+            }
+            local.avoid(three, Tick::ZERO.after(Duration::from_secs(1)));
+            let other = local.elsewhere(&snapshot, two, tried, Tick(5));
+            assert_eq!(other, Some(one), "{balance:?}: what cannot be reached is no choice");
         }
     }
 }

@@ -6,7 +6,9 @@ use std::{sync::Arc, time::Duration};
 
 use outrigger_codec::{Head, Refusal};
 
-use crate::{EndpointSlot, ListenerId, Local, Retry, RouteSlot, RouteTable, Snapshot, Target, Tick, balance};
+use crate::{
+    EndpointSlot, ListenerId, Local, Retry, RouteSlot, RouteTable, Snapshot, Target, Tick, Tried, balance,
+};
 
 /// Where one call goes and how long it may take. Neither `Copy` nor `Clone`: settled once, by value.
 #[derive(Debug)]
@@ -18,10 +20,14 @@ pub struct Plan {
     pub endpoint: EndpointSlot,
     /// When the call began.
     pub started: Tick,
+    /// When it went to that endpoint.
+    pub placed: Tick,
     /// When its answer must be complete; [`Tick::NEVER`] when nobody set a timeout.
     pub deadline: Tick,
     /// When the caller itself gives up, whether its request is complete or not.
     pub caller_deadline: Tick,
+    /// The endpoints that it was at before.
+    pub tried: Tried,
     /// What may be tried again where it may have been processed; `None`: nothing.
     pub retry: Option<Arc<Retry>>,
 }
@@ -71,7 +77,7 @@ pub fn decide(
     let picked = target.and_then(|target| {
         let cluster = snapshot.cluster(target.cluster)?;
         let key = cluster.settings.hash.as_ref().and_then(|by| by.key(head));
-        balance::pick(local, cluster, target.cluster, key, None, now)
+        balance::pick(local, cluster, target.cluster, key, Tried::default(), now)
     });
     let (Some(endpoint), Some(slot)) = (picked, local.route_slot(listener, Some(at))) else {
         return Err(refuse(local, listener, Some(at), Refusal::NoEndpoint));
@@ -84,7 +90,16 @@ pub fn decide(
     }
     let caller_deadline = deadline(None, head.index.timeout_ms, arrived, now);
     let deadline = deadline(route.timeout, None, arrived, now).min(caller_deadline);
-    Ok(Plan { route: slot, endpoint, started: now, deadline, caller_deadline, retry: route.retry.clone() })
+    Ok(Plan {
+        route: slot,
+        endpoint,
+        started: now,
+        placed: now,
+        deadline,
+        caller_deadline,
+        tried: Tried::default(),
+        retry: route.retry.clone(),
+    })
 }
 
 /// The cluster that a header names.

@@ -30,7 +30,8 @@ pub struct Outlier {
     pub interval: Duration,
     /// Calls an endpoint must have had in an interval to be compared.
     pub calls_min: u64,
-    /// It is left out when its share of good answers is this many hundredths of a standard deviation below the mean.
+    /// It is left out when its share of good answers is this many hundredths of a standard deviation below the mean of the
+    /// others.
     pub deviation: u32,
     /// It is left out when its mean latency is this many times the median of all; 0: never.
     pub slower: u32,
@@ -336,10 +337,18 @@ pub fn odd_ones(outlier: &Outlier, doings: &[Doing]) -> Vec<usize> {
         return Vec::new();
     }
     let rate = |doing: &Doing| doing.good as f64 / (doing.good.saturating_add(doing.bad)) as f64;
-    let count = compared.len() as f64;
-    let mean = compared.iter().map(|(_, doing)| rate(doing)).sum::<f64>() / count;
-    let spread = compared.iter().map(|(_, doing)| (rate(doing) - mean).powi(2)).sum::<f64>() / count;
-    let least = mean - spread.sqrt() * f64::from(outlier.deviation) / 100.0;
+    let rates: Vec<f64> = compared.iter().map(|(_, doing)| rate(doing)).collect();
+    let (sum, squares) = rates.iter().fold((0.0, 0.0), |(sum, squares), r| (sum + r, squares + r * r));
+    // Among the others only: one of three is never more than 1.42 deviations away from a mean that it is part of.
+    let others = (compared.len() as f64) - 1.0;
+    let worse = |own: f64| {
+        let mean = (sum - own) / others;
+        let spread = ((squares - own * own) / others - mean * mean).max(0.0).sqrt();
+        // What deviates by less than this is the same.
+        outlier.deviation > 0
+            && own < mean - spread * f64::from(outlier.deviation) / 100.0
+            && mean - own > 0.05
+    };
     let latency = |doing: &Doing| doing.took.as_secs_f64() / doing.good.max(1) as f64;
     let mut latencies: Vec<f64> = compared.iter().map(|(_, doing)| latency(doing)).collect();
     latencies.sort_by(f64::total_cmp);
@@ -347,9 +356,8 @@ pub fn odd_ones(outlier: &Outlier, doings: &[Doing]) -> Vec<usize> {
     let slow = |doing: &Doing| {
         outlier.slower > 0 && doing.good > 0 && latency(doing) > median * f64::from(outlier.slower)
     };
-    // What deviates by less than this is the same.
-    let worse = |doing: &Doing| outlier.deviation > 0 && rate(doing) < least && mean - rate(doing) > 0.05;
-    compared.iter().filter(|(_, doing)| worse(doing) || slow(doing)).map(|(at, _)| *at).collect()
+    let odd = compared.iter().zip(&rates).filter(|((_, doing), rate)| worse(**rate) || slow(doing));
+    odd.map(|((at, _), _)| *at).collect()
 }
 
 #[cfg(test)]
@@ -466,8 +474,9 @@ mod tests {
         let failing = Doing { good: 700, bad: 300, ..fine };
         let slow = Doing { took: Duration::from_secs(20), ..fine };
         let few = Doing { good: 1, bad: 9, ..fine };
-        let outlier = Outlier { deviation: 150, slower: 3, ..Outlier::default() };
+        let outlier = Outlier { slower: 3, ..Outlier::default() };
         assert_eq!(odd_ones(&outlier, &[fine, fine, failing, fine, few]), [2]);
+        assert_eq!(odd_ones(&outlier, &[failing, fine, fine]), [0]);
         assert_eq!(odd_ones(&outlier, &[slow, fine, fine, fine]), [0]);
         assert!(odd_ones(&outlier, &[fine, failing]).is_empty(), "of two nobody knows");
         let nearly = Doing { good: 990, bad: 12, ..fine };

@@ -28,7 +28,7 @@ pub use health::{Health, Outlier, Probed};
 pub use limit::Limit;
 pub use local::{EndpointSlot, Local, RouteSlot};
 pub use pattern::Pattern;
-pub use retry::{Budget, Failure, Retry};
+pub use retry::{Budget, Failure, Retry, Tried};
 pub use route::{Match, Route, RouteTable, Target};
 pub use settle::{End, settle};
 pub use snapshot::{Listener, ListenerId, Snapshot};

@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use outrigger_codec::{Outcome, Refusal};
 
 use crate::{
-    Budget, ClusterSettings, End, ListenerId, Snapshot, Tally, Tick,
+    Budget, ClusterSettings, End, Failure, ListenerId, Snapshot, Tally, Tick, Tried,
     health::{Crowd, Health},
 };
 
@@ -185,27 +185,49 @@ impl Local {
         }
     }
 
-    /// Another endpoint of the same cluster for a call that was provably not sent, if there is one.
+    /// Another endpoint of the same cluster for a call that failed at one, and was at some before, if there is one: at best
+    /// one where it was not yet.
     pub fn elsewhere(
         &mut self,
         snapshot: &Snapshot,
         failed: EndpointSlot,
+        tried: Tried,
         now: Tick,
     ) -> Option<EndpointSlot> {
         let at = snapshot.cluster_named(&self.endpoint(failed)?.cluster)?;
-        crate::balance::pick(self, snapshot.cluster(at)?, at, None, Some(failed), now)
+        let cluster = snapshot.cluster(at)?;
+        let (all, last) = (tried.with(failed), Tried::default().with(failed));
+        let new = crate::balance::pick(self, cluster, at, None, all, now)
+            .filter(|slot| !all.has(*slot) && self.reachable(*slot, now));
+        new.or_else(|| crate::balance::pick(self, cluster, at, None, last, now))
             .filter(|slot| *slot != failed)
     }
 
     /// Moves the call of `plan` to another endpoint.
     pub fn reassign(&mut self, plan: &mut crate::Plan, to: EndpointSlot, now: Tick) {
         self.in_flight(plan.endpoint, |n| n.saturating_sub(1));
-        plan.endpoint = to;
+        plan.tried = plan.tried.with(plan.endpoint);
+        (plan.endpoint, plan.placed) = (to, now);
         self.in_flight(to, |n| n.saturating_add(1));
         self.picked(to, now);
     }
 
-    /// The call of `plan` failed where it was, and goes elsewhere: its endpoint is judged by that all the same.
+    /// The call of `plan` failed so where it was, and is tried again: for its endpoint that is a call like any other.
+    pub fn try_failed(&mut self, plan: &crate::Plan, failure: Failure, now: Tick) {
+        let took = now.since(plan.placed);
+        if let Some(endpoint) = self.endpoints.get_mut(plan.endpoint.0) {
+            let end = match failure {
+                Failure::Lost => End::Refused(Refusal::Unreachable),
+                Failure::Slow => End::Refused(Refusal::TimedOut),
+                Failure::Answered(outcome, _) => End::Answered(outcome),
+            };
+            endpoint.tally.record(end, took);
+            endpoint.health.failed(&endpoint.crowd, now);
+            endpoint.observe(took.max(FAILURE_COSTS), now);
+        }
+    }
+
+    /// A call could not be sent to an endpoint, and goes elsewhere: the endpoint is judged by that all the same.
     pub fn failed_at(&mut self, endpoint: EndpointSlot, now: Tick) {
         if let Some(endpoint) = self.endpoints.get_mut(endpoint.0) {
             endpoint.health.failed(&endpoint.crowd, now);
@@ -251,20 +273,15 @@ impl Local {
         self.in_flight(endpoint, |n| n.saturating_add(1));
     }
 
-    pub(crate) fn end(
-        &mut self,
-        route: RouteSlot,
-        endpoint: EndpointSlot,
-        end: End,
-        took: Duration,
-        now: Tick,
-    ) {
+    pub(crate) fn end(&mut self, plan: &crate::Plan, end: End, now: Tick) {
         self.unsettled = self.unsettled.saturating_sub(1);
-        if let Some(route) = self.routes.get_mut(route.0) {
+        if let Some(route) = self.routes.get_mut(plan.route.0) {
             route.in_flight = route.in_flight.saturating_sub(1);
-            route.tally.record(end, took);
+            route.tally.record(end, now.since(plan.started));
         }
-        if let Some(endpoint) = self.endpoints.get_mut(endpoint.0) {
+        // What it took elsewhere before is no fault of this endpoint.
+        let took = now.since(plan.placed);
+        if let Some(endpoint) = self.endpoints.get_mut(plan.endpoint.0) {
             endpoint.in_flight = endpoint.in_flight.saturating_sub(1);
             endpoint.tally.record(end, took);
             match end {
@@ -317,6 +334,11 @@ impl Local {
     pub(crate) fn avoided(&self, slot: EndpointSlot, all: bool, now: Tick) -> bool {
         self.endpoint(slot)
             .is_some_and(|endpoint| endpoint.avoid_until > now || !(all || endpoint.health.is_usable(now)))
+    }
+
+    /// Whether it did not refuse connections a moment ago.
+    pub(crate) fn reachable(&self, slot: EndpointSlot, now: Tick) -> bool {
+        self.endpoint(slot).is_some_and(|endpoint| endpoint.avoid_until <= now)
     }
 
     /// An endpoint's part of its full share of calls, in thousandths.

@@ -79,6 +79,28 @@ pub enum Failure {
     Answered(Outcome, u32),
 }
 
+/// The endpoints that a call was at already, by the last bits of their numbers: two that share them count as one, which only
+/// makes a choice among many a little smaller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tried(u64);
+
+impl Tried {
+    /// With one more.
+    #[must_use]
+    pub fn with(self, endpoint: EndpointSlot) -> Self {
+        Self(self.0 | Self::bit(endpoint))
+    }
+
+    /// Whether it was there.
+    pub fn has(self, endpoint: EndpointSlot) -> bool {
+        self.0 & Self::bit(endpoint) != 0
+    }
+
+    fn bit(endpoint: EndpointSlot) -> u64 {
+        1u64.rotate_left(endpoint.0)
+    }
+}
+
 /// What a cluster's calls may cost it on top: shared by all workers, so that it is exact.
 #[derive(Debug)]
 pub struct Budget {
@@ -153,11 +175,12 @@ pub fn try_deadline(plan: &Plan, again: u8, now: Tick) -> Tick {
 pub fn place(
     local: &mut Local,
     snapshot: &crate::Snapshot,
-    failed: EndpointSlot,
+    plan: &Plan,
     same_too: bool,
     now: Tick,
 ) -> Option<EndpointSlot> {
-    let other = local.elsewhere(snapshot, failed, now);
+    let failed = plan.endpoint;
+    let other = local.elsewhere(snapshot, failed, plan.tried, now);
     // Passed over means it failed a moment ago: trying it would only go round in a circle.
     let fine = |slot: &EndpointSlot| {
         local.endpoint(*slot).is_some_and(|state| state.listed && state.avoid_until <= now)

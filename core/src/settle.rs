@@ -20,9 +20,9 @@ pub enum End {
     Abandoned,
 }
 
-/// Ends a plan: counts it, and lets the endpoint's latency and load be known to the next pick.
+/// Ends a plan: counts it, and lets the latency and load of the endpoint where it was last be known to the next pick.
 // By value on purpose: a plan is settled once.
 #[allow(clippy::needless_pass_by_value)]
 pub fn settle(local: &mut Local, plan: Plan, end: End, now: Tick) {
-    local.end(plan.route, plan.endpoint, end, now.since(plan.started), now);
+    local.end(&plan, end, now);
 }

@@ -449,7 +449,11 @@ pub(crate) struct Client {
 impl Client {
     /// Connects, and says nothing.
     pub(crate) fn mute(port: u16) -> Self {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the listener is there");
+        Self::over(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("the listener is there"))
+    }
+
+    /// Over a connection that was made already; says nothing.
+    pub(crate) fn over(stream: TcpStream) -> Self {
         Self {
             reader: Reader::new(stream),
             last: 0,

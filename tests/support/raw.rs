@@ -160,7 +160,7 @@ impl Wire {
         out
     }
 
-    fn bolt_answer(
+    pub(crate) fn bolt_answer(
         self,
         command: u8,
         id: u64,

@@ -110,16 +110,17 @@ impl<C: ExchangeCodec> Exchange<C> {
             });
             return self.refuse_call_with(context, key, Refusal::Unreachable, &message);
         };
-        context.local.failed_at(up.endpoint, context.now);
-        let other = retry::place(context.local, context.snapshot, up.endpoint, up.connected, context.now);
+        let other = retry::place(context.local, context.snapshot, &call.plan, up.connected, context.now);
         let Some(endpoint) = other else {
             self.buffers.give(bytes);
             return self.refuse_call(context, key, Refusal::Unreachable);
         };
         call.tries = call.tries.saturating_add(1);
         if unsent {
+            context.local.failed_at(up.endpoint, context.now);
             self.counters.moved += 1;
         } else {
+            context.local.try_failed(&call.plan, Failure::Lost, context.now);
             call.again = call.again.saturating_add(1);
             self.counters.resent += 1;
         }
@@ -150,16 +151,16 @@ impl<C: ExchangeCodec> Exchange<C> {
             return false;
         }
         let whole = self.ups.get(up_key).is_some_and(|up| up.outbox.is_whole());
-        let endpoint = call.plan.endpoint;
         let wait =
             whole.then(|| retry::may(context.local, &call.plan, failure, call.again, context.now)).flatten();
         let Some(wait) = wait else { return false };
-        let Some(to) = retry::place(context.local, context.snapshot, endpoint, true, context.now) else {
+        let Some(to) = retry::place(context.local, context.snapshot, &call.plan, true, context.now) else {
             return false;
         };
         let bytes = self.ups.get_mut(up_key).and_then(|up| up.outbox.whole());
         let Some(bytes) = bytes else { return false };
         if let Some(call) = self.downs.get_mut(key).and_then(|down| down.call.as_mut()) {
+            context.local.try_failed(&call.plan, failure, context.now);
             call.up = None;
             call.again = call.again.saturating_add(1);
         }
@@ -167,7 +168,6 @@ impl<C: ExchangeCodec> Exchange<C> {
             up.down = None;
         }
         self.counters.resent += 1;
-        context.local.failed_at(endpoint, context.now);
         self.close_up(context, up_key);
         self.place_later(context, key, to, bytes, wait);
         true

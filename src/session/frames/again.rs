@@ -36,15 +36,15 @@ impl<C: FrameCodec> Frames<C> {
         if call.kept.is_empty() || self.ending || self.downs.get(call.down).is_none() {
             return Some(call);
         }
-        let from = call.plan.endpoint;
         let Some(wait) = retry::may(context.local, &call.plan, failure, call.again, context.now) else {
             return Some(call);
         };
-        let Some(to) = retry::place(context.local, context.snapshot, from, same_too, context.now) else {
+        let Some(to) = retry::place(context.local, context.snapshot, &call.plan, same_too, context.now)
+        else {
             return Some(call);
         };
         self.counters.resent += 1;
-        context.local.failed_at(from, context.now);
+        context.local.try_failed(&call.plan, failure, context.now);
         call.again = call.again.saturating_add(1);
         context.local.reassign(&mut call.plan, to, context.now);
         if wait.is_zero() {
@@ -62,6 +62,7 @@ impl<C: FrameCodec> Frames<C> {
             return self.give_up(context, call, Refusal::Overloaded);
         };
         let Some(up) = self.ups.get_mut(key) else { return };
+        call.plan.placed = context.now;
         call.try_until = retry::try_deadline(&call.plan, call.again, context.now);
         self.next_deadline = self.next_deadline.min(call.due());
         let deadline = call.plan.deadline;

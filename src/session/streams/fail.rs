@@ -91,17 +91,18 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
             return self.refuse_call_with(context, key, Refusal::Unreachable, &text);
         };
         let Some(to) =
-            retry::place(context.local, context.snapshot, endpoint, connected || !sent, context.now)
+            retry::place(context.local, context.snapshot, &call.plan, connected || !sent, context.now)
         else {
             return self.refuse_call(context, key, Refusal::Unreachable);
         };
         if unsent {
             self.counters.moved += 1;
+            if sent {
+                context.local.failed_at(endpoint, context.now);
+            }
         } else {
             self.counters.resent += 1;
-        }
-        if sent {
-            context.local.failed_at(endpoint, context.now);
+            context.local.try_failed(&call.plan, Failure::Lost, context.now);
         }
         self.move_to(context, key, to, !unsent, wait);
     }
@@ -112,15 +113,14 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         if !call.whole || self.ending || call.interims > 0 {
             return false;
         }
-        let endpoint = call.plan.endpoint;
         let Some(wait) = retry::may(context.local, &call.plan, failure, call.again, context.now) else {
             return false;
         };
-        let Some(to) = retry::place(context.local, context.snapshot, endpoint, true, context.now) else {
+        let Some(to) = retry::place(context.local, context.snapshot, &call.plan, true, context.now) else {
             return false;
         };
         self.counters.resent += 1;
-        context.local.failed_at(endpoint, context.now);
+        context.local.try_failed(&call.plan, failure, context.now);
         self.move_to(context, key, to, true, wait);
         true
     }
@@ -173,8 +173,10 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
     /// Calls whose pause is over are tried again.
     pub(super) fn go_on_later(&mut self, context: &mut Context<'_>) {
         while let Some(key) = self.later.due(context.now) {
-            let waits = self.calls.get(key).filter(|call| call.stage == Stage::Later);
-            if let Some(endpoint) = waits.map(|call| call.plan.endpoint) {
+            let waits = self.calls.get_mut(key).filter(|call| call.stage == Stage::Later);
+            if let Some(call) = waits {
+                call.plan.placed = context.now;
+                let endpoint = call.plan.endpoint;
                 self.dispatch(context, key, endpoint);
             }
         }
