@@ -235,7 +235,9 @@ mod tests {
         local.reconcile(&snapshot);
         let mut ask = |to: Option<&str>| {
             let mut message = outrigger_codec::Message::default();
-            to.iter().for_each(|to| message.add(b"to", to.as_bytes()));
+            if let Some(to) = to {
+                message.add(b"to", to.as_bytes());
+            }
             let now = Tick(1_000);
             let plan = decide(&snapshot, ListenerId(0), &mut local, message.head(), now, now);
             plan.map(|plan| {

@@ -445,7 +445,9 @@ mod tests {
             (&[("zone", "a"), ("user", "x"), ("debug", "0")], None),
         ] {
             let mut message = outrigger_codec::Message::default();
-            fields.iter().for_each(|(name, value)| message.add(name.as_bytes(), value.as_bytes()));
+            for (name, value) in fields {
+                message.add(name.as_bytes(), value.as_bytes());
+            }
             assert_eq!(whole.fails_on(message.head()), fails, "{fields:?}");
         }
     }

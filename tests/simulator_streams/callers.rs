@@ -186,7 +186,9 @@ impl Caller {
                     self.dismissed |= self.was_silent && code == code::NO_ERROR;
                     let above = |id: &usize| world.calls[*id].stream > last;
                     let gone: Vec<usize> = self.waiting.iter().copied().filter(above).collect();
-                    gone.into_iter().for_each(|id| self.ends_with(id, Outcome::Unprocessed, world));
+                    for id in gone {
+                        self.ends_with(id, Outcome::Unprocessed, world);
+                    }
                 }
             }
         }

@@ -215,7 +215,8 @@ impl Upstream {
         }
         let mut expected: Fields =
             expected.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        (expected.sort(), came.sort());
+        expected.sort();
+        came.sort();
         came.retain(|(name, _)| name != "x-pad");
         assert_eq!(came, expected, "call {id}: the headers");
         // It said goodbye: this is not processed, and no attempt.

@@ -366,9 +366,9 @@ impl Life {
         trace!(self, "connection {} breaks the protocol", up.number);
         up.wild = true;
         if self.rng.chance(50) {
-            up.peer.promise()
+            up.peer.promise();
         } else {
-            up.peer.gives(0, 0x7fff_ffff)
+            up.peer.gives(0, 0x7fff_ffff);
         }
         up.over(&mut self.world, false);
         self.world.trouble[up.cluster] = Some(self.world.now);

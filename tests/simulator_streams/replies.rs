@@ -160,7 +160,7 @@ impl Upstream {
             lies: lengths,
             complete,
             said: 0,
-            end: end.then(|| self.peer.said.len()),
+            end: end.then_some(self.peer.said.len()),
         };
         attempt.reply = Some(reply);
         self.moves.push((self.peer.said.len(), served.call));
@@ -173,7 +173,7 @@ impl Upstream {
             self.says_half(stream, world);
             match how {
                 None => {
-                    self.gives_up(stream, rng.pick(&[code::INTERNAL, code::CANCEL, code::REFUSED]), world)
+                    self.gives_up(stream, rng.pick(&[code::INTERNAL, code::CANCEL, code::REFUSED]), world);
                 }
                 Some(_) => self.ends = how,
             }
@@ -224,7 +224,7 @@ impl Upstream {
             self.peer.says_head(stream, &trailers, true, false, rng);
         }
         self.moves.push((self.peer.said.len(), served.call));
-        reply.end = last.then(|| self.peer.said.len());
+        reply.end = last.then_some(self.peer.said.len());
         if last && !self.is_whole(stream) && rng.chance(50) {
             // It has said everything, and wants no more (RFC 9113 §8.1).
             self.peer.reset(stream, code::NO_ERROR);

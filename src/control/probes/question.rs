@@ -222,7 +222,8 @@ mod tests {
         assert_eq!(talk.hear(&mut read, &mut out), None);
         assert_eq!(talk.ended(), Ok(()));
         assert!(asks_a_page().ended().is_err(), "nothing was answered");
-        let endless = [&b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"[..], &[b'x'; 40_000]].concat();
+        let endless =
+            [&b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"[..], &vec![b'x'; 40_000]].concat();
         assert_eq!(heard(asks_a_page(), &endless, 4_096), Some(Ok(())), "its beginning will do");
     }
 
