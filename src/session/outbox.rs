@@ -89,7 +89,12 @@ pub struct Buffers {
     free: Vec<Vec<u8>>,
     /// Capacity of all `free` together; `held <= HELD_MAX`.
     held: usize,
+    /// Bytes of requests that are kept to be sent again; `kept <= KEPT_MAX`.
+    kept: usize,
 }
+
+/// Bytes of requests that one engine keeps to send them again, of all calls together.
+const KEPT_MAX: usize = 32 << 20;
 
 /// Memory kept for later at most.
 const HELD_MAX: usize = 2 << 20;
@@ -106,6 +111,25 @@ impl Buffers {
         buffer
     }
 
+    /// Keeps more bytes of a request that may have to be sent again. `false`: there is no room for that; nothing was kept.
+    pub fn keep(&mut self, kept: &mut Vec<u8>, bytes: &[u8]) -> bool {
+        if self.kept + bytes.len() > KEPT_MAX {
+            return false;
+        }
+        if kept.capacity() == 0 && !bytes.is_empty() {
+            *kept = self.take();
+        }
+        kept.extend_from_slice(bytes);
+        self.kept += bytes.len();
+        true
+    }
+
+    /// What was kept is not needed any more.
+    pub fn let_go(&mut self, kept: Vec<u8>) {
+        self.kept = self.kept.saturating_sub(kept.len());
+        self.give(kept);
+    }
+
     /// A buffer that is not needed any more.
     pub fn give(&mut self, mut buffer: Vec<u8>) {
         let size = buffer.capacity();
@@ -115,5 +139,27 @@ impl Buffers {
         buffer.clear();
         self.held += size;
         self.free.push(buffer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_all_calls_is_bounded() {
+        let mut pool = Buffers::default();
+        let part = vec![1; 1 << 20];
+        let mut all: Vec<Vec<u8>> = Vec::new();
+        while all.len() < 100 {
+            let mut kept = Vec::new();
+            if !pool.keep(&mut kept, &part) {
+                break;
+            }
+            all.push(kept);
+        }
+        assert_eq!(all.len(), KEPT_MAX / part.len());
+        all.drain(..).for_each(|kept| pool.let_go(kept));
+        assert!(pool.keep(&mut Vec::new(), &part));
     }
 }

@@ -67,6 +67,8 @@ pub(crate) struct Caller {
     pub(crate) last_out: Tick,
     pub(crate) tracing: bool,
     reader: Reader,
+    /// The last call whose answer was whole.
+    answered: Option<usize>,
     /// By stream; HTTP/1 has one, called 0.
     answers: BTreeMap<u32, Answer>,
     streams: BTreeMap<u32, usize>,
@@ -96,6 +98,7 @@ impl Caller {
             last_out: now,
             tracing: false,
             reader: Reader::default(),
+            answered: None,
             answers: BTreeMap::new(),
             streams: BTreeMap::new(),
         }
@@ -306,7 +309,9 @@ impl Caller {
             return self.ends_with(id, Outcome::Refused(answer.status), world);
         };
         let reply = call.attempts[attempt].reply.as_ref().expect("checked with its head");
-        assert!(reply.complete, "call {id}: an incomplete answer looks complete: {call:?}");
+        // Where its length is told, nobody waits to be told of its end as well.
+        let counted = self.h1 && reply.told == Told::Length && !reply.lies;
+        assert!(reply.complete || counted, "call {id}: an incomplete answer looks complete: {call:?}");
         let len = if answer.bodiless { 0 } else { reply.len };
         assert_eq!(answer.at, len, "call {id}: the answer's length");
         let carried = reply.trailer && !answer.bodiless && (!self.h1 || reply.told == Told::End) && !call.old;
@@ -317,6 +322,7 @@ impl Caller {
         };
         let trailers = trailers.cloned().unwrap_or_default();
         assert_eq!(trailers, expected, "call {id}: the trailers of {reply:?}");
+        self.answered = Some(id);
         self.ends_with(id, Outcome::Answered, world);
     }
 
@@ -354,7 +360,8 @@ impl Caller {
         let manners = &world.shape.manners;
         let blocked = self.pipe.blocked_since.is_some() || self.pipe.flush_said;
         let slow = blocked && world.passed(Some(self.last_out), manners.idle_timeout);
-        if world.shut || self.gone || self.wild || slow {
+        let unended = self.answered.is_some_and(|id| world.calls[id].told_early());
+        if world.shut || self.gone || self.wild || slow || (self.h1 && unended) {
             return true;
         }
         if self.closing && self.answers.is_empty() && !self.reader.is_cut() {

@@ -247,6 +247,17 @@ impl Call {
         self.came = now;
     }
 
+    /// Whether it goes to one endpoint only, whatever that says: it is too long to be kept, or has trailers.
+    pub(crate) fn is_sent_once(&self) -> bool {
+        self.trailer || self.len > 64 << 10
+    }
+
+    /// Whether its answer was whole for its caller by its length, before its endpoint had ended it.
+    pub(crate) fn told_early(&self) -> bool {
+        let reply = self.attempts.last().and_then(|last| last.reply.as_ref());
+        reply.is_some_and(|reply| reply.told == Told::Length && (reply.end.is_none() || !reply.complete))
+    }
+
     /// Whether anything went wrong at an endpoint of its.
     pub(crate) fn failed(&self) -> bool {
         self.attempts.iter().any(|attempt| attempt.failed)

@@ -51,7 +51,7 @@ impl Life {
     }
 
     fn mishap(&mut self) {
-        const KIND: [usize; 18] = [14, 10, 5, 4, 4, 12, 6, 6, 5, 8, 4, 5, 5, 5, 8, 3, 1, 2];
+        const KIND: [usize; 18] = [14, 9, 5, 3, 4, 12, 6, 6, 5, 8, 3, 5, 5, 5, 8, 1, 1, 2];
         match self.rng.weighted(&KIND) {
             0 => {
                 let by = ms(self.rng.range(5, 300));

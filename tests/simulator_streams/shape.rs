@@ -58,7 +58,7 @@ fn ms(ms: usize) -> Duration {
 
 impl Shape {
     pub(crate) fn draw(rng: &mut Rng) -> Self {
-        let calm = rng.chance(20);
+        let calm = rng.chance(25);
         let rare =
             |rng: &mut Rng, percent: usize, value: usize| (!calm && rng.chance(percent)).then_some(value);
         let keepalive = rng.pick(&[600, 5_000]);
@@ -95,7 +95,7 @@ impl Shape {
             calm,
             bounds: Bounds { limits, ..Bounds::default() },
             manners: Arc::new(manners),
-            steps: rng.range(40, 500),
+            steps: rng.range(40, 420),
             body_max: rng.pick(&[50, 2_000, 40_000, 380_000]),
             slow_percent: if calm { 0 } else { rng.pick(&[0, 10, 60]) },
             flaw_percent: if calm { 0 } else { rng.pick(&[0, 3, 20]) },

@@ -75,7 +75,10 @@ impl World {
             "limited" => http(429, 8) && call.route.is_some_and(|route| shape.limited(route)),
             "overloaded" => http(503, 8) && rough && (shape.settings.pending_max < 100 || shape.holes),
             "no_endpoint" => http(503, 14) && rough && shape.holes,
-            "unreachable" => http(502, 14) && rough && (self.shut || call.failed() || self.troubled(call)),
+            "unreachable" => {
+                let may = rough || call.is_sent_once();
+                http(502, 14) && may && (self.shut || call.failed() || self.troubled(call))
+            }
             "timed_out" => http(504, 4) && rough && self.timed_out(call),
             "malformed" => status == 400 && call.h1 && call.flaw == Flaw::Body,
             "too_large" => http(413, 8) && call.len as u64 > shape.bounds.limits.body_max,

@@ -15,13 +15,13 @@ use super::{
 const REPLAY_MAX: usize = 64 << 10;
 
 impl<C: FrameCodec> Frames<C> {
-    /// A copy of a frame that may have to be sent again.
+    /// A copy of a frame that may have to be sent again; empty where it is too long, or too much is kept already.
     pub(super) fn keep(&mut self, frame: &[u8]) -> Vec<u8> {
         if frame.len() > REPLAY_MAX {
             return Vec::new();
         }
-        let mut kept = self.buffers.take();
-        kept.extend_from_slice(frame);
+        let mut kept = Vec::new();
+        self.buffers.keep(&mut kept, frame);
         kept
     }
 
@@ -88,7 +88,7 @@ impl<C: FrameCodec> Frames<C> {
     pub(super) fn go_on_later(&mut self, context: &mut Context<'_>) {
         while let Some(call) = self.later.due(context.now) {
             if self.downs.get(call.down).is_none() {
-                self.buffers.give(call.kept);
+                self.buffers.let_go(call.kept);
                 settle(context.local, call.plan, End::Abandoned, context.now);
             } else if call.plan.deadline <= context.now {
                 self.give_up(context, call, Refusal::TimedOut);

@@ -161,7 +161,7 @@ impl<C: FrameCodec> Frames<C> {
                 None => return,
             }
         }
-        self.buffers.give(std::mem::take(&mut call.kept));
+        self.buffers.let_go(std::mem::take(&mut call.kept));
         let Some(down) = self.downs.get_mut(call.down) else {
             return settle(context.local, call.plan, End::Abandoned, context.now);
         };
@@ -177,7 +177,7 @@ impl<C: FrameCodec> Frames<C> {
     /// Answers a call in our own name instead of its endpoint, and settles it.
     pub(super) fn answer_for(&mut self, context: &mut Context<'_>, call: Call, why: Refusal, message: &str) {
         let mut call = call;
-        self.buffers.give(std::mem::take(&mut call.kept));
+        self.buffers.let_go(std::mem::take(&mut call.kept));
         let end = match self.downs.get_mut(call.down) {
             Some(down) => {
                 down.in_flight = down.in_flight.saturating_sub(1);

@@ -97,7 +97,9 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         let ahead = !connection.link.has_windows() && connection.carry.len() > AHEAD_MAX;
         // An endpoint is read whatever waits for it: its answers are what makes room.
         connection.paused |= (connection.outlet.len() > high && matches!(leg, Leg::Down(_))) || ahead;
-        !connection.paused && !connection.closing && !ended
+        // An endpoint that is told goodbye may end before it has taken that.
+        let closing = connection.closing && matches!(leg, Leg::Down(_));
+        !connection.paused && !closing && !ended
     }
 
     pub(super) fn resumed(&mut self, context: &mut Context<'_>, leg: Leg) -> bool {

@@ -154,7 +154,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         settle(context.local, plan, end, context.now);
         request.clear(&mut self.buffers);
         answer.clear(&mut self.buffers);
-        self.buffers.give(replay);
+        self.buffers.let_go(replay);
         self.give_spare(kept);
         for trailers in [request.trailers, answer.trailers].into_iter().flatten() {
             self.give_spare(trailers);

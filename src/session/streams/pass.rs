@@ -13,6 +13,14 @@ use super::{
 };
 
 impl Call {
+    /// Whether it is on this leg, and not on another since it was listed there.
+    fn is_on(&self, leg: Leg) -> bool {
+        match leg {
+            Leg::Down(key) => self.down == key,
+            Leg::Up(key) => self.up == Some(key),
+        }
+    }
+
     /// The direction that ends at a leg.
     fn way_to(&mut self, leg: Leg) -> &mut Way {
         match leg {
@@ -34,14 +42,10 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
                     return self.body_too_large(context, key);
                 }
                 if call.whole && call.stage != Stage::Answering {
-                    call.whole = call.replay.len() + bytes.len() <= REPLAY_MAX;
+                    let fits = call.replay.len() + bytes.len() <= REPLAY_MAX;
+                    call.whole = fits && self.buffers.keep(&mut call.replay, bytes);
                     if !call.whole {
-                        self.buffers.give(std::mem::take(&mut call.replay));
-                    } else if !bytes.is_empty() {
-                        if call.replay.capacity() == 0 {
-                            call.replay = self.buffers.take();
-                        }
-                        call.replay.extend_from_slice(bytes);
+                        self.buffers.let_go(std::mem::take(&mut call.replay));
                     }
                 }
                 if end {
@@ -177,7 +181,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
                 return;
             }
             let Some(key) = connection.waiting.pop_front() else { return };
-            if let Some(call) = self.calls.get_mut(key) {
+            if let Some(call) = self.calls.get_mut(key).filter(|call| call.is_on(leg)) {
                 call.way_to(leg).listed = false;
                 self.pump(context, leg, key);
             }
@@ -187,10 +191,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
     /// Every stream of a leg has more room: also those whose own windows were in their way get their turn.
     pub(super) fn pump_each(&mut self, context: &mut Context<'_>, leg: Leg) {
         let mut keys = std::mem::take(&mut self.keys);
-        self.calls.keys_where(&mut keys, |call| match leg {
-            Leg::Down(key) => call.down == key,
-            Leg::Up(key) => call.up == Some(key),
-        });
+        self.calls.keys_where(&mut keys, |call| call.is_on(leg));
         for key in keys.drain(..) {
             self.pump(context, leg, key);
         }

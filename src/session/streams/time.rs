@@ -318,6 +318,10 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         let mut keys = std::mem::take(&mut self.keys);
         self.downs.keys_where(&mut keys, |down| down.connection.calls == 0);
         for key in keys.drain(..) {
+            // What it sent meanwhile was not taken, and it must know that.
+            if let Some(down) = self.downs.get_mut(key) {
+                down.connection.link.retire(true, down.connection.outlet.buffer(&mut self.buffers));
+            }
             self.finish_down(key);
         }
         self.keys = keys;

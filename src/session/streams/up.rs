@@ -58,7 +58,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         let replay = std::mem::take(&mut call.replay);
         let kept = std::mem::take(&mut call.kept);
         let down = call.down;
-        self.buffers.give(replay);
+        self.buffers.let_go(replay);
         self.give_spare(kept);
         self.flush(Leg::Down(down));
         self.passed(context, key, Leg::Down(down));

@@ -71,7 +71,7 @@ impl Way {
         n - paid
     }
 
-    /// Puts in front of what waits all that went before: it has to go again.
+    /// Puts in front of what waits all that went before: it has to go again, on another connection.
     pub(super) fn rewind(&mut self, before: &[u8], pool: &mut Buffers) {
         let mut bytes = pool.take();
         bytes.extend_from_slice(before);
@@ -82,7 +82,7 @@ impl Way {
         pool.give(std::mem::replace(&mut self.bytes, bytes));
         self.gone = 0;
         self.prepaid += again;
-        self.passed = false;
+        (self.passed, self.listed) = (false, false);
     }
 
     /// Lets go of what waits; how much of it is to be given back to its sender.
