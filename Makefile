@@ -24,5 +24,5 @@ bench: ## cost beside other proxies, on this machine
 	cargo build --release --workspace
 	benches/run.py
 
-fuzz: ## every target for FUZZ_SECONDS (15) each
+fuzz: ## every target for FUZZ_SECONDS (12) each
 	fuzz/run.sh

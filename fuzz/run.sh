@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Runs every fuzz target for FUZZ_SECONDS each (15 by default), from seeds taken out of the tests' own data.
+# Runs every fuzz target for FUZZ_SECONDS each (12 by default), from seeds taken out of the tests' own data.
 # Arguments name targets; without any, all are run. A crash stops the run and leaves its input in fuzz/artifacts.
 # Installs cargo-fuzz if it is not there; needs a nightly toolchain, which it never changes the default to.
 # It must never touch the tests' data, and leaves nothing behind but fuzz/corpus, which git ignores.
 set -euo pipefail
 cd "$(dirname "$0")"
 
-seconds=${FUZZ_SECONDS:-15}
+seconds=${FUZZ_SECONDS:-12}
 data=../protocols
 
 # unhex FOLDER NAME: one seed from the hex digits on standard input.

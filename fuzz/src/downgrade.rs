@@ -48,7 +48,7 @@ pub fn request(bytes: &[u8]) {
     let settings = LinkSettings { limits: LIMITS, ..LinkSettings::default() };
     let (link, encoder) = (Http2::serve(&settings), Encoder::new());
     let mut caller = Caller { link, policy, message: Message::default(), encoder };
-    assert_eq!(caller.take(PREFACE).0, Event::Room { tag: None });
+    assert!(!matches!(caller.take(PREFACE).0, Event::Broken { .. }));
     let head = caller.block(&lines, body.is_none());
     let Event::Request { stream, end, .. } = caller.take(&head).0 else { return };
     assert_eq!(end, body.is_none());

@@ -249,7 +249,7 @@ impl World {
                     assert!(self.calls.remove(&(tag.0 as u32)).is_some(), "the end of no call");
                 }
             }
-            Event::Room { .. } | Event::Alive | Event::Nothing | Event::Broken { .. } => {}
+            Event::Room { .. } | Event::Widened | Event::Alive | Event::Nothing | Event::Broken { .. } => {}
             Event::Wait | Event::Partial { .. } => panic!("{event:?}"),
         }
         self.settle();

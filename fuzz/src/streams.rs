@@ -114,7 +114,8 @@ fn snapshot() -> Snapshot {
         targets: [Target { cluster, weight: 1 }].into(),
         timeout: Some(Duration::from_secs(2)),
         limit: Limit::new(one, Duration::from_secs(1), one).filter(|_| limited).map(Arc::new),
-        idempotent: !limited,
+        retry: (!limited).then(Arc::default),
+        by_header: None,
     };
     let routes = vec![route("ok", 0, false), route("web", 1, false), route("limited", 1, true)];
     let cluster = |name: &str, address: &str, speaks: &'static str| {

@@ -222,7 +222,7 @@ impl Connection {
             Event::Partial { .. } | Event::Wait => Ok(None),
             Event::Broken { why } => Err(why.to_owned()),
             event => {
-                if matches!(event, Event::Room { .. }) {
+                if matches!(event, Event::Room { .. } | Event::Widened) {
                     self.send(out);
                 }
                 Ok(Some((event, read.split_to(step.used))))

@@ -68,6 +68,16 @@ fn a_stream_that_nobody_opened_is_not_ended() {
         assert!(matches!(event, Event::Broken { .. }), "{event:?}");
         assert_eq!(out[3], 7, "GOAWAY, not RST_STREAM: {out:?}");
     }
+    // Behind our goodbye nobody knows what was opened.
+    let mut link = Http2Link::new(true, &LinkSettings::default());
+    let (mut message, mut out) = (Message::default(), Vec::new());
+    for bytes in [&PREFACE[..24], &PREFACE[24..], &frame(2, 0, 7, b""), &frame(8, 0, 7, &[0; 4])] {
+        out.clear();
+        let step = link.receive(bytes, &Policy::default(), &mut message, &mut out);
+        assert!(!matches!(step.event, Event::Broken { .. }), "{:?}", step.event);
+        link.retire(true, &mut Vec::new());
+    }
+    assert_eq!(out, []);
     let opened = frame(1, 5, 1, b"\x82\x86\x84\x01\x01a");
     let (event, out) = said(&[opened, frame(2, 0, 1, b"")].concat());
     assert_eq!((event, out[3]), (Event::Nothing, 3));

@@ -146,6 +146,10 @@ impl Http2Link {
         if !self.budget.fault() {
             return self.breaks(bytes, Code::CALM, "too many streams that broke the protocol", out);
         }
+        if self.is_too_late(id) {
+            // Nothing of it was taken, and it may never have been opened.
+            return Step { used, event: Event::Nothing };
+        }
         let gone = self.end_early(id);
         frame::number(kind::RST_STREAM, id, code.0, out);
         let event = match gone {
