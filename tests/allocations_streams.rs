@@ -84,7 +84,8 @@ fn snapshot(speaks: Option<&'static str>) -> Snapshot {
         targets: [Target { cluster: 0, weight: 1 }].into(),
         timeout: Some(Duration::from_secs(2)),
         limit: Limit::new(count, Duration::from_secs(1), count).map(Arc::new),
-        idempotent: false,
+        retry: None,
+        by_header: None,
     };
     let endpoints = ["a:1", "b:1"].map(|address| Endpoint { address: address.into(), weight: 1 });
     let settings = ClusterSettings { speaks, ..ClusterSettings::default() };
