@@ -140,6 +140,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
                 connection.need = usize::MAX;
                 break;
             }
+            connection.said_at = connection.outlet.end();
             let (link, out) = connection.says(context.now, &mut self.buffers);
             let step = link.receive(rest, policy, &mut self.message, out);
             at += step.used;

@@ -111,6 +111,8 @@ struct Connection<A: StreamCodec, B: StreamCodec> {
     carry_since: Tick,
     last_in: Tick,
     last_out: Tick,
+    /// Where in the outlet the answer to what was read last begins.
+    said_at: u64,
     /// Calls that have bytes for it and wait for others' to go first.
     waiting: VecDeque<Key>,
     /// Calls on it.
@@ -134,6 +136,7 @@ impl<A: StreamCodec, B: StreamCodec> Connection<A, B> {
             carry_since: now,
             last_in: now,
             last_out: now,
+            said_at: 0,
             waiting: VecDeque::new(),
             calls: 0,
             flushing: false,

@@ -128,9 +128,10 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         self.counters.up_broken += 1;
         self.tell(context.now, "ended an endpoint's connection", why);
         self.leave_pool(key);
-        // What has not left goes elsewhere, and must not leave as well.
-        let taken = self.ups.get(key).map_or(0, |up| up.connection.outlet.taken());
-        let forgets = self.calls.iter().any(|(_, call)| call.up == Some(key) && taken <= call.sent_at);
+        // What has not left may go elsewhere, and must not leave as well.
+        let forgets = self.ups.get(key).is_some_and(|up| {
+            up.connection.calls > 0 && up.connection.outlet.taken() < up.connection.said_at
+        });
         self.fail_all(context, key, why);
         if forgets {
             self.close_up(context, key);
