@@ -228,6 +228,10 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         if connection.calls == 0 {
             up.idle_since = context.now;
         }
+        if connection.paused && !connection.link.has_windows() {
+            // What it was not read for has left.
+            self.effects.push(Effect::Resume(Leg::Up(key)));
+        }
         if connection.link.is_severed() || connection.link.is_spent() {
             self.leave_pool(key);
         }
