@@ -401,6 +401,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
             && connection.leaving
             && !connection.link.has_windows()
             && connection.outlet.is_empty()
+            && connection.carry.is_empty()
         {
             return self.finish_down(key);
         }
