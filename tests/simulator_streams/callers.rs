@@ -47,6 +47,8 @@ pub(crate) struct Caller {
     pub(crate) peer: Peer,
     /// It says nothing until then.
     pub(crate) stalled: Option<Tick>,
+    /// It took too long before, and may be told so only now.
+    stalled_once: bool,
     /// It ends its sending side after what it said, and the engine was told (HTTP/1).
     pub(crate) ends: bool,
     pub(crate) ended: bool,
@@ -85,6 +87,7 @@ impl Caller {
             pipe,
             peer: Peer::new(false),
             stalled: None,
+            stalled_once: false,
             ends: false,
             ended: false,
             gone: false,
@@ -132,6 +135,7 @@ impl Caller {
     /// The next `n` bytes, which are now with the engine.
     pub(crate) fn deliver(&mut self, n: usize, world: &mut World) -> Vec<u8> {
         let now = world.now;
+        self.stalled_once |= self.peer.unsent() > 0 && self.late(world);
         let from = self.peer.sent;
         let bytes = self.peer.deliver(n);
         let sent = self.peer.sent;
@@ -199,7 +203,7 @@ impl Caller {
         let limit = world.shape.manners.head_timeout;
         // A head that drips in takes no longer for that.
         let drips = self.unread.iter().any(|id| world.passed(world.calls[*id].began, limit));
-        drips || world.passed(Some(self.last_in), limit)
+        self.stalled_once || drips || world.passed(Some(self.last_in), limit)
     }
 
     /// A call of its is over.
@@ -377,7 +381,7 @@ impl Caller {
         let begun = calls().any(|call| call.began.is_some() && call.headed.is_none());
         let fresh = !self.h1 && self.peer.sent < 33;
         let midway = begun || fresh || self.peer.unsent() > 0;
-        if midway && self.late(world) {
+        if self.stalled_once || (midway && self.late(world)) {
             return true;
         }
         if !calls().any(|call| call.headed.is_some()) {

@@ -149,7 +149,7 @@ pub(crate) struct Call {
     pub(crate) began: Option<Tick>,
     pub(crate) headed: Option<Tick>,
     pub(crate) whole: Option<Tick>,
-    /// When bytes of it last moved, anywhere, and when before that; and when bytes of it last came to the engine.
+    /// When bytes of it last came to the engine or its caller, and when before that; and when they last came to the engine.
     pub(crate) moved: [Tick; 2],
     pub(crate) came: Tick,
     pub(crate) attempts: Vec<Attempt>,

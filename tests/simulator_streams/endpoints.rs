@@ -175,7 +175,6 @@ impl Upstream {
                     let at = served.at;
                     served.at += data.len();
                     let call = &mut world.calls[served.call];
-                    call.moves(world.now);
                     let body = Stream::Asked(call.id);
                     assert!(data == body.bytes(at, data.len()), "{body:?} at {at}: {:?}", start(&data));
                     if let Some(attempt) = call.attempts.get_mut(served.attempt) {
@@ -378,7 +377,6 @@ impl Upstream {
                     let at = self.reader.at - data.len();
                     let body = Stream::Asked(id);
                     assert!(data == body.bytes(at, data.len()), "{body:?} at {at}: {:?}", start(data));
-                    world.calls[id].moves(world.now);
                     let attempt = world.calls[id].attempts.last_mut().expect("it began");
                     if attempt.conn == self.number {
                         attempt.seen = self.reader.at;

@@ -243,8 +243,10 @@ impl Life {
             let call = &self.world.calls[id];
             let caller = self.callers.iter().find(|caller| caller.number == call.caller);
             let stalls = |caller: &Caller| caller.peer.unsent() > 0 && caller.late(&self.world);
+            let halved = |caller: &Caller| caller.ended && call.whole.is_none();
             let left = caller.is_none_or(|caller| {
-                caller.gone || caller.wild || stalls(caller) || call.taken_back(caller.peer.sent)
+                let over = caller.gone || caller.wild || halved(caller) || stalls(caller);
+                over || call.taken_back(caller.peer.sent)
             });
             let over = call.outcome.is_some() || self.world.unlucky(call) || left;
             let state =

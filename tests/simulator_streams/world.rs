@@ -84,7 +84,10 @@ impl World {
             "no_route" => http(404, 12) && (call.route.is_none() || shape.holes),
             "limited" => http(429, 8) && call.route.is_some_and(|route| shape.limited(route)),
             "overloaded" => http(503, 8) && rough && (shape.settings.pending_max < 100 || shape.holes),
-            "no_endpoint" => http(503, 14) && rough && shape.holes,
+            "no_endpoint" => {
+                let reloaded = self.swapped > Tick::ZERO && call.is_sent_once();
+                http(503, 14) && rough && (shape.holes || reloaded)
+            }
             "unreachable" => {
                 let may = rough || call.is_sent_once();
                 http(502, 14) && may && (self.shut || call.failed() || self.troubled(call))
