@@ -6,13 +6,13 @@ mod support;
 
 use std::time::Duration;
 use support::echo::{Upstream, conf};
-use support::patient::{Mood, Patient, Rude, SERVICE};
+use support::patient::{Mood, Patient, Rude, SERVICE, Ward};
 use support::raw::Wire;
 use support::{Sidecar, free_port, http2, within};
 
 /// Several checks, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
-const OFTEN: &str = "interval: 300ms, timeout: 300ms, unhealthy: 2, healthy: 2";
+const OFTEN: &str = "interval: 500ms, timeout: 500ms, unhealthy: 2, healthy: 2";
 
 /// A conf whose listener `main` speaks this protocol to the cluster `up`.
 fn checked(protocol: &str, addresses: &[String], more: &str) -> String {
@@ -24,14 +24,6 @@ fn checked(protocol: &str, addresses: &[String], more: &str) -> String {
 
 fn addresses(patients: &[Patient]) -> Vec<String> {
     patients.iter().map(Patient::address).collect()
-}
-
-/// Answers checks until something is so.
-fn tended(patients: &mut [Patient], mut so: impl FnMut(&[Patient]) -> bool) -> bool {
-    within(LIMIT, || {
-        patients.iter_mut().for_each(Patient::tend);
-        so(patients)
-    })
 }
 
 /// Ten calls over one protocol, each of which must go well.
@@ -59,35 +51,39 @@ fn call(sidecar: &Sidecar, protocol: &str) {
 /// One of two gets ill and well again, by this kind of check.
 #[track_caller]
 fn falls_ill_and_recovers(protocol: &str, check: &str, mood: Mood, why: &str, start: fn() -> Patient) {
-    let mut patients = [start(), start()];
-    let [one, two] = [patients[0].address(), patients[1].address()];
+    let patients = vec![start(), start()];
+    let (one, two) = (patients[0].address(), patients[1].address());
     let health = format!("health: {{ check: {check}, {OFTEN} }}");
     let mut sidecar = Sidecar::start(&checked(protocol, &addresses(&patients), &health));
-    let both = |state: &str, other: &str| [state.to_owned(), other.to_owned()];
-    let found = || [sidecar.found(&one), sidecar.found(&two)];
-    assert!(tended(&mut patients, |_| found() == both("well", "well")), "{:?} {}", found(), sidecar.log());
+    let ward = Ward::of(patients);
+    let calls = |number| ward.ask(number, |patient| patient.calls());
+    let found = |state: &str| {
+        let all = within(LIMIT, || sidecar.found(&one) == state && sidecar.found(&two) == "well");
+        assert!(all, "{state}: {:#} {}", sidecar.cluster("up"), sidecar.log());
+    };
+    found("well");
     call(&sidecar, protocol);
-    assert!(patients.iter().all(|patient| patient.calls() >= 4), "both are used");
+    assert!(calls(0) >= 4 && calls(1) >= 4, "both are used");
 
-    patients[0].is(mood);
-    assert!(tended(&mut patients, |_| found() == both("ill", "well")), "{:?} {}", found(), sidecar.log());
+    ward.ask(0, |patient| patient.is(mood));
+    found("ill");
     let endpoint = sidecar.endpoint(&one);
     assert_eq!(endpoint["state"], "ill: health checks fail");
     assert!(endpoint["health"]["why"].as_str().is_some_and(|told| told.contains(why)), "{endpoint:#}");
     assert!(endpoint["health"]["since"].as_str().is_some_and(|since| since.ends_with('Z')), "{endpoint:#}");
-    let before = patients[0].calls();
+    let before = calls(0);
     call(&sidecar, protocol);
-    assert_eq!(patients[0].calls(), before, "who is ill gets no calls");
+    assert_eq!(calls(0), before, "who is ill gets no calls");
     assert_eq!(sidecar.metric("outrigger_upstream_ill", &[&format!("endpoint=\"{one}\"")]), 1);
-    let bad = sidecar.metric("outrigger_health_checks_total", &["cluster=\"up\""])
-        - sidecar.metric("outrigger_health_checks_total", &["result=\"ok\""]);
-    assert!(bad >= 2, "{}", sidecar.admin_get("/metrics").1);
+    let checks = |labels: &[&str]| sidecar.metric("outrigger_health_checks_total", labels);
+    let good = checks(&["result=\"ok\"", "cluster=\"up\""]);
+    assert!(good >= 2 && checks(&["cluster=\"up\""]) >= good + 2, "{}", sidecar.admin_get("/metrics").1);
     assert_eq!(sidecar.cluster("up")["panic"], false);
 
-    patients[0].is(Mood::Well);
-    assert!(tended(&mut patients, |_| found() == both("well", "well")), "{:?} {}", found(), sidecar.log());
+    ward.ask(0, |patient| patient.is(Mood::Well));
+    found("well");
     call(&sidecar, protocol);
-    assert!(patients[0].calls() > before, "who is well gets calls");
+    assert!(calls(0) > before, "who is well gets calls");
     assert_eq!(sidecar.metric("outrigger_upstream_ill", &[]), 0);
     let log = sidecar.log();
     let told = |words: &str| log.lines().filter(|line| line.contains(words) && line.contains(&one)).count();
@@ -109,12 +105,12 @@ fn grpcs_health_service_tells() {
 
 #[test]
 fn heartbeats_of_bolt_tell() {
-    falls_ill_and_recovers("bolt", "bolt", Mood::Mute, "no answer within 300ms", Patient::frames);
+    falls_ill_and_recovers("bolt", "bolt", Mood::Mute, "no answer within 500ms", Patient::frames);
 }
 
 #[test]
 fn heartbeats_of_dubbo_tell() {
-    falls_ill_and_recovers("dubbo", "{ dubbo: {} }", Mood::Mute, "no answer within 300ms", Patient::frames);
+    falls_ill_and_recovers("dubbo", "{ dubbo: {} }", Mood::Mute, "no answer within 500ms", Patient::frames);
 }
 
 #[test]

@@ -1,15 +1,16 @@
 //! Endpoints that are asked whether they are well, and say what the test wants: of each protocol one, and one that is
 //! rude to everybody.
 //!
-//! Those of HTTP hand what they are asked to the test, so `tend` must be called until it is answered.
+//! Those of HTTP hand what they are asked to the test; in a `Ward` somebody answers it all the time.
 
 use super::http2::{Fields, status};
 use super::{Sidecar, echo, free_port, http1, http2_upstream};
 use serde_json::Value;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// What an endpoint says of itself.
@@ -79,7 +80,7 @@ impl Patient {
     }
 
     /// Answers what it was asked since the last time.
-    pub(crate) fn tend(&mut self) {
+    fn tend(&mut self) {
         match self {
             Self::Frames(_) => {}
             Self::Http(upstream, mood, mute) => {
@@ -119,6 +120,42 @@ impl Patient {
                     held.trailers(&Fields::new(&[("grpc-status", "0")]));
                 }
             }
+        }
+    }
+}
+
+/// Endpoints that are tended.
+pub(crate) struct Ward {
+    patients: Arc<Mutex<Vec<Patient>>>,
+    ending: Arc<AtomicBool>,
+    nurse: Option<JoinHandle<()>>,
+}
+
+impl Ward {
+    pub(crate) fn of(patients: Vec<Patient>) -> Self {
+        let (patients, ending) = (Arc::new(Mutex::new(patients)), Arc::<AtomicBool>::default());
+        let (tended, over) = (Arc::clone(&patients), Arc::clone(&ending));
+        let nurse = std::thread::spawn(move || {
+            while !over.load(Ordering::SeqCst) {
+                tended.lock().expect("no thread panics with it").iter_mut().for_each(Patient::tend);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        Self { patients, ending, nurse: Some(nurse) }
+    }
+
+    /// Something of one of them.
+    pub(crate) fn ask<T>(&self, number: usize, what: impl FnOnce(&mut Patient) -> T) -> T {
+        what(&mut self.patients.lock().expect("the nurse is well")[number])
+    }
+}
+
+impl Drop for Ward {
+    fn drop(&mut self) {
+        self.ending.store(true, Ordering::SeqCst);
+        let ended = self.nurse.take().map(JoinHandle::join);
+        if !std::thread::panicking() {
+            assert!(ended.is_some_and(|ended| ended.is_ok()), "what was asked was not what was due");
         }
     }
 }
