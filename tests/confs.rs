@@ -134,6 +134,20 @@ fn what_a_relay_cannot_do_is_refused_where_it_is_asked_for() {
     assert!(well, "{told}");
 }
 
+#[test]
+fn a_test_with_two_keys_is_refused_where_it_stands() {
+    let dir = TempDir::new();
+    let file = dir.path().join("two.yaml");
+    let text = "app: a\nlisteners:\n  l:\n    bind: 127.0.0.1:1\n    routes:\n      - { match: { service: { prefix: a, \
+                regex: b } }, to: c }\nclusters: { c: { endpoints: ['a:1'] } }\n";
+    std::fs::write(&file, text).expect("a file");
+    let path = file.to_str().expect("a path");
+    let (well, _, told) = outrigger(&["check", "-c", path]);
+    assert!(!well && told.contains("two.yaml:6:") && told.contains("a test has one key"), "{told}");
+    std::fs::write(&file, text.replace(", regex: b", "")).expect("a file");
+    assert!(outrigger(&["check", "-c", path]).0);
+}
+
 fn place(problem: &Value) -> (u64, u64) {
     (problem["line"].as_u64().expect("a line"), problem["column"].as_u64().expect("a column"))
 }

@@ -399,8 +399,15 @@ impl<'de> Deserialize<'de> for Test {
                 Ok(Test::Exact(text.to_owned()))
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Test, A::Error> {
-                OtherTest::deserialize(MapAccessDeserializer::new(map)).map(Test::Other)
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Test, A::Error> {
+                let test = OtherTest::deserialize(MapAccessDeserializer::new(&mut map))?;
+                // An enum takes the first key alone; a second one would be believed to narrow the test.
+                match map.next_key::<de::IgnoredAny>()? {
+                    None => Ok(Test::Other(test)),
+                    Some(_) => Err(de::Error::custom(
+                        "a test has one key\nhelp: to ask for several, write each as a match of its own under `all`",
+                    )),
+                }
             }
         }
 
