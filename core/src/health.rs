@@ -323,7 +323,9 @@ pub struct Doing {
     pub good: u64,
     /// Calls that failed.
     pub bad: u64,
-    /// Time that the good ones took, added up.
+    /// Those of both whose answer came, and was timed.
+    pub timed: u64,
+    /// Time that the timed ones took, added up.
     pub took: Duration,
 }
 
@@ -349,7 +351,7 @@ pub fn odd_ones(outlier: &Outlier, doings: &[Doing]) -> Vec<usize> {
             && own < mean - spread * f64::from(outlier.deviation) / 100.0
             && mean - own > 0.05
     };
-    let latency = |doing: &Doing| doing.took.as_secs_f64() / doing.good.max(1) as f64;
+    let latency = |doing: &Doing| doing.took.as_secs_f64() / doing.timed.max(1) as f64;
     let mut latencies: Vec<f64> = compared.iter().map(|(_, doing)| latency(doing)).collect();
     latencies.sort_by(f64::total_cmp);
     let median = latencies.get(latencies.len() / 2).copied().unwrap_or(0.0);
@@ -470,7 +472,7 @@ mod tests {
 
     #[test]
     fn the_odd_one_is_found_by_its_failures_or_its_slowness() {
-        let fine = Doing { good: 1_000, bad: 2, took: Duration::from_secs(2) };
+        let fine = Doing { good: 1_000, bad: 2, timed: 1_002, took: Duration::from_secs(2) };
         let failing = Doing { good: 700, bad: 300, ..fine };
         let slow = Doing { took: Duration::from_secs(20), ..fine };
         let few = Doing { good: 1, bad: 9, ..fine };
@@ -481,5 +483,9 @@ mod tests {
         assert!(odd_ones(&outlier, &[fine, failing]).is_empty(), "of two nobody knows");
         let nearly = Doing { good: 990, bad: 12, ..fine };
         assert!(odd_ones(&outlier, &[fine, fine, fine, fine, nearly]).is_empty());
+        // Four of five answers say that it is busy, as fast as the others answer well: that is not slow.
+        let only_slow = Outlier { deviation: 0, ..outlier };
+        let busy = Doing { good: 200, bad: 800, timed: 1_000, took: Duration::from_secs(1) };
+        assert!(odd_ones(&only_slow, &[fine, fine, fine, busy]).is_empty());
     }
 }

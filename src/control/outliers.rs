@@ -85,6 +85,7 @@ impl Compares {
             doings.push(Doing {
                 good: all.good.saturating_sub(before.good),
                 bad: all.bad.saturating_sub(before.bad),
+                timed: all.timed.saturating_sub(before.timed),
                 took: all.took.saturating_sub(before.took),
             });
         }
@@ -111,10 +112,11 @@ fn doing(tally: &Tally) -> Doing {
     let refused = |why: Refusal| tally.refused.get(why as usize).copied().unwrap_or(0);
     let bad: u64 = [Outcome::Busy, Outcome::TimedOut, Outcome::Error].map(count).iter().sum();
     let lost: u64 = [Refusal::Unreachable, Refusal::TimedOut].map(refused).iter().sum();
-    let took = tally.latency.as_ref().map_or(0, |latency| latency.sum_ns);
+    let (timed, took) = tally.latency.as_ref().map_or((0, 0), |latency| (latency.count(), latency.sum_ns));
     Doing {
         good: count(Outcome::Ok) + count(Outcome::Exception),
         bad: bad + lost,
+        timed,
         took: Duration::from_nanos(took),
     }
 }
