@@ -206,7 +206,8 @@ impl Http2Link {
             }
         } else {
             let padding = whole.saturating_sub(len);
-            self.give_back(id, if adopted { padding } else { whole }, false, out);
+            // Padding tells nothing of whether its stream keeps up.
+            self.give_back(id, if adopted { padding } else { whole }, true, out);
             // An endpoint's connection carries many callers' calls: it does not end because one answer comes in small pieces.
             let tiny = len == 0 || (self.server && len < TINY);
             if tiny && !self.budget.noise() {
