@@ -72,10 +72,11 @@ pub(crate) struct Upstream {
     pub(crate) last_said: Tick,
     reader: Reader,
     /// HTTP/1: the call whose request it was given last, until its answer is over; the same then, until the request is;
-    /// that it came whole; where the answer ends; where no read may end; that no request may follow.
+    /// that it came whole; where the answer's head ends, and the answer; where no read may end; that no request may follow.
     pub(crate) current: Option<usize>,
     late: Option<usize>,
     pub(crate) whole: bool,
+    pub(crate) head_end: usize,
     pub(crate) answer_end: Option<usize>,
     pub(crate) no_split: Option<usize>,
     pub(crate) spent: bool,
@@ -108,6 +109,7 @@ impl Upstream {
             current: None,
             late: None,
             whole: false,
+            head_end: usize::MAX,
             answer_end: None,
             no_split: None,
             spent: false,
@@ -309,7 +311,7 @@ impl Upstream {
             }
             !moved
         });
-        if let Some(id) = self.current {
+        if let Some(id) = self.current.filter(|_| sent > self.head_end) {
             world.calls[id].comes(world.now);
         }
         if self.answer_end.is_some_and(|end| sent >= end) {
@@ -418,6 +420,7 @@ impl Upstream {
         assert!(sound, "call {id}: {:?} became {framing:?}", call.told);
         self.begins(id, world);
         (self.current, self.whole, self.answer_end) = (Some(id), false, None);
+        self.head_end = usize::MAX;
         self.reader.body(framing.unwrap_or(Framing::Length(0)));
     }
 }

@@ -270,6 +270,7 @@ impl Upstream {
             attempt.interims.push(100);
             self.peer.said.extend(b"HTTP/1.1 100 Continue\r\n\r\n");
             let at = self.peer.said.len();
+            self.moves.push((at, id));
             self.marks.push((at, id, world.calls[id].attempts.len() - 1, Mark::Heard));
         }
     }
@@ -287,6 +288,7 @@ impl Upstream {
             attempt.interims.push(status);
             self.peer.said.extend(format!("HTTP/1.1 {status} Soon\r\n\r\n").bytes());
             self.marks.push((self.peer.said.len(), id, number, Mark::Heard));
+            self.moves.push((self.peer.said.len(), id));
         }
         attempt.failed |= !matches!(wrong, Wrong::Nothing | Wrong::Misplaced);
         let from = self.peer.said.len();
@@ -313,6 +315,7 @@ impl Upstream {
         head += if keep { "\r\n" } else { "Connection: close\r\n\r\n" };
         self.peer.said.extend(head.bytes());
         let head_end = self.peer.said.len();
+        self.head_end = head_end - 1;
         let body = if bodiless { 0 } else { len };
         let bytes = Stream::Answered(id, number);
         if framing == Framing::Chunked && !bodiless {
