@@ -255,7 +255,8 @@ pub struct Route {
     /// its connection was lost before anything was answered, or as `retry` says.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idempotent: bool,
-    /// What is tried again, and how often; only for `idempotent` routes. What was not processed always goes elsewhere.
+    /// What is tried again, and how often; only for `idempotent` routes. What was not processed always goes elsewhere; so
+    /// does, once, an HTTP/1 request that came as its endpoint ended a kept connection, whatever stands here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
 }

@@ -34,6 +34,8 @@ pub(crate) enum Does {
     DiesUnread,
     /// Ends connections as soon as they are made.
     DiesOnAccept,
+    /// Ends the call's stream alone when it was read; the connection, where that carries no streams.
+    Resets,
     /// Ends the connection in the middle of an answer.
     Tears,
 }
@@ -55,6 +57,8 @@ pub(crate) enum Turn {
     Silence,
     /// End the connection.
     End,
+    /// End the stream.
+    Reset,
     /// Say one half of an answer, and end the connection.
     Half,
 }
@@ -82,6 +86,7 @@ impl Inner {
             Does::Throws => Turn::Reply(Reply::Exception),
             Does::Slow(time) => Turn::ReplyAfter(time),
             Does::Holds => Turn::Silence,
+            Does::Resets => Turn::Reset,
             Does::Dies | Does::DiesUnread | Does::DiesOnAccept => Turn::End,
             Does::Tears => Turn::Half,
         }

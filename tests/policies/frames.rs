@@ -53,7 +53,7 @@ impl Speaks for Frames {
             let turn = endpoint.turn(key);
             let answer = |reply| answer(self.wire, frame.id(), reply, &endpoint.signed(key));
             match turn {
-                Turn::End => return,
+                Turn::End | Turn::Reset => return,
                 _ if frame.is_one_way() => {}
                 Turn::Silence => {}
                 Turn::Reply(reply) => say(&answer(reply)),

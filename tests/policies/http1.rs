@@ -33,7 +33,7 @@ impl Speaks for Http1 {
             let key = head.get("x-call").unwrap_or_default();
             let text = endpoint.signed(key);
             let said = match endpoint.turn(key) {
-                Turn::End => return,
+                Turn::End | Turn::Reset => return,
                 Turn::Silence => continue,
                 Turn::Half => {
                     let _ = link.try_send(&ok(&text, "").as_bytes()[..ok(&text, "").len() - 4]);

@@ -5,13 +5,16 @@ use crate::http1::meaning;
 use crate::protocol::{Ask, Caller, Got, Meaning, Speaks};
 use crate::support::http2::{
     ACK, Answer, Client, Event, Fields, Frame, PING, PREFACE, Reader, SETTINGS, data, frame, grpc, headers,
-    request, settings, status, window,
+    request, rst, settings, status, window,
 };
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+/// RFC 9113, section 7.
+const CANCEL: u32 = 8;
 
 pub(crate) struct Http2 {
     pub(crate) name: &'static str,
@@ -101,6 +104,7 @@ impl Http2 {
         let answer = |reply| self.frames(stream, reply, &endpoint.signed(key));
         match endpoint.turn(key) {
             Turn::End => return false,
+            Turn::Reset => writer.say(&[rst(stream, CANCEL)]),
             Turn::Silence => {}
             Turn::Reply(reply) => writer.say(&answer(reply)),
             Turn::Half => {

@@ -54,7 +54,7 @@ fn passes(world: &mut World, does: Does, meaning: &Meaning, what: &str) {
 fn a_lost_call_is_answered_by_another_endpoint_where_that_does_no_harm() {
     every(|protocol| {
         let mut world = world(protocol, "idempotent: true");
-        for does in [Does::Dies, Does::DiesUnread, Does::DiesOnAccept] {
+        for does in [Does::Dies, Does::DiesUnread, Does::DiesOnAccept, Does::Resets] {
             world.set(0, Does::Dies);
             world.calls(3);
             world.set(0, does);

@@ -3,6 +3,7 @@
 //! Must never give an answer to another call than the one that its stream belongs to, nor send again what was answered.
 
 use outrigger_codec::{Code, Link, Refusal, ReplyKind, StreamCodec, http::hop};
+use outrigger_core::Failure;
 
 use super::{
     super::{arena::Key, words},
@@ -87,6 +88,9 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         }
         if code == Code::REFUSED {
             return self.again(context, key, false, "the endpoint refused the stream");
+        }
+        if self.tried_again(context, key, Failure::Lost) {
+            return;
         }
         self.pass_code(context, key, code);
     }
