@@ -348,6 +348,9 @@ impl Caller {
             None => {
                 assert!(world.unlucky(call), "call {id} was cut without reason: {code}, {call:?}");
                 assert_ne!(code, code::NO_ERROR, "call {id} was cut as if nothing had happened");
+                let begun = call.attempts.last().is_some_and(|last| last.reply.is_some());
+                let refused = code == code::REFUSED && !begun;
+                assert!(!refused, "call {id} was refused by its endpoint, and went nowhere else: {call:?}");
                 self.ends_with(id, Outcome::Cut, world);
             }
         }

@@ -225,7 +225,7 @@ impl Life {
         match stream {
             // Early answers are the exception.
             Some(stream) if !up.is_whole(stream) && self.rng.chance(70) => {}
-            Some(stream) if wrong == Wrong::Nothing && !self.world.shape.calm && self.rng.chance(4) => {
+            Some(stream) if wrong == Wrong::Nothing && self.rng.chance(self.world.shape.refuse_percent) => {
                 trace!(self, "  it refuses the stream");
                 up.refuses(stream, &mut self.world);
             }

@@ -178,6 +178,13 @@ impl Life {
             self.world.shape.is_listed(address) || calls.any(older),
             "{address} is not listed and yet connected to"
         );
+        // Nothing is wrong with any of those there are, so there are no more than the conf says.
+        let cluster = usize::from(address.as_bytes()[1] - b'0');
+        let sound = self.world.shape.calm && self.world.trouble[cluster].is_none();
+        let beside = self.ups.iter().filter(|up| up.address == address).count();
+        let most = self.world.shape.settings.connections.unwrap_or(u32::MAX) as usize;
+        let counts = sound && SPEAKS[cluster] == Some("http2");
+        assert!(!counts || beside < most, "{beside} connections to {address}, and one more");
         self.numbers += 1;
         let until = self.world.now.after(timeout);
         trace!(self, "  it is connection {} to {address}", self.numbers);

@@ -94,6 +94,7 @@ impl Upstream {
     /// Says that no streams are taken: first as a wish, or those that came, or only some of them.
     pub(crate) fn says_goodbye(&mut self, last: u32, world: &mut World) {
         self.peer.goodbye(last, code::NO_ERROR);
+        world.trouble[self.cluster] = Some(world.now);
         if last == 0x7fff_ffff {
             return;
         }

@@ -87,6 +87,12 @@ impl Life {
             let excused = up.gone || up.deaf || up.h1 == Some(true);
             assert!(excused || left.is_empty(), "connection {} still has {left:?}", up.number);
         }
+        for caller in self.callers.iter().filter(|caller| !caller.h1 && !caller.gone && !caller.wild) {
+            let open = caller.peer.streams.iter().filter(|(_, stream)| !stream.is_over());
+            let left: Vec<u32> = open.map(|(id, _)| *id).collect();
+            let excused = caller.peer.goaway.is_some() || caller.pipe.blocked_since.is_some();
+            assert!(excused || left.is_empty(), "streams {left:?} of caller {} never end", caller.number);
+        }
         for call in self.world.calls.iter().filter(|call| self.world.shape.calm && call.began.is_some()) {
             let good = matches!(call.outcome, Some(Outcome::Answered | Outcome::Refused(404 | 1_012)));
             // An answer before it may have had to end the connection (HTTP/1).

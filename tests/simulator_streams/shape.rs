@@ -34,6 +34,8 @@ pub(crate) struct Shape {
     pub(crate) slow_percent: usize,
     /// Percent of requests and of answers that are wrong.
     pub(crate) flaw_percent: usize,
+    /// Percent of calls that endpoints refuse, so that they may go elsewhere.
+    pub(crate) refuse_percent: usize,
     /// Windows of peers, of which each draws one.
     windows: &'static [Option<u32>],
     /// Streams at once, of which each endpoint draws one.
@@ -99,6 +101,7 @@ impl Shape {
             body_max: rng.pick(&[50, 2_000, 40_000, 380_000]),
             slow_percent: if calm { 0 } else { rng.pick(&[0, 10, 60]) },
             flaw_percent: if calm { 0 } else { rng.pick(&[0, 3, 20]) },
+            refuse_percent: if calm { 0 } else { rng.pick(&[4, 4, 4, 4, 4, 70]) },
             windows: rng.pick(&[
                 &[None][..],
                 &[None, Some(1 << 20), Some(100_000)],
