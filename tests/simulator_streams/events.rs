@@ -51,7 +51,7 @@ impl Life {
     }
 
     fn mishap(&mut self) {
-        const KIND: [usize; 18] = [14, 9, 5, 3, 4, 12, 6, 6, 5, 8, 3, 5, 5, 5, 8, 1, 1, 2];
+        const KIND: [usize; 19] = [14, 9, 5, 3, 4, 12, 6, 6, 5, 8, 3, 5, 5, 5, 8, 1, 1, 3, 3];
         match self.rng.weighted(&KIND) {
             0 => {
                 let by = ms(self.rng.range(5, 300));
@@ -77,6 +77,7 @@ impl Life {
             15 => self.caller_storms(),
             16 => self.caller_goes_wild(),
             17 => self.endpoint_goes_wild(),
+            18 => self.callers_trickle(),
             _ => self.socket_has_room(),
         }
     }
@@ -170,7 +171,12 @@ impl Life {
         let key = caller.key;
         caller.ended = true;
         trace!(self, "caller {} has ended", caller.number);
+        let clear = caller.pipe.blocked_since.is_none() && !caller.pipe.flush_said;
+        let half = caller.waiting.front().map(|id| &self.world.calls[*id]);
+        let half =
+            half.filter(|call| clear && call.headed.is_some() && call.whole.is_none()).map(|call| call.id);
         let waits = self.handle(|engine, context| engine.down_ended(context, key));
+        assert!(!waits || half.is_none(), "half a request, call {half:?}, is waited for");
         if waits {
             if let Some(pipe) = self.pipe(Leg::Down(key)) {
                 pipe.reading = false;
@@ -407,6 +413,23 @@ impl Life {
             for id in peer.starving() {
                 peer.gives(id, more);
             }
+        }
+    }
+
+    /// Callers take answers bit by bit, for longer than nothing may move.
+    fn callers_trickle(&mut self) {
+        for _ in 0..10 {
+            for caller in self.callers.iter_mut().filter(|caller| !caller.h1 && !caller.gone) {
+                caller.peer.gives_back(100);
+                for id in caller.peer.starving() {
+                    caller.peer.gives(id, 200);
+                }
+            }
+            let keys: Vec<Key> = self.callers.iter().map(|caller| caller.key).collect();
+            for key in keys {
+                self.read_all_of_caller(key);
+            }
+            self.advance(ms(110));
         }
     }
 

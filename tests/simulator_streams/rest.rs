@@ -167,7 +167,7 @@ impl Life {
         }
     }
 
-    fn read_all_of_caller(&mut self, key: Key) {
+    pub(crate) fn read_all_of_caller(&mut self, key: Key) {
         let more = |caller: &Caller| caller.peer.unsent() > 0 || caller.wants_to_end() || caller.gone;
         while self.callers.iter().any(|c| c.key == key && c.pipe.reading && more(c)) {
             self.read_caller(key);
