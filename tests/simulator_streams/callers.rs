@@ -16,6 +16,9 @@ use crate::{
     world::World,
 };
 
+/// Bytes of a preface and of SETTINGS: the longest that a caller says first here.
+const FIRST: usize = 24 + 9 + 12;
+
 /// How a connection ends for who reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
@@ -65,6 +68,7 @@ pub(crate) struct Caller {
     pub(crate) unread: Vec<usize>,
     /// The last answer said that the connection ends (HTTP/1).
     pub(crate) closing: bool,
+    pub(crate) came: Tick,
     pub(crate) last_in: Tick,
     pub(crate) last_out: Tick,
     pub(crate) tracing: bool,
@@ -97,6 +101,7 @@ impl Caller {
             waiting: VecDeque::new(),
             unread: Vec::new(),
             closing: false,
+            came: now,
             last_in: now,
             last_out: now,
             tracing: false,
@@ -185,8 +190,12 @@ impl Caller {
                 }
                 Heard::Reset { stream, code } => self.cut(stream, code, world),
                 Heard::Goaway { last, code } => {
-                    let reason = code == code::NO_ERROR || self.wild || self.late(world);
+                    // Trailers may come long after their stream was ended for them.
+                    let trailers = |call: &Call| call.caller == self.number && call.trailer;
+                    let behind = code == code::CLOSED && world.calls.iter().any(trailers);
+                    let reason = code == code::NO_ERROR || self.wild || behind || self.late(world);
                     assert!(reason, "caller {}: a goodbye without reason: {code}", self.number);
+                    self.wild |= behind;
                     self.dismissed |= self.was_silent && code == code::NO_ERROR;
                     let above = |id: &usize| world.calls[*id].stream > last;
                     let gone: Vec<usize> = self.waiting.iter().copied().filter(above).collect();
@@ -203,7 +212,8 @@ impl Caller {
         let limit = world.shape.manners.head_timeout;
         // A head that drips in takes no longer for that.
         let drips = self.unread.iter().any(|id| world.passed(world.calls[*id].began, limit));
-        self.stalled_once || drips || world.passed(Some(self.last_in), limit)
+        let fresh = !self.h1 && self.peer.sent < FIRST && world.passed(Some(self.came), limit);
+        self.stalled_once || drips || fresh || world.passed(Some(self.last_in), limit)
     }
 
     /// A call of its is over.
@@ -382,7 +392,7 @@ impl Caller {
         let calls = || self.waiting.iter().map(|id| &world.calls[*id]);
         // What was begun and not finished; a preface is, too.
         let begun = calls().any(|call| call.began.is_some() && call.headed.is_none());
-        let fresh = !self.h1 && self.peer.sent < 33;
+        let fresh = !self.h1 && self.peer.sent < FIRST;
         let midway = begun || fresh || self.peer.unsent() > 0;
         if self.stalled_once || (midway && self.late(world)) {
             return true;

@@ -152,6 +152,8 @@ pub(crate) struct Call {
     /// When bytes of it last came to the engine or its caller, and when before that; and when they last came to the engine.
     pub(crate) moved: [Tick; 2],
     pub(crate) came: Tick,
+    /// The longest in which nothing of it came.
+    pub(crate) longest: Duration,
     pub(crate) attempts: Vec<Attempt>,
     pub(crate) outcome: Option<Outcome>,
 }
@@ -215,6 +217,7 @@ impl Call {
             whole: None,
             moved: [Tick::ZERO; 2],
             came: Tick::ZERO,
+            longest: Duration::ZERO,
             attempts: Vec::new(),
             outcome: None,
         }
@@ -244,6 +247,9 @@ impl Call {
     /// Bytes of it come to the engine.
     pub(crate) fn comes(&mut self, now: Tick) {
         self.moves(now);
+        if self.came != Tick::ZERO {
+            self.longest = self.longest.max(now.since(self.came));
+        }
         self.came = now;
     }
 

@@ -23,6 +23,7 @@ const CONNECTION_WINDOW: i64 = 1 << 20;
 pub(crate) mod code {
     pub(crate) const NO_ERROR: u32 = 0;
     pub(crate) const INTERNAL: u32 = 2;
+    pub(crate) const CLOSED: u32 = 5;
     pub(crate) const REFUSED: u32 = 7;
     pub(crate) const CANCEL: u32 = 8;
 }

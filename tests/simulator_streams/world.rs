@@ -46,7 +46,10 @@ impl World {
         let moved = call.moved.into_iter().find(|moved| *moved < self.now);
         // Where sockets are slow, what they take has moved before.
         let moved = if self.slow { Some(call.came) } else { moved };
-        call.headed.is_some() && self.passed(moved, self.shape.manners.idle_timeout)
+        let idle = self.shape.manners.idle_timeout;
+        // Who is slow hears late of what happened before.
+        let before = self.slow && call.longest >= idle;
+        call.headed.is_some() && (before || self.passed(moved, idle))
     }
 
     /// Whether an HTTP/1 caller took too long over its request: over its head from the first byte to the last, or over its
