@@ -233,9 +233,6 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
                 call.moved_at = context.now;
             }
             let full = connection.link.is_full();
-            if sent > 0 {
-                call.moved_at = context.now;
-            }
             if let Some(said) = said {
                 self.give_spare(said);
             }
