@@ -62,6 +62,8 @@ pub(crate) struct Caller {
     /// It was silent for too long before what it hears now, and was told goodbye.
     was_silent: bool,
     dismissed: bool,
+    /// It was asked to leave.
+    wished: bool,
     /// Calls without an outcome, in order.
     pub(crate) waiting: VecDeque<usize>,
     /// Calls that the engine has not read whole.
@@ -98,6 +100,7 @@ impl Caller {
             wild: false,
             was_silent: false,
             dismissed: false,
+            wished: false,
             waiting: VecDeque::new(),
             unread: Vec::new(),
             closing: false,
@@ -196,6 +199,16 @@ impl Caller {
                     let reason = code == code::NO_ERROR || self.wild || behind || self.late(world);
                     assert!(reason, "caller {}: a goodbye without reason: {code}", self.number);
                     self.wild |= behind;
+                    // What is under way when it is told to leave is still taken.
+                    let leaves = world.draining || self.leaving.is_some();
+                    let excused = self.was_silent || world.shut || world.pressing || self.ends || self.wild;
+                    let asked = leaves && !self.wished && last < 0x7fff_ffff && code == code::NO_ERROR;
+                    assert!(
+                        !asked || excused,
+                        "caller {} was not asked to leave before it had to",
+                        self.number
+                    );
+                    self.wished = true;
                     self.dismissed |= self.was_silent && code == code::NO_ERROR;
                     let above = |id: &usize| world.calls[*id].stream > last;
                     let gone: Vec<usize> = self.waiting.iter().copied().filter(above).collect();

@@ -316,7 +316,9 @@ impl Upstream {
         head += if keep { "\r\n" } else { "Connection: close\r\n\r\n" };
         self.peer.said.extend(head.bytes());
         let head_end = self.peer.said.len();
-        self.head_end = head_end - 1;
+        if !matches!(wrong, Wrong::Lengths | Wrong::Garbage | Wrong::Interims) {
+            self.head_end = head_end - 1;
+        }
         let body = if bodiless { 0 } else { len };
         let bytes = Stream::Answered(id, number);
         if framing == Framing::Chunked && !bodiless {
