@@ -280,17 +280,11 @@ impl Upstream {
     pub(crate) fn h1_answers(&mut self, wrong: Wrong, rng: &mut Rng, world: &mut World) {
         let Some(id) = self.current else { return };
         let most = world.shape.body_max;
-        let call = &mut world.calls[id];
-        let number = call.attempts.len() - 1;
-        let attempt = &mut call.attempts[number];
+        let number = world.calls[id].attempts.len() - 1;
         let many = if wrong == Wrong::Interims { 9 } else { usize::from(rng.chance(8)) };
-        for _ in 0..many {
-            let status = rng.pick(&[102, 103]);
-            attempt.interims.push(status);
-            self.peer.said.extend(format!("HTTP/1.1 {status} Soon\r\n\r\n").bytes());
-            self.marks.push((self.peer.said.len(), id, number, Mark::Heard));
-            self.moves.push((self.peer.said.len(), id));
-        }
+        (0..many).for_each(|_| self.hints(id, rng, world));
+        let call = &mut world.calls[id];
+        let attempt = &mut call.attempts[number];
         attempt.failed |= !matches!(wrong, Wrong::Nothing | Wrong::Misplaced);
         let from = self.peer.said.len();
         let draft = Draft::draw(call.method, call.grpc, most, rng);
@@ -359,6 +353,16 @@ impl Upstream {
         }
         reply.end = Some(self.peer.said.len());
         world.calls[id].attempts[number].reply = Some(reply);
+    }
+
+    /// Gives an interim answer.
+    fn hints(&mut self, id: usize, rng: &mut Rng, world: &mut World) {
+        let status = rng.pick(&[102, 103]);
+        self.peer.said.extend(format!("HTTP/1.1 {status} Soon\r\n\r\n").bytes());
+        let attempts = &mut world.calls[id].attempts;
+        attempts.last_mut().expect("it has this one").interims.push(status);
+        self.marks.push((self.peer.said.len(), id, attempts.len() - 1, Mark::Heard));
+        self.moves.push((self.peer.said.len(), id));
     }
 
     /// Cuts an answer that lies behind `from`.
