@@ -375,6 +375,24 @@ mod tests {
     }
 
     #[test]
+    fn who_was_left_out_is_tried_again_however_bad_it_was() {
+        let mut cluster = snapshot(Balance::P2cEwma, &[1, 1]).clusters()[0].clone();
+        cluster.crowd = std::sync::Arc::new(crate::health::Crowd::new(2, Some(crate::Outlier::default())));
+        let snapshot = Snapshot::new(1, Vec::new(), vec![cluster]);
+        let mut local = Local::new(1);
+        local.reconcile(&snapshot);
+        let [out, good] = [0, 1].map(|at| local.slot_of(0, at).unwrap());
+        (0..5).for_each(|_| local.failed_at(out, Tick(5)));
+        let mut picked = |local: &mut Local, now| {
+            let pick = |_| pick(local, &snapshot.clusters()[0], 0, None, Tried::default(), now);
+            (0..50).map(pick).filter(|slot| *slot == Some(out)).count()
+        };
+        assert_ne!(out, good);
+        assert_eq!(picked(&mut local, Tick::ZERO.after(Duration::from_secs(9))), 0);
+        assert!(picked(&mut local, Tick::ZERO.after(Duration::from_secs(11))) > 0);
+    }
+
+    #[test]
     fn a_call_goes_where_it_was_not_yet() {
         for balance in [Balance::RoundRobin, Balance::Random, Balance::LeastRequest, Balance::P2cEwma] {
             let snapshot = snapshot(balance, &[1, 1, 1]);

@@ -150,6 +150,18 @@ impl Health {
         trial == 0 || now.since(Tick(trial)) >= TRIAL_MAX
     }
 
+    /// Whether it was left out, and the next call shows whether it still has to be.
+    pub(crate) fn is_on_trial(&self, now: Tick) -> bool {
+        let until = self.out_until.load(Relaxed);
+        until != 0 && now.0 >= until
+    }
+
+    /// When it came back, if it was ever left out or ill.
+    pub(crate) fn back_at(&self) -> Option<Tick> {
+        let since = self.since.load(Relaxed);
+        (since != 0).then_some(Tick(since))
+    }
+
     /// It was picked: if it is on trial, this is the call.
     pub(crate) fn picked(&self, now: Tick) {
         if self.out_until.load(Relaxed) != 0 {

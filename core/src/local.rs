@@ -230,8 +230,8 @@ impl Local {
     /// A call could not be sent to an endpoint, and goes elsewhere: the endpoint is judged by that all the same.
     pub fn failed_at(&mut self, endpoint: EndpointSlot, now: Tick) {
         if let Some(endpoint) = self.endpoints.get_mut(endpoint.0) {
+            // Not by its latency: it is avoided for a moment as it is, and would get no call for a minute after.
             endpoint.health.failed(&endpoint.crowd, now);
-            endpoint.observe(FAILURE_COSTS, now);
         }
     }
 
@@ -410,11 +410,23 @@ impl EndpointState {
 
     /// The moving average of its latency in nanoseconds; 0 when nothing is known.
     pub fn latency(&self, now: Tick) -> f64 {
+        if self.health.is_on_trial(now) || self.is_outdated() {
+            return 0.0;
+        }
         self.ewma_ns * (-now.since(self.ewma_at).as_secs_f64() / EWMA_DECAY.as_secs_f64()).exp()
+    }
+
+    /// What an endpoint did before it was left out says nothing of what it does since it came back: its failures would keep
+    /// calls away from it for a minute.
+    fn is_outdated(&self) -> bool {
+        self.health.back_at().is_some_and(|back| self.ewma_at <= back)
     }
 
     /// Peak-EWMA: a slower answer counts at once, faster ones bring the average down over time.
     fn observe(&mut self, took: Duration, now: Tick) {
+        if self.is_outdated() {
+            self.ewma_ns = 0.0;
+        }
         let took = took.as_secs_f64() * 1e9;
         if took > self.ewma_ns {
             self.ewma_ns = took;
