@@ -383,7 +383,7 @@ mod tests {
         local.reconcile(&snapshot);
         let [out, good] = [0, 1].map(|at| local.slot_of(0, at).unwrap());
         (0..5).for_each(|_| local.failed_at(out, Tick(5)));
-        let mut picked = |local: &mut Local, now| {
+        let picked = |local: &mut Local, now| {
             let pick = |_| pick(local, &snapshot.clusters()[0], 0, None, Tried::default(), now);
             (0..50).map(pick).filter(|slot| *slot == Some(out)).count()
         };
