@@ -58,8 +58,7 @@ pub(crate) fn server_retires(stage: &mut Stage) {
 
     stage.servers[1].kill();
     stage.servers[1] = Process::start("the green server, again", &mut grpc_server("green", stage.ports[1]));
-    // It failed while it was gone, and is left out for a second more each time that its trial fails.
-    let back = within(Duration::from_secs(20), || {
+    let back = within(Duration::from_secs(10), || {
         assert!(value(&client.ask("load 8 300")).ends_with(" failed=[]"));
         calls(&mut stage.servers[1]) > 10
     });

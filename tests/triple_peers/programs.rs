@@ -115,7 +115,7 @@ listeners:
 clusters:
   blue: {{ endpoints: ["127.0.0.1:{blue}"] }}
   green: {{ endpoints: ["127.0.0.1:{green}"] }}
-  both: {{ endpoints: ["127.0.0.1:{blue}", "127.0.0.1:{green}"], outlier: {{ ejection: 1s }} }}
+  both: {{ endpoints: ["127.0.0.1:{blue}", "127.0.0.1:{green}"] }}
   nowhere: {{ endpoints: ["127.0.0.1:{nowhere}"] }}
   empty: {{ endpoints: [] }}
 "#
