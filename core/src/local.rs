@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use outrigger_codec::{Outcome, Refusal};
 
 use crate::{
-    Budget, ClusterSettings, End, Failure, ListenerId, Snapshot, Tally, Tick, Tried,
+    Budget, ClusterSettings, End, Failure, ListenerId, Random, Snapshot, Tally, Tick, Tried,
     health::{Crowd, Health},
 };
 
@@ -31,7 +31,7 @@ pub struct Local {
     by_cluster: Vec<ClusterTurn>,
     /// Plans made and not yet settled.
     unsettled: u64,
-    seed: u64,
+    random: Random,
 }
 
 /// What is learnt of a route.
@@ -96,7 +96,7 @@ impl Local {
             by_listener: Vec::new(),
             by_cluster: Vec::new(),
             unsettled: 0,
-            seed: seed.wrapping_mul(2).wrapping_add(1),
+            random: Random::new(seed.wrapping_mul(2).wrapping_add(1)),
         }
     }
 
@@ -365,15 +365,9 @@ impl Local {
         latency * (f64::from(endpoint.in_flight) + 1.0) / f64::from(weight)
     }
 
-    /// A number below `below` (0 when that is 0); `SplitMix64`.
+    /// A number below `below`; 0 when that is 0.
     pub(crate) fn random(&mut self, below: u64) -> u64 {
-        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.seed;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-        // The high half of a 128-bit product: even enough, and no division.
-        (u128::from(z).wrapping_mul(u128::from(below)) >> 64) as u64
+        self.random.below(below)
     }
 }
 

@@ -463,11 +463,7 @@ impl Lowering<'_> {
     fn of_use(&mut self, at: At<'_>, route: &file::Route, carries: Carries) {
         let matches = &route.matches;
         let nests = !matches.all.is_empty() || !matches.any.is_empty() || matches.not.is_some();
-        let by_http = [
-            ("authority", matches.authority.is_some()),
-            ("path", matches.path.is_some()),
-            ("query", !matches.query.is_empty()),
-        ];
+        let by_http = http::by_http(matches);
         let by_others = [&matches.service, &matches.method, &matches.version, &matches.group];
         if carries == Carries::Bytes {
             let reads = by_http.iter().any(|(_, used)| *used) || by_others.iter().any(|test| test.is_some());
@@ -476,14 +472,17 @@ impl Lowering<'_> {
                     at.key("match").problem("a listener that speaks only `tcp` knows nothing to match");
                 self.problems.push(problem.with_help("leave the match empty"));
             }
+            if route.to_header.is_some() {
+                let problem = at.key("to_header").problem("a relayed connection has no headers");
+                self.problems.push(problem.with_help("name the cluster by `to`"));
+            }
             if route.timeout.is_some() {
                 let problem = at.key("timeout").problem("a relayed connection has no answer to wait for");
                 self.problems.push(problem.with_help("leave the timeout out"));
             }
         }
         if carries == Carries::Calls {
-            let used = by_http.iter().filter(|(_, used)| *used);
-            used.for_each(|(key, _)| self.only_http(at.key("match"), key));
+            self.no_http(at.key("match"), matches);
         }
         if carries == Carries::Bytes && (route.idempotent || route.retry.is_some()) {
             let key = if route.idempotent { "idempotent" } else { "retry" };

@@ -15,7 +15,7 @@ use std::{
 
 use bytes::BytesMut;
 use outrigger_core::{
-    Cluster, Snapshot, Tick,
+    Cluster, Random, Snapshot, Tick,
     health::{Checked, Crowd, Health, Probed},
 };
 use tokio::{
@@ -172,7 +172,7 @@ impl Probes {
             Told { cluster: Arc::clone(cluster), address: address.into(), number: self.next, result: Ok(()) };
         let seed = std::hash::RandomState::new().hash_one(address);
         let (plan, slots, sender) = (plan.clone(), Arc::clone(&self.slots), self.sender.clone());
-        Task(tokio::spawn(ask_forever(told, plan, slots, sender, Jitter(seed))).abort_handle())
+        Task(tokio::spawn(ask_forever(told, plan, slots, sender, Jitter::new(seed))).abort_handle())
     }
 
     /// Takes in how a check went.
@@ -254,27 +254,21 @@ impl std::fmt::Display for Bad {
 
 /// When an endpoint is asked: at a time of its own, so that not all of them are asked at once, and not by all sidecars.
 #[derive(Debug)]
-struct Jitter(u64);
+struct Jitter(Random);
 
 impl Jitter {
-    /// A number in `0..1_000`.
-    fn draw(&mut self) -> u32 {
-        // SplitMix64, of which any seed will do.
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % 1_000) as u32
+    fn new(seed: u64) -> Self {
+        Self(Random::new(seed))
     }
 
     /// Before the first question: any part of the interval.
     fn first(&mut self, interval: Duration) -> Duration {
-        interval * self.draw() / 1_000
+        interval * self.0.below(1_000) as u32 / 1_000
     }
 
     /// From one question to the next: the interval, give or take a tenth.
     fn next(&mut self, interval: Duration) -> Duration {
-        interval * (900 + self.draw() / 5) / 1_000
+        interval * (900 + self.0.below(200) as u32) / 1_000
     }
 }
 
@@ -366,7 +360,7 @@ mod tests {
         let interval = Duration::from_secs(5);
         let (mut firsts, mut nexts) = (Vec::new(), Vec::new());
         for seed in 0..1_000 {
-            let mut jitter = Jitter(seed);
+            let mut jitter = Jitter::new(seed);
             firsts.push(jitter.first(interval));
             nexts.extend((0..10).map(|_| jitter.next(interval)));
         }
@@ -386,7 +380,7 @@ mod tests {
     #[test]
     fn the_same_seed_asks_at_the_same_times() {
         let times = |seed| {
-            let mut jitter = Jitter(seed);
+            let mut jitter = Jitter::new(seed);
             (0..5).map(|_| jitter.next(Duration::from_secs(1))).collect::<Vec<_>>()
         };
         assert_eq!(times(7), times(7));

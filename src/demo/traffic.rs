@@ -145,8 +145,9 @@ pub(super) fn call(
     let start = |n: usize| {
         let (board, mut stop) = (Rc::clone(board), stop.clone());
         tokio::task::spawn_local(async move {
-            // Not all at the same moment.
-            tokio::time::sleep(PACE / CALLERS as u32 * n as u32).await;
+            // No two at the same moment, whatever they speak: they would measure how long they wait for each other.
+            let slot = (n * SPEECHES.len() + at) as u32;
+            tokio::time::sleep(PACE * slot / (CALLERS * SPEECHES.len()) as u32).await;
             // No two callers send the same text, so that none can mistake another's answer for its own.
             let mut caller = Caller { at, board, next: (n as u64) << 24 };
             while !*stop.borrow() {

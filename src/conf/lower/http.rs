@@ -76,6 +76,18 @@ impl Lowering<'_> {
         }
     }
 
+    /// What a match, and each inside it, asks of HTTP where none is spoken.
+    pub(super) fn no_http(&mut self, at: At<'_>, matches: &file::Match) {
+        let used = by_http(matches).into_iter().filter(|(_, used)| *used);
+        used.for_each(|(key, _)| self.only_http(at, key));
+        for (key, inside) in [("all", &matches.all), ("any", &matches.any)] {
+            inside.iter().enumerate().for_each(|(i, inside)| self.no_http(at.key(key).index(i), inside));
+        }
+        if let Some(inside) = &matches.not {
+            self.no_http(at.key("not"), inside);
+        }
+    }
+
     /// A key that only HTTP has a use for.
     pub(super) fn only_http(&mut self, at: At<'_>, key: &str) {
         let message = format!("`{key}` is of HTTP, which this listener does not speak");
@@ -226,6 +238,15 @@ impl Lowering<'_> {
         self.problems.push(at.problem(message).with_help(help));
         false
     }
+}
+
+/// The keys of a match that only HTTP has a use for, and whether they are there; not of those inside it.
+pub(super) fn by_http(matches: &file::Match) -> [(&'static str, bool); 3] {
+    [
+        ("authority", matches.authority.is_some()),
+        ("path", matches.path.is_some()),
+        ("query", !matches.query.is_empty()),
+    ]
 }
 
 /// What a match asks for of authority and path, in short.

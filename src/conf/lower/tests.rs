@@ -209,6 +209,13 @@ fn what_only_http_has_a_use_for_is_refused_where_nobody_speaks_it() {
             format!("10:48 {}", of("query")),
         ]
     );
+    // Nor do matches inside matches, each where it stands.
+    let inside =
+        "{ match: { any: [{ service: a }, { all: [{ path: /a }], not: { query: { a: b } } }] }, to: c }";
+    let told = refused(&text("", "    protocol: [bolt, tcp]\n", inside));
+    assert_eq!(told, [format!("7:57 {}", of("path")), format!("7:77 {}", of("query"))]);
+    let by_header = refused(&text("", "    protocol: tcp\n", "{ to_header: x }"));
+    assert_eq!(by_header, ["7:27 a relayed connection has no headers | name the cluster by `to`"]);
     // A relay knows nothing at all to match; that is told once.
     let told = refused(&text("", &format!("    protocol: tcp\n{keys}"), route));
     assert_eq!(told.len(), 5, "{told:?}");
