@@ -71,7 +71,13 @@ impl Cluster {
             last.endpoints.iter().map(|endpoint| &*endpoint.address).zip(&last.healths).collect();
         for (endpoint, health) in self.endpoints.iter().zip(&mut self.healths) {
             match known.get(&*endpoint.address) {
-                Some(before) => *health = Arc::clone(before),
+                Some(before) => {
+                    *health = Arc::clone(before);
+                    // Who no longer wants endpoints to be left out wants those back that are.
+                    if self.settings.outlier.is_none() {
+                        health.readmit(now);
+                    }
+                }
                 None if !known.is_empty() => health.begins(now),
                 None => {}
             }

@@ -226,6 +226,16 @@ impl Health {
         self.failures.store(0, Relaxed);
     }
 
+    /// Ends its being left out, and forgets that it was.
+    pub(crate) fn readmit(&self, now: Tick) {
+        if self.out_until.swap(0, Relaxed) != 0 {
+            self.wrongs.fetch_and(!OUT, Relaxed);
+            self.trial.store(0, Relaxed);
+            self.ejections.store(0, Relaxed);
+            self.since.store(now.0.max(1), Relaxed);
+        }
+    }
+
     /// When it comes back if it is left out now.
     fn next_end(&self, outlier: &Outlier, now: Tick) -> u64 {
         let times = self.ejections.fetch_add(1, Relaxed).saturating_add(1);
@@ -480,6 +490,24 @@ mod tests {
         let mut never_known = Checked::default();
         assert!(never_known.next(false, 1, 1) && never_known.found == Probed::Ill);
         assert!(never_known.next(true, 1, 1) && never_known.found == Probed::Well);
+    }
+
+    #[test]
+    fn who_is_left_out_comes_back_when_nobody_is_to_be_left_out_any_more() {
+        use crate::{Balance, Cluster, ClusterSettings, Endpoint};
+        let cluster = |outlier| {
+            let endpoints = ["a:1", "b:1"].map(|address| Endpoint::new(address, 1)).to_vec();
+            let settings = ClusterSettings { outlier, ..ClusterSettings::default() };
+            Cluster::new("c", Balance::RoundRobin, settings, endpoints)
+        };
+        let before = cluster(Some(Outlier::default()));
+        (0..5).for_each(|_| before.healths[0].failed(&before.crowd, at(1)));
+        let mut same = cluster(Some(Outlier::default()));
+        same.inherit(&before, at(2));
+        assert!(!same.healths[0].is_usable(at(2)) && same.crowd.unusable() == 1);
+        let mut without = cluster(None);
+        without.inherit(&same, at(3));
+        assert!(without.healths[0].is_usable(at(3)) && without.crowd.unusable() == 0);
     }
 
     #[test]
