@@ -67,14 +67,13 @@ fn snapshot(routes: usize, by: By, balance: Balance) -> Snapshot {
     let route = |at: usize| Route {
         name: format!("route-{at}").into(),
         matches: by.matches(at),
-        targets: [Target { cluster: 0, weight: 1 }].into(),
+        targets: [Target::new(0, 1)].into(),
         timeout: Some(Duration::from_secs(1)),
         limit: limit.clone(),
         retry: None,
         by_header: None,
     };
-    let endpoints =
-        (0..3).map(|at| Endpoint { address: format!("10.0.0.{at}:80").into(), weight: 1 }).collect();
+    let endpoints = (0..3).map(|at| Endpoint::new(&format!("10.0.0.{at}:80"), 1)).collect();
     let table = RouteTable::new((0..routes).map(route).collect());
     let listener = Listener { name: "egress".into(), routes: table };
     Snapshot::new(

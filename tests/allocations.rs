@@ -84,14 +84,14 @@ fn snapshot(headers: bool) -> Snapshot {
             headers: if headers { vec![((*b"zone").into(), Pattern::exact("a"))] } else { Vec::new() },
             ..Match::default()
         },
-        targets: [Target { cluster: 0, weight: 1 }].into(),
+        targets: [Target::new(0, 1)].into(),
         timeout: Some(Duration::from_secs(2)),
         limit: Limit::new(count, Duration::from_secs(1), count).map(Arc::new),
         retry: None,
         by_header: None,
     };
     let routes = vec![route("com.example.Other", METHOD), route(SERVICE, "other"), route(SERVICE, METHOD)];
-    let endpoints = ["a:1", "b:1"].map(|address| Endpoint { address: address.into(), weight: 1 });
+    let endpoints = ["a:1", "b:1"].map(|address| Endpoint::new(address, 1));
     let cluster = Cluster::new("echo", Balance::P2cEwma, ClusterSettings::default(), endpoints.into());
     Snapshot::new(1, vec![Listener { name: "egress".into(), routes: RouteTable::new(routes) }], vec![cluster])
 }

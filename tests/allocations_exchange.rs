@@ -39,13 +39,13 @@ fn snapshot(idempotent: bool) -> Snapshot {
             headers: vec![((*b"x-zone").into(), Pattern::exact("a"))],
             ..Match::default()
         },
-        targets: [Target { cluster: 0, weight: 1 }].into(),
+        targets: [Target::new(0, 1)].into(),
         timeout: Some(Duration::from_secs(2)),
         limit: Limit::new(count, Duration::from_secs(1), count).map(Arc::new),
         retry: idempotent.then(Arc::default),
         by_header: None,
     };
-    let endpoints = ["a:1", "b:1"].map(|address| Endpoint { address: address.into(), weight: 1 });
+    let endpoints = ["a:1", "b:1"].map(|address| Endpoint::new(address, 1));
     let cluster = Cluster::new("shop", Balance::P2cEwma, ClusterSettings::default(), endpoints.into());
     let routes = RouteTable::new(vec![route("/orders"), route("/cart")]);
     Snapshot::new(1, vec![Listener { name: "egress".into(), routes }], vec![cluster])

@@ -81,13 +81,13 @@ fn snapshot(speaks: Option<&'static str>) -> Snapshot {
             headers: vec![((*b"x-zone").into(), Pattern::exact("a"))],
             ..Match::default()
         },
-        targets: [Target { cluster: 0, weight: 1 }].into(),
+        targets: [Target::new(0, 1)].into(),
         timeout: Some(Duration::from_secs(2)),
         limit: Limit::new(count, Duration::from_secs(1), count).map(Arc::new),
         retry: None,
         by_header: None,
     };
-    let endpoints = ["a:1", "b:1"].map(|address| Endpoint { address: address.into(), weight: 1 });
+    let endpoints = ["a:1", "b:1"].map(|address| Endpoint::new(address, 1));
     let settings = ClusterSettings { speaks, ..ClusterSettings::default() };
     let cluster = Cluster::new("shop", Balance::P2cEwma, settings, endpoints.into());
     let routes = RouteTable::new(vec![route("shop.Orders"), route("shop.Cart")]);

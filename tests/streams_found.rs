@@ -33,7 +33,7 @@ impl World {
         let route = Route {
             name: "all".into(),
             matches: Match::default(),
-            targets: [Target { cluster: 0, weight: 1 }].into(),
+            targets: [Target::new(0, 1)].into(),
             timeout: None,
             limit: None,
             retry: None,

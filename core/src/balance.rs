@@ -8,11 +8,18 @@
 //!
 //! * `ring_hash`, `maglev`: by a key of the call; who has none goes anywhere.
 //!
+//! Each of them picks among the endpoints of a *part* of the cluster: those that the call is meant for, and of these the near
+//! ones as long as enough of them are well (`subset`).
+//!
 //! Endpoints that just failed, were left out or found ill are passed over while others are left; when none is left, or
 //! fewer than the cluster's panic threshold, all are tried, because an answer of "no endpoint" helps nobody. One that is
 //! new gets its share little by little where the cluster has a slow start.
 
-use crate::{Cluster, Local, Tick, Tried, local::EndpointSlot};
+use crate::{
+    Cluster, Endpoint, Local, Lot, Tick, Tried, hash,
+    local::EndpointSlot,
+    subset::{Part, Standing},
+};
 
 /// How an endpoint is picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -40,168 +47,190 @@ const TURNS_MAX: u64 = 4096;
 /// Looks at a table by key before any usable endpoint will do.
 const LOOKS_MAX: usize = 64;
 
-/// Picks an endpoint of `cluster` (index `at` in the snapshot), passing over `but` where there is another. `key`: for picks
-/// by one.
+/// Whose turn it is: some of the endpoints of a cluster, seen by one call.
+#[derive(Clone, Copy)]
+struct Field<'a> {
+    cluster: &'a Cluster,
+    /// The cluster's index in the snapshot.
+    at: u32,
+    /// The place of the part, and the part.
+    place: u32,
+    part: &'a Part,
+    /// Passed over where there is another.
+    but: Tried,
+    /// Also those that are left out.
+    all: bool,
+    now: Tick,
+}
+
+impl Field<'_> {
+    fn slot(&self, local: &Local, at: usize) -> Option<EndpointSlot> {
+        local.slot_of(self.at, self.part.position(at))
+    }
+
+    fn weight(&self, at: usize) -> u32 {
+        self.cluster.endpoints.get(self.part.position(at)).map_or(1, |endpoint| endpoint.weight)
+    }
+
+    /// Whether it gets calls by its weight.
+    fn is_weighty(&self, at: usize) -> bool {
+        self.weight(at) > 0 || self.part.weights.turns.is_empty()
+    }
+
+    fn is_usable(&self, local: &Local, slot: EndpointSlot) -> bool {
+        !self.but.has(slot) && !local.avoided(slot, self.all, self.now)
+    }
+}
+
+/// Picks one of the endpoints of `cluster` (index `at` in the snapshot) that a call of `lot` is meant for, passing over `but`
+/// where there is another. `key`: for picks by one. `None`: there is no such endpoint.
 pub(crate) fn pick(
     local: &mut Local,
     cluster: &Cluster,
-    at: u32,
+    (at, lot): (u32, Lot),
     key: Option<u64>,
     but: Tried,
     now: Tick,
 ) -> Option<EndpointSlot> {
-    let n = cluster.endpoints.len();
-    if n <= 1 {
-        return local.slot_of(at, 0);
+    let (place, part) = cluster.parts.find(lot)?;
+    let standing = local.standing(cluster, at, (place, part), now);
+    let whole = Field { cluster, at, place, part, but, all: standing.panics, now };
+    if part.levels.is_empty() || standing.panics {
+        return pick_in(local, whole, key);
     }
-    let all = panics(cluster);
-    if let Some(slot) = key.and_then(|key| by_key(local, cluster, at, key, but, all, now)) {
+    // Calls of one key that go further away go to the same place all the same.
+    let ball = key.map_or_else(|| local.random(1_000), |key| hash::key(&key.to_le_bytes()) % 1_000);
+    let first = standing.level(ball as u16);
+    let others = (0..part.levels.len()).filter(|level| *level != first);
+    for level in std::iter::once(first).chain(others) {
+        let Some(place) = part.levels.get(level).copied() else { continue };
+        let Some(part) = cluster.parts.get(place) else { continue };
+        let near = Field { place, part, ..whole };
+        if let Some(slot) = pick_in(local, near, key).filter(|slot| near.is_usable(local, *slot)) {
+            return Some(slot);
+        }
+    }
+    pick_in(local, Field { all: true, ..whole }, key)
+}
+
+/// Picks one of these, near or far.
+fn pick_in(local: &mut Local, field: Field<'_>, key: Option<u64>) -> Option<EndpointSlot> {
+    if field.part.size <= 1 {
+        return field.slot(local, 0);
+    }
+    if let Some(slot) = key.and_then(|key| by_key(local, field, key)) {
         return Some(slot);
     }
-    let picked = pick_any(local, cluster, at, but, all, now)?;
+    let picked = pick_any(local, field)?;
     // One that is new takes its part of the calls that would be its, and passes the others on.
-    let share = local.share(picked, cluster.settings.slow_start, now);
+    let share = local.share(picked, field.cluster.settings.slow_start, field.now);
     if share < 1_000 && local.random(1_000) >= share {
-        return pick_any(local, cluster, at, but.with(picked), all, now)
-            .filter(|slot| !but.has(*slot))
+        return pick_any(local, Field { but: field.but.with(picked), ..field })
+            .filter(|slot| !field.but.has(*slot))
             .or(Some(picked));
     }
     Some(picked)
 }
 
-/// Whether so few endpoints are usable that all are used.
-pub fn panics(cluster: &Cluster) -> bool {
-    let unusable = u64::from(cluster.crowd.unusable());
-    let size = cluster.endpoints.len() as u64;
-    let usable = size.saturating_sub(unusable).saturating_mul(100);
-    unusable > 0 && usable < size.saturating_mul(u64::from(cluster.settings.panic))
+/// Whether so few endpoints of a cluster are usable that all are used.
+pub fn panics(cluster: &Cluster, now: Tick) -> bool {
+    let Some((_, part)) = cluster.parts.find(Lot::ALL).filter(|_| cluster.crowd.unusable() > 0) else {
+        return false;
+    };
+    let spill = cluster.settings.division.zones.as_ref().map_or(100, |zones| zones.spill);
+    Standing::of(&cluster.parts, part, &cluster.healths, (spill, cluster.settings.panic), now).panics
 }
 
 /// The endpoint of a key, or the next on its way that can be used.
-fn by_key(
-    local: &Local,
-    cluster: &Cluster,
-    at: u32,
-    key: u64,
-    but: Tried,
-    all: bool,
-    now: Tick,
-) -> Option<EndpointSlot> {
+fn by_key(local: &Local, field: Field<'_>, key: u64) -> Option<EndpointSlot> {
     (0..LOOKS_MAX).find_map(|turn| {
-        let slot = local.slot_of(at, cluster.hashed.position(key, turn)?)?;
-        (!but.has(slot) && !local.avoided(slot, all, now)).then_some(slot)
+        let slot = field.slot(local, field.part.hashed.position(key, turn)?)?;
+        field.is_usable(local, slot).then_some(slot)
     })
 }
 
-fn pick_any(
-    local: &mut Local,
-    cluster: &Cluster,
-    at: u32,
-    but: Tried,
-    all: bool,
-    now: Tick,
-) -> Option<EndpointSlot> {
-    let n = cluster.endpoints.len();
-    let first = match cluster.balance {
-        Balance::RoundRobin => turn(local, cluster, at),
-        Balance::Random | Balance::RingHash | Balance::Maglev => draw(local, cluster),
-        Balance::LeastRequest if n <= SCAN_MAX => return least(local, cluster, at, but, all, now),
-        Balance::LeastRequest => better(local, cluster, at, Local::load),
-        Balance::P2cEwma => better(local, cluster, at, |local, slot, weight| local.cost(slot, weight, now)),
+fn pick_any(local: &mut Local, field: Field<'_>) -> Option<EndpointSlot> {
+    let n = field.part.size;
+    let first = match field.cluster.balance {
+        Balance::RoundRobin => turn(local, field),
+        Balance::Random | Balance::RingHash | Balance::Maglev => draw(local, field),
+        Balance::LeastRequest if n <= SCAN_MAX => return least(local, field),
+        Balance::LeastRequest => better(local, field, Local::load),
+        Balance::P2cEwma => better(local, field, |local, slot, weight| local.cost(slot, weight, field.now)),
     };
-    let usable = |local: &Local, position: usize| {
-        local.slot_of(at, position).filter(|slot| !but.has(*slot) && !local.avoided(*slot, all, now))
-    };
-    let reachable = |local: &Local, position: usize| {
-        local.slot_of(at, position).filter(|slot| !but.has(*slot) && local.reachable(*slot, now))
+    let usable =
+        |local: &Local, at: usize| field.slot(local, at).filter(|slot| field.is_usable(local, *slot));
+    let reachable = |local: &Local, at: usize| {
+        field.slot(local, at).filter(|slot| !field.but.has(*slot) && local.reachable(*slot, field.now))
     };
     // From the one picked onwards: the first that may be used; otherwise one that is left out, but can be reached as far as
     // is known; otherwise any other than `but`; otherwise itself.
     let around = |from: usize| (0..n).map(move |step| from.wrapping_add(step).checked_rem(n).unwrap_or(0));
-    let weighty = |position: &usize| {
-        cluster.endpoints.get(*position).is_some_and(|e| e.weight > 0 || cluster.turns.is_empty())
-    };
+    let weighty = |at: &usize| field.is_weighty(*at);
     around(first)
         .filter(weighty)
-        .find_map(|position| usable(local, position))
-        .or_else(|| around(first).filter(weighty).find_map(|position| reachable(local, position)))
-        .or_else(|| {
-            around(first).find_map(|position| local.slot_of(at, position).filter(|slot| !but.has(*slot)))
-        })
-        .or_else(|| local.slot_of(at, first))
+        .find_map(|at| usable(local, at))
+        .or_else(|| around(first).filter(weighty).find_map(|at| reachable(local, at)))
+        .or_else(|| around(first).find_map(|at| field.slot(local, at).filter(|slot| !field.but.has(*slot))))
+        .or_else(|| field.slot(local, first))
 }
 
 /// The next position in turn.
-fn turn(local: &mut Local, cluster: &Cluster, at: u32) -> usize {
-    let turns = if cluster.turns.is_empty() { cluster.endpoints.len() } else { cluster.turns.len() };
-    let next = local.next_turn(at).checked_rem(turns).unwrap_or(0);
-    cluster.turns.get(next).map_or(next, |position| *position as usize)
+fn turn(local: &mut Local, field: Field<'_>) -> usize {
+    let turns = &field.part.weights.turns;
+    let count = if turns.is_empty() { field.part.size } else { turns.len() };
+    let next = local.next_turn(field.at, field.place).checked_rem(count).unwrap_or(0);
+    turns.get(next).map_or(next, |position| *position as usize)
 }
 
 /// A position at random, by weight.
-fn draw(local: &mut Local, cluster: &Cluster) -> usize {
-    match cluster.cumulative.last() {
+fn draw(local: &mut Local, field: Field<'_>) -> usize {
+    let cumulative = &field.part.weights.cumulative;
+    match cumulative.last() {
         Some(total) => {
             let ball = local.random(*total);
-            cluster.cumulative.partition_point(|end| *end <= ball)
+            cumulative.partition_point(|end| *end <= ball)
         }
-        None => local.random(cluster.endpoints.len() as u64) as usize,
+        None => local.random(field.part.size as u64) as usize,
     }
 }
 
 /// The cheaper of two positions drawn at random.
-fn better(
-    local: &mut Local,
-    cluster: &Cluster,
-    at: u32,
-    cost: impl Fn(&Local, EndpointSlot, u32) -> f64,
-) -> usize {
-    let one = draw(local, cluster);
-    let mut two = draw(local, cluster);
+fn better(local: &mut Local, field: Field<'_>, cost: impl Fn(&Local, EndpointSlot, u32) -> f64) -> usize {
+    let one = draw(local, field);
+    let mut two = draw(local, field);
     if one == two {
         // The neighbour keeps the choice a real one without a third draw.
-        let next = two.wrapping_add(1).checked_rem(cluster.endpoints.len()).unwrap_or(0);
-        if cluster.endpoints.get(next).is_some_and(|endpoint| endpoint.weight > 0 || cluster.turns.is_empty())
-        {
+        let next = two.wrapping_add(1).checked_rem(field.part.size).unwrap_or(0);
+        if field.is_weighty(next) {
             two = next;
         }
     }
-    let price = |position: usize| {
-        let weight = cluster.endpoints.get(position).map_or(1, |endpoint| endpoint.weight.max(1));
-        local.slot_of(at, position).map_or(f64::INFINITY, |slot| cost(local, slot, weight))
+    let price = |at: usize| {
+        let weight = field.weight(at).max(1);
+        field.slot(local, at).map_or(f64::INFINITY, |slot| cost(local, slot, weight))
     };
     if price(two) < price(one) { two } else { one }
 }
 
 /// The usable endpoint with the fewest calls in flight for its weight, looked for from a random place.
-fn least(
-    local: &mut Local,
-    cluster: &Cluster,
-    at: u32,
-    but: Tried,
-    all: bool,
-    now: Tick,
-) -> Option<EndpointSlot> {
-    let n = cluster.endpoints.len();
+fn least(local: &mut Local, field: Field<'_>) -> Option<EndpointSlot> {
+    let n = field.part.size;
     let from = local.random(n as u64) as usize;
     let mut best: Option<(u8, f64, EndpointSlot)> = None;
     for step in 0..n {
-        let position = from.wrapping_add(step).checked_rem(n)?;
-        let (Some(endpoint), Some(slot)) = (cluster.endpoints.get(position), local.slot_of(at, position))
-        else {
-            continue;
-        };
+        let at = from.wrapping_add(step).checked_rem(n)?;
+        let Some(slot) = field.slot(local, at) else { continue };
         // The one that just failed this call is the last resort; others that failed come before it, and before them those
         // that are only left out.
-        let weightless = endpoint.weight == 0 && !cluster.turns.is_empty();
-        let shunned = if but.has(slot) {
+        let shunned = if field.but.has(slot) {
             3
-        } else if !local.reachable(slot, now) {
+        } else if !local.reachable(slot, field.now) {
             2
         } else {
-            u8::from(local.avoided(slot, all, now) || weightless)
+            u8::from(local.avoided(slot, field.all, field.now) || !field.is_weighty(at))
         };
-        let load = local.load(slot, endpoint.weight.max(1));
+        let load = local.load(slot, field.weight(at).max(1));
         if best.is_none_or(|(was_shunned, least, _)| (shunned, load) < (was_shunned, least)) {
             best = Some((shunned, load, slot));
         }
@@ -209,22 +238,30 @@ fn least(
     best.map(|(_, _, slot)| slot)
 }
 
-/// Fills the tables of a cluster whose weights differ.
-pub(crate) fn weigh(cluster: &mut Cluster) {
-    let weights: Vec<u64> = cluster.endpoints.iter().map(|endpoint| u64::from(endpoint.weight)).collect();
-    let total: u64 = weights.iter().fold(0, |sum, weight| sum.saturating_add(*weight));
-    if total == 0 || weights.windows(2).all(|pair| pair.first() == pair.last()) {
-        return;
-    }
-    let mut sum = 0u64;
-    cluster.cumulative = weights
-        .iter()
-        .map(|weight| {
+/// What picks by weight need; empty when all weights are equal.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Weights {
+    /// Weights added up.
+    cumulative: Box<[u64]>,
+    /// Positions in weighted turn.
+    turns: Box<[u32]>,
+}
+
+impl Weights {
+    /// The tables of these endpoints.
+    pub(crate) fn new(endpoints: &[&Endpoint]) -> Self {
+        let weights: Vec<u64> = endpoints.iter().map(|endpoint| u64::from(endpoint.weight)).collect();
+        let total: u64 = weights.iter().fold(0, |sum, weight| sum.saturating_add(*weight));
+        if total == 0 || weights.windows(2).all(|pair| pair.first() == pair.last()) {
+            return Self::default();
+        }
+        let mut sum = 0u64;
+        let add = |weight: &u64| {
             sum = sum.saturating_add(*weight);
             sum
-        })
-        .collect();
-    cluster.turns = turns(&weights, total);
+        };
+        Self { cumulative: weights.iter().map(add).collect(), turns: turns(&weights, total) }
+    }
 }
 
 /// One round of smooth weighted round-robin: at each step every endpoint gains its weight, and the one that has
@@ -278,7 +315,7 @@ mod tests {
         let endpoints = weights
             .iter()
             .enumerate()
-            .map(|(at, weight)| Endpoint { address: format!("e{at}:1").into(), weight: *weight })
+            .map(|(at, weight)| Endpoint::new(&format!("e{at}:1"), *weight))
             .collect();
         Snapshot::new(1, Vec::new(), vec![Cluster::new("c", balance, ClusterSettings::default(), endpoints)])
     }
@@ -289,7 +326,9 @@ mod tests {
         local.reconcile(&snapshot);
         let mut count = vec![0; weights.len()];
         for _ in 0..picks {
-            let slot = pick(&mut local, &snapshot.clusters()[0], 0, None, Tried::default(), Tick(1)).unwrap();
+            let slot =
+                pick(&mut local, &snapshot.clusters()[0], (0, Lot::ALL), None, Tried::default(), Tick(1))
+                    .unwrap();
             let position = (0..weights.len()).find(|at| local.slot_of(0, *at) == Some(slot)).unwrap();
             count[position] += 1;
         }
@@ -336,19 +375,19 @@ mod tests {
             local.avoid(worse, later);
             for _ in 0..50 {
                 assert_eq!(
-                    pick(&mut local, cluster, 0, None, Tried::default(), Tick(5)),
+                    pick(&mut local, cluster, (0, Lot::ALL), None, Tried::default(), Tick(5)),
                     Some(good),
                     "{balance:?}"
                 );
                 assert_ne!(
-                    pick(&mut local, cluster, 0, None, Tried::default().with(good), Tick(5)),
+                    pick(&mut local, cluster, (0, Lot::ALL), None, Tried::default().with(good), Tick(5)),
                     Some(good),
                     "{balance:?}"
                 );
             }
             local.avoid(good, later);
             assert!(
-                pick(&mut local, cluster, 0, None, Tried::default(), Tick(5)).is_some(),
+                pick(&mut local, cluster, (0, Lot::ALL), None, Tried::default(), Tick(5)).is_some(),
                 "all failed: try anyway"
             );
         }
@@ -368,7 +407,7 @@ mod tests {
             local.avoid(refuses, Tick::ZERO.after(Duration::from_secs(1)));
             assert!(local.avoided(out, false, Tick(5)));
             for _ in 0..50 {
-                let other = local.elsewhere(&snapshot, failed, Tried::default(), Tick(5));
+                let other = local.elsewhere(&snapshot, failed, (Lot::ALL, Tried::default()), Tick(5));
                 assert_eq!(other, Some(out), "{balance:?}");
             }
         }
@@ -384,7 +423,7 @@ mod tests {
         let [out, good] = [0, 1].map(|at| local.slot_of(0, at).unwrap());
         (0..5).for_each(|_| local.failed_at(out, Tick(5)));
         let picked = |local: &mut Local, now| {
-            let pick = |_| pick(local, &snapshot.clusters()[0], 0, None, Tried::default(), now);
+            let pick = |_| pick(local, &snapshot.clusters()[0], (0, Lot::ALL), None, Tried::default(), now);
             (0..50).map(pick).filter(|slot| *slot == Some(out)).count()
         };
         assert_ne!(out, good);
@@ -401,13 +440,13 @@ mod tests {
             let [one, two, three] = [0, 1, 2].map(|at| local.slot_of(0, at).unwrap());
             let tried = Tried::default().with(one);
             for _ in 0..50 {
-                let other = local.elsewhere(&snapshot, two, tried, Tick(5));
+                let other = local.elsewhere(&snapshot, two, (Lot::ALL, tried), Tick(5));
                 assert_eq!(other, Some(three), "{balance:?}");
-                let again = local.elsewhere(&snapshot, two, tried.with(three), Tick(5));
+                let again = local.elsewhere(&snapshot, two, (Lot::ALL, tried.with(three)), Tick(5));
                 assert!(again.is_some_and(|again| again != two), "{balance:?}: it was everywhere");
             }
             local.avoid(three, Tick::ZERO.after(Duration::from_secs(1)));
-            let other = local.elsewhere(&snapshot, two, tried, Tick(5));
+            let other = local.elsewhere(&snapshot, two, (Lot::ALL, tried), Tick(5));
             assert_eq!(other, Some(one), "{balance:?}: what cannot be reached is no choice");
         }
     }

@@ -8,9 +8,9 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use outrigger_codec::{Head, Slot, Wants};
 
 use crate::{
-    Balance, Budget, Tick,
-    hash::{self, Hashed},
+    Balance, Budget, Tick, hash,
     health::{Crowd, Health, Outlier},
+    subset::{Division, Lot, Metadata, Parts},
 };
 
 /// A set of endpoints that give the same service.
@@ -22,14 +22,10 @@ pub struct Cluster {
     pub balance: Balance,
     /// How the endpoints are reached.
     pub settings: Arc<ClusterSettings>,
-    /// The endpoints; may be empty (then calls are refused with `NoEndpoint`).
+    /// The endpoints that are used; may be empty (then calls are refused with `NoEndpoint`).
     pub endpoints: Box<[Endpoint]>,
-    /// Weights added up, for picks by weight; empty when all weights are equal.
-    pub(crate) cumulative: Box<[u64]>,
-    /// Positions in `endpoints` in weighted turn; empty when all weights are equal.
-    pub(crate) turns: Box<[u32]>,
-    /// Endpoints by key, for picks by one.
-    pub(crate) hashed: Hashed,
+    /// The parts that calls are meant for, and what picking among their endpoints takes.
+    pub(crate) parts: Parts,
     /// What is known of each endpoint by all workers, in the order of `endpoints`.
     pub healths: Box<[Arc<Health>]>,
     /// The endpoints as one.
@@ -40,12 +36,14 @@ pub struct Cluster {
 
 impl Cluster {
     /// A cluster of `endpoints`. Endpoints of weight 0 get no calls; if all have 0, they count as equal.
-    pub fn new(name: &str, balance: Balance, settings: ClusterSettings, endpoints: Vec<Endpoint>) -> Self {
-        let hashed = match balance {
-            Balance::RingHash => Hashed::ring(&endpoints),
-            Balance::Maglev => Hashed::maglev(&endpoints),
-            _ => Hashed::None,
-        };
+    pub fn new(
+        name: &str,
+        balance: Balance,
+        settings: ClusterSettings,
+        mut endpoints: Vec<Endpoint>,
+    ) -> Self {
+        settings.division.select(&mut endpoints);
+        let parts = Parts::new(&endpoints, &settings.division, balance);
         let crowd = Crowd::new(endpoints.len() as u32, settings.outlier.clone());
         let mut cluster = Self {
             name: name.into(),
@@ -53,16 +51,27 @@ impl Cluster {
             settings: Arc::new(settings),
             healths: endpoints.iter().map(|_| Arc::default()).collect(),
             endpoints: endpoints.into(),
-            cumulative: Box::default(),
-            turns: Box::default(),
-            hashed,
+            parts,
             crowd: Arc::new(crowd),
             budget: Arc::default(),
         };
         let (share, floor) = cluster.settings.retries;
         cluster.budget = Arc::new(Budget::new(share, floor));
-        crate::balance::weigh(&mut cluster);
         cluster
+    }
+
+    /// The part of the endpoints that a call is meant for, which a route sends to `lot`; `None`: there is none.
+    pub(crate) fn lot(&self, lot: Lot, head: Head<'_>) -> Option<Lot> {
+        match &self.settings.division.tags {
+            Some(tags) => self.parts.tagged(lot, tags, head),
+            None => Some(lot),
+        }
+    }
+
+    /// The parts of a head that picking an endpoint reads.
+    pub fn wants(settings: &ClusterSettings) -> Wants {
+        let tags = if settings.division.tags.is_some() { Wants::FIELDS } else { Wants::NONE };
+        settings.hash.as_ref().map_or(Wants::NONE, HashBy::wants).and(tags)
     }
 
     /// Takes over what is known of the endpoints that stayed; those that are new begin slowly, unless all are.
@@ -110,6 +119,8 @@ pub struct ClusterSettings {
     pub panic: u32,
     /// What calls are told apart by where they are picked by key.
     pub hash: Option<HashBy>,
+    /// How the endpoints are told apart.
+    pub division: Division,
     /// What trying again may cost on top: a share of the calls in percent, and so many a second.
     pub retries: (u32, u32),
     /// What the endpoints speak; `None`: what the caller speaks. A name that means nothing here.
@@ -128,6 +139,7 @@ impl Default for ClusterSettings {
             slow_start: Duration::ZERO,
             panic: 50,
             hash: None,
+            division: Division::default(),
             retries: (20, 10),
             speaks: None,
         }
@@ -189,11 +201,30 @@ pub struct Endpoint {
     pub address: Box<str>,
     /// Its share against the other endpoints.
     pub weight: u32,
+    /// What it says of itself; `None`: nothing.
+    pub metadata: Option<Arc<Metadata>>,
 }
 
 impl Endpoint {
     /// An endpoint with a share.
     pub fn new(address: &str, weight: u32) -> Self {
-        Self { address: address.into(), weight }
+        Self { address: address.into(), weight, metadata: None }
+    }
+
+    /// The same endpoint, that says this of itself.
+    #[must_use]
+    pub fn saying(mut self, metadata: Metadata) -> Self {
+        self.metadata = (!metadata.is_empty()).then(|| Arc::new(metadata));
+        self
+    }
+
+    /// What it says under a name.
+    pub fn says(&self, name: &str) -> Option<&str> {
+        self.metadata.as_ref()?.get(name).map(|said| &**said)
+    }
+
+    /// Whether it says all of this.
+    pub(crate) fn says_all(&self, want: &[(Box<str>, Box<str>)]) -> bool {
+        want.iter().all(|(name, value)| self.says(name) == Some(value))
     }
 }

@@ -7,7 +7,8 @@ use std::{sync::Arc, time::Duration};
 use outrigger_codec::{Head, Refusal};
 
 use crate::{
-    EndpointSlot, ListenerId, Local, Retry, RouteSlot, RouteTable, Snapshot, Target, Tick, Tried, balance,
+    EndpointSlot, ListenerId, Local, Lot, Retry, RouteSlot, RouteTable, Snapshot, Target, Tick, Tried,
+    balance,
 };
 
 /// Where one call goes and how long it may take. Neither `Copy` nor `Clone`: settled once, by value.
@@ -26,6 +27,8 @@ pub struct Plan {
     pub deadline: Tick,
     /// When the caller itself gives up, whether its request is complete or not.
     pub caller_deadline: Tick,
+    /// The endpoints of its cluster that it is meant for.
+    pub lot: Lot,
     /// The endpoints that it was at before.
     pub tried: Tried,
     /// What may be tried again where it may have been processed; `None`: nothing.
@@ -76,10 +79,11 @@ pub fn decide(
     };
     let picked = target.and_then(|target| {
         let cluster = snapshot.cluster(target.cluster)?;
+        let lot = cluster.lot(target.lot, head)?;
         let key = cluster.settings.hash.as_ref().and_then(|by| by.key(head));
-        balance::pick(local, cluster, target.cluster, key, Tried::default(), now)
+        Some((balance::pick(local, cluster, (target.cluster, lot), key, Tried::default(), now)?, lot))
     });
-    let (Some(endpoint), Some(slot)) = (picked, local.route_slot(listener, Some(at))) else {
+    let (Some((endpoint, lot)), Some(slot)) = (picked, local.route_slot(listener, Some(at))) else {
         return Err(refuse(local, listener, Some(at), Refusal::NoEndpoint));
     };
     local.begin(slot, endpoint, now);
@@ -97,6 +101,7 @@ pub fn decide(
         placed: now,
         deadline,
         caller_deadline,
+        lot,
         tried: Tried::default(),
         retry: route.retry.clone(),
     })
@@ -105,7 +110,7 @@ pub fn decide(
 /// The cluster that a header names.
 fn named(snapshot: &Snapshot, head: Head<'_>, name: &[u8]) -> Option<Target> {
     let cluster = std::str::from_utf8(head.field(name)?).ok()?;
-    Some(Target { cluster: snapshot.cluster_named(cluster)?, weight: 1 })
+    Some(Target::new(snapshot.cluster_named(cluster)?, 1))
 }
 
 /// One of a route's targets, by weight.
@@ -151,7 +156,7 @@ mod tests {
     };
 
     fn cluster(name: &str, endpoints: &[&str]) -> Cluster {
-        let endpoints = endpoints.iter().map(|a| Endpoint { address: (*a).into(), weight: 1 }).collect();
+        let endpoints = endpoints.iter().map(|a| Endpoint::new(a, 1)).collect();
         Cluster::new(name, Balance::RoundRobin, ClusterSettings::default(), endpoints)
     }
 
@@ -159,10 +164,7 @@ mod tests {
         Route {
             name: service.into(),
             matches: Match { service: Some(Pattern::exact(service)), ..Match::default() },
-            targets: targets
-                .iter()
-                .map(|(cluster, weight)| Target { cluster: *cluster, weight: *weight })
-                .collect(),
+            targets: targets.iter().map(|(cluster, weight)| Target::new(*cluster, *weight)).collect(),
             timeout: Some(Duration::from_secs(2)),
             limit: None,
             retry: None,

@@ -4,7 +4,10 @@
 //! made with the snapshot, off the workers' threads; a pick is one hash and one look, or a binary search. An endpoint's points
 //! depend on its address alone, so that little moves when others come and go.
 
-use std::hash::{BuildHasher, Hasher};
+use std::{
+    borrow::Borrow,
+    hash::{BuildHasher, Hasher},
+};
 
 use foldhash::quality::FixedState;
 
@@ -45,9 +48,10 @@ fn seeded(bytes: &[u8], seed: u64) -> u64 {
 }
 
 /// Weights without their common factor, none above 100 points' worth.
-fn shares(endpoints: &[Endpoint]) -> Vec<u64> {
-    let all_zero = endpoints.iter().all(|endpoint| endpoint.weight == 0);
-    let most = endpoints.iter().map(|endpoint| endpoint.weight).max().unwrap_or(1).max(1);
+fn shares<E: Borrow<Endpoint>>(endpoints: &[E]) -> Vec<u64> {
+    let endpoints = || endpoints.iter().map(Borrow::borrow);
+    let all_zero = endpoints().all(|endpoint| endpoint.weight == 0);
+    let most = endpoints().map(|endpoint| endpoint.weight).max().unwrap_or(1).max(1);
     let share = |endpoint: &Endpoint| {
         if all_zero {
             return 100;
@@ -56,18 +60,18 @@ fn shares(endpoints: &[Endpoint]) -> Vec<u64> {
         // A small weight must not vanish; none at all means none.
         if endpoint.weight == 0 { 0 } else { share.max(1) }
     };
-    endpoints.iter().map(share).collect()
+    endpoints().map(share).collect()
 }
 
 impl Hashed {
     /// A ring of these endpoints.
-    pub fn ring(endpoints: &[Endpoint]) -> Self {
+    pub fn ring<E: Borrow<Endpoint>>(endpoints: &[E]) -> Self {
         let each = POINTS.min(POINTS_MAX.checked_div(endpoints.len().max(1)).unwrap_or(POINTS)).max(16);
         let mut points = Vec::new();
         for ((endpoint, share), at) in endpoints.iter().zip(shares(endpoints)).zip(0u32..) {
             let count = (each as u64).saturating_mul(share).div_ceil(100);
             for point in 0..count {
-                points.push((seeded(endpoint.address.as_bytes(), point.wrapping_add(1)), at));
+                points.push((seeded(endpoint.borrow().address.as_bytes(), point.wrapping_add(1)), at));
             }
         }
         points.sort_unstable();
@@ -75,7 +79,7 @@ impl Hashed {
     }
 
     /// Maglev's table of these endpoints.
-    pub fn maglev(endpoints: &[Endpoint]) -> Self {
+    pub fn maglev<E: Borrow<Endpoint>>(endpoints: &[E]) -> Self {
         let shares = shares(endpoints);
         let size = if endpoints.len() < MANY { MAGLEV } else { MAGLEV_MANY };
         if shares.iter().all(|share| *share == 0) {
@@ -85,7 +89,7 @@ impl Hashed {
         let mut walks: Vec<(usize, usize)> = endpoints
             .iter()
             .map(|endpoint| {
-                let bytes = endpoint.address.as_bytes();
+                let bytes = endpoint.borrow().address.as_bytes();
                 let below =
                     |seed, most: usize| seeded(bytes, seed).checked_rem(most as u64).unwrap_or(0) as usize;
                 (below(1, size), below(2, size.saturating_sub(1)).saturating_add(1))
@@ -178,8 +182,8 @@ mod tests {
             let equal = spread(&make(&endpoints(&[0, 0])), 2);
             assert!(equal.iter().all(|count| *count > 40_000), "{equal:?}");
         }
-        assert_eq!(Hashed::ring(&[]).position(7, 0), None);
-        assert_eq!(Hashed::maglev(&[]).position(7, 0), None);
+        assert_eq!(Hashed::ring::<Endpoint>(&[]).position(7, 0), None);
+        assert_eq!(Hashed::maglev::<Endpoint>(&[]).position(7, 0), None);
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub struct Crowd {
     out: AtomicU32,
     /// How many are left out or were found ill by health checks.
     unusable: AtomicU32,
+    /// Grows whenever one of them does otherwise than before.
+    changes: AtomicU32,
 }
 
 impl Crowd {
@@ -74,6 +76,11 @@ impl Crowd {
     /// Endpoints that are not to be used.
     pub fn unusable(&self) -> u32 {
         self.unusable.load(Relaxed).min(self.size)
+    }
+
+    /// Grows whenever one of them does otherwise than before.
+    pub(crate) fn changes(&self) -> u32 {
+        self.changes.load(Relaxed)
     }
 
     /// Takes a place among those that are left out, if the conf allows one more.
@@ -256,12 +263,14 @@ impl Health {
     }
 
     fn is_wrong(&self, why: u8, crowd: &Crowd) {
+        crowd.changes.fetch_add(1, Relaxed);
         if self.wrongs.fetch_or(why, Relaxed) == 0 {
             crowd.unusable.fetch_add(1, Relaxed);
         }
     }
 
     fn is_right(&self, why: u8, crowd: &Crowd) {
+        crowd.changes.fetch_add(1, Relaxed);
         if self.wrongs.fetch_and(!why, Relaxed) == why {
             let _ = crowd.unusable.fetch_update(Relaxed, Relaxed, |unusable| unusable.checked_sub(1));
         }

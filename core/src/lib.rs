@@ -19,6 +19,7 @@ pub mod retry;
 pub mod route;
 pub mod settle;
 pub mod snapshot;
+pub mod subset;
 pub mod tally;
 pub mod tick;
 
@@ -34,5 +35,6 @@ pub use retry::{Budget, Failure, Retry, Tried};
 pub use route::{Match, Route, RouteTable, Target};
 pub use settle::{End, settle};
 pub use snapshot::{Listener, ListenerId, Snapshot};
+pub use subset::{Division, Lot, Metadata, Selector, Tags, Zones};
 pub use tally::{Latency, Tally};
 pub use tick::Tick;

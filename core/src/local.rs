@@ -9,8 +9,9 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use outrigger_codec::{Outcome, Refusal};
 
 use crate::{
-    Budget, ClusterSettings, End, Failure, ListenerId, Random, Snapshot, Tally, Tick, Tried,
+    Budget, Cluster, ClusterSettings, End, Failure, ListenerId, Random, Snapshot, Tally, Tick, Tried,
     health::{Crowd, Health},
+    subset::{Lot, Part, Standing},
 };
 
 /// A route's number in one worker; outlives snapshots.
@@ -74,16 +75,24 @@ pub struct EndpointState {
     ewma_at: Tick,
 }
 
+/// When it was looked how the endpoints of a part do: the changes until then, and the time.
+type Seen = (u32, Tick);
+
 #[derive(Debug, Default)]
 struct ClusterTurn {
     slots: Vec<EndpointSlot>,
-    next: usize,
+    /// The next turn of each part.
+    next: Vec<usize>,
+    /// How each part does, as it was seen last.
+    standings: Vec<Option<(Seen, Standing)>>,
 }
 
 /// Time after which an old latency counts 1/e.
 const EWMA_DECAY: Duration = Duration::from_secs(10);
 /// What a failure counts as in the latency of an endpoint.
 const FAILURE_COSTS: Duration = Duration::from_secs(1);
+/// How long what was seen of the endpoints of a part is believed, while some of them are left out: time alone brings them back.
+const STANDS: Duration = Duration::from_millis(20);
 /// The name that counts calls without a route.
 pub const UNROUTED: &str = "-";
 
@@ -118,8 +127,10 @@ impl Local {
                     .collect()
             })
             .collect();
-        let turns: HashMap<EndpointSlot, usize> =
-            self.by_cluster.iter().filter_map(|turn| Some((*turn.slots.first()?, turn.next))).collect();
+        let mut turns: HashMap<EndpointSlot, Vec<usize>> = std::mem::take(&mut self.by_cluster)
+            .into_iter()
+            .filter_map(|turn| Some((*turn.slots.first()?, turn.next)))
+            .collect();
         self.by_cluster = snapshot
             .clusters()
             .iter()
@@ -140,8 +151,9 @@ impl Local {
                 let known = cluster.endpoints.iter().zip(&cluster.healths);
                 let slots: Vec<EndpointSlot> =
                     known.map(|(endpoint, health)| enter(&endpoint.address, health)).collect();
-                let next = slots.first().and_then(|first| turns.get(first)).copied().unwrap_or(0);
-                ClusterTurn { slots, next }
+                let mut next = slots.first().and_then(|first| turns.remove(first)).unwrap_or_default();
+                next.resize(cluster.parts.len(), 0);
+                ClusterTurn { slots, next, standings: vec![None; cluster.parts.len()] }
             })
             .collect();
         self.routes.sweep(|route| !route.listed && route.in_flight == 0);
@@ -191,16 +203,23 @@ impl Local {
         &mut self,
         snapshot: &Snapshot,
         failed: EndpointSlot,
-        tried: Tried,
+        (lot, tried): (Lot, Tried),
         now: Tick,
     ) -> Option<EndpointSlot> {
         let at = snapshot.cluster_named(&self.endpoint(failed)?.cluster)?;
         let cluster = snapshot.cluster(at)?;
+        let at = (at, lot);
         let (all, last) = (tried.with(failed), Tried::default().with(failed));
         let new = crate::balance::pick(self, cluster, at, None, all, now)
             .filter(|slot| !all.has(*slot) && self.reachable(*slot, now));
         new.or_else(|| crate::balance::pick(self, cluster, at, None, last, now))
             .filter(|slot| *slot != failed)
+    }
+
+    /// Whether calls to the cluster of an endpoint are meant for some of its endpoints and not for others.
+    pub fn is_divided(&self, snapshot: &Snapshot, slot: EndpointSlot) -> bool {
+        let cluster = self.endpoint(slot).and_then(|endpoint| snapshot.cluster_named(&endpoint.cluster));
+        cluster.and_then(|at| snapshot.cluster(at)).is_some_and(|cluster| cluster.parts.differ())
     }
 
     /// Moves the call of `plan` to another endpoint.
@@ -323,11 +342,43 @@ impl Local {
         self.by_cluster.get(cluster as usize)?.slots.get(position).copied()
     }
 
-    pub(crate) fn next_turn(&mut self, cluster: u32) -> usize {
-        let Some(turn) = self.by_cluster.get_mut(cluster as usize) else { return 0 };
-        let now = turn.next;
-        turn.next = now.wrapping_add(1);
-        now
+    pub(crate) fn next_turn(&mut self, cluster: u32, part: u32) -> usize {
+        let turn =
+            self.by_cluster.get_mut(cluster as usize).and_then(|turn| turn.next.get_mut(part as usize));
+        turn.map_or(0, |next| {
+            let now = *next;
+            *next = now.wrapping_add(1);
+            now
+        })
+    }
+
+    /// How the endpoints of a part of `cluster` do. Where something is wrong each of them is looked at, but not at each call.
+    pub(crate) fn standing(
+        &mut self,
+        cluster: &Cluster,
+        at: u32,
+        (place, part): (u32, &Part),
+        now: Tick,
+    ) -> Standing {
+        if cluster.crowd.unusable() == 0 {
+            return Standing::WELL;
+        }
+        let known =
+            self.by_cluster.get_mut(at as usize).and_then(|turn| turn.standings.get_mut(place as usize));
+        let changes = cluster.crowd.changes();
+        if let Some(Some(((then, when), standing))) = &known
+            && *then == changes
+            && now.since(*when) < STANDS
+        {
+            return *standing;
+        }
+        let settings = &cluster.settings;
+        let spill = settings.division.zones.as_ref().map_or(100, |zones| zones.spill);
+        let standing = Standing::of(&cluster.parts, part, &cluster.healths, (spill, settings.panic), now);
+        if let Some(known) = known {
+            *known = Some(((changes, now), standing));
+        }
+        standing
     }
 
     /// Whether an endpoint is passed over; `all`: however it did.
@@ -528,10 +579,10 @@ impl<T: Listed> Slots<T> {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)] // tests fail by panicking
 mod tests {
     use super::*;
-    use crate::{Balance, Cluster, Endpoint};
+    use crate::{Balance, Endpoint};
 
     fn snapshot(revision: u64, addresses: &[&str]) -> Snapshot {
-        let endpoints = addresses.iter().map(|a| Endpoint { address: (*a).into(), weight: 1 }).collect();
+        let endpoints = addresses.iter().map(|a| Endpoint::new(a, 1)).collect();
         Snapshot::new(
             revision,
             Vec::new(),

@@ -180,7 +180,7 @@ pub fn place(
     now: Tick,
 ) -> Option<EndpointSlot> {
     let failed = plan.endpoint;
-    let other = local.elsewhere(snapshot, failed, plan.tried, now);
+    let other = local.elsewhere(snapshot, failed, (plan.lot, plan.tried), now);
     // Passed over means it failed a moment ago: trying it would only go round in a circle.
     let fine = |slot: &EndpointSlot| {
         local.endpoint(*slot).is_some_and(|state| state.listed && state.avoid_until <= now)

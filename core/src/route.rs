@@ -10,7 +10,7 @@ use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 use outrigger_codec::{Head, Slot, Wants};
 
-use crate::{Limit, Pattern, Retry};
+use crate::{Limit, Lot, Pattern, Retry};
 
 mod query;
 
@@ -141,10 +141,19 @@ pub struct Target {
     pub cluster: u32,
     /// Its share; a route's shares add up to at least 1.
     pub weight: u32,
+    /// Which of its endpoints.
+    pub lot: Lot,
+}
+
+impl Target {
+    /// All endpoints of a cluster.
+    pub const fn new(cluster: u32, weight: u32) -> Self {
+        Self { cluster, weight, lot: Lot::ALL }
+    }
 }
 
 /// A route, ready to be tried.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Route {
     /// Unique within its listener; state is carried over reloads by it.
     pub name: Box<str>,
@@ -408,7 +417,7 @@ mod tests {
         Route {
             name: name.into(),
             matches,
-            targets: [Target { cluster: 0, weight: 1 }].into(),
+            targets: [Target::new(0, 1)].into(),
             timeout: None,
             limit: None,
             retry: None,

@@ -104,7 +104,7 @@ fn snapshot() -> Snapshot {
     let route = |name: &str, matches: Match, limited: bool| Route {
         name: name.into(),
         matches,
-        targets: [Target { cluster: 0, weight: 1 }].into(),
+        targets: [Target::new(0, 1)].into(),
         timeout: Some(Duration::from_secs(2)),
         limit: Limit::new(one, Duration::from_secs(1), one).filter(|_| limited).map(Arc::new),
         retry: (!limited).then(Arc::default),
@@ -117,7 +117,7 @@ fn snapshot() -> Snapshot {
         route("limited", path("/limited"), true),
         route("tunnel", connect, false),
     ];
-    let endpoints = ENDPOINTS.map(|address| Endpoint { address: address.into(), weight: 1 });
+    let endpoints = ENDPOINTS.map(|address| Endpoint::new(address, 1));
     let settings = ClusterSettings { connections: Some(2), pending_max: 2, ..ClusterSettings::default() };
     let cluster = Cluster::new("web", Balance::RoundRobin, settings, endpoints.into());
     Snapshot::new(1, vec![Listener { name: "in".into(), routes: RouteTable::new(routes) }], vec![cluster])

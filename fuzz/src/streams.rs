@@ -111,7 +111,7 @@ fn snapshot() -> Snapshot {
     let route = |name: &str, cluster: u32, limited: bool| Route {
         name: name.into(),
         matches: Match { path: Some(Pattern::exact(&format!("/{name}"))), ..Match::default() },
-        targets: [Target { cluster, weight: 1 }].into(),
+        targets: [Target::new(cluster, 1)].into(),
         timeout: Some(Duration::from_secs(2)),
         limit: Limit::new(one, Duration::from_secs(1), one).filter(|_| limited).map(Arc::new),
         retry: (!limited).then(Arc::default),
@@ -125,7 +125,7 @@ fn snapshot() -> Snapshot {
             speaks: Some(speaks),
             ..ClusterSettings::default()
         };
-        let endpoint = Endpoint { address: address.into(), weight: 1 };
+        let endpoint = Endpoint::new(address, 1);
         Cluster::new(name, Balance::RoundRobin, settings, vec![endpoint])
     };
     let clusters = vec![cluster("two", "two:1", "http2"), cluster("one", "one:1", "http1")];

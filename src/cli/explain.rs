@@ -5,7 +5,7 @@
 use std::{fmt::Write, path::PathBuf};
 
 use outrigger_codec::{Field, Head, HeadIndex, Slot, Span};
-use outrigger_core::Route;
+use outrigger_core::{Division, Lot, Route};
 
 use crate::{
     conf::lower::{ListenerPlan, Plan, Source, plain},
@@ -197,15 +197,49 @@ fn chosen(plan: &Plan, route: &Route, out: &mut String) {
         if let Some(health) = &cluster.health {
             let _ = writeln!(out, "      checked by {health}");
         }
+        divided(&cluster.settings.division, target.lot, out);
         match &cluster.source {
             Source::Fixed(endpoints) => {
                 for endpoint in endpoints {
-                    let _ = writeln!(out, "      {}", endpoint.address);
+                    let said = endpoint.metadata.iter().flat_map(|said| said.iter());
+                    let _ = write!(out, "      {}", endpoint.address);
+                    said.for_each(|(name, value)| write!(out, " {name}={value}").unwrap_or_default());
+                    out.push('\n');
                 }
             }
             Source::Found { registry, service, .. } => {
                 let _ = writeln!(out, "      what registry {registry} knows of {service}");
             }
         }
+    }
+}
+
+/// Which endpoints of a cluster get the call, as far as they are told apart.
+fn divided(division: &Division, lot: Lot, out: &mut String) {
+    let pairs = |pairs: &[(Box<str>, Box<str>)]| {
+        pairs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+    };
+    let mut say = |line: String| writeln!(out, "      {line}").unwrap_or_default();
+    if !division.environments.is_empty() {
+        say(format!("of the first environment that has any: {}", division.environments.join(", ")));
+    }
+    if !division.only.is_empty() {
+        say(format!("only those that say {}", pairs(&division.only)));
+    }
+    if let Some(subset) = division.subsets.iter().find(|subset| Lot::of(subset) == lot) {
+        let or = if subset.fallback { ", or any where none does" } else { "" };
+        say(format!("for this route only those that say {}{or}", pairs(&subset.want)));
+    }
+    if let Some(tags) = &division.tags {
+        let named: Vec<_> = tags.headers.iter().map(|name| String::from_utf8_lossy(name)).collect();
+        let or = if tags.fallback { "; a tag that nobody has: those without" } else { "" };
+        say(format!("by the tag in {}: those whose {} is the same{or}", named.join(" or "), tags.metadata));
+    }
+    if let Some(zones) = &division.zones {
+        let mut order = vec![format!("zone {}", zones.own)];
+        order.extend((!zones.near.is_empty()).then(|| zones.near.join(", ")));
+        order.push("all others".to_owned());
+        order.extend((!zones.last.is_empty()).then(|| zones.last.join(", ")));
+        say(format!("first {}; the next when less than {} % are well", order.join(", then "), zones.spill));
     }
 }

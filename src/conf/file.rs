@@ -14,6 +14,7 @@ use serde::{
 
 use super::{
     decode::OneOrMany,
+    endpoints::{Endpoint, Tags, Zones},
     health::Health,
     units::{Duration, Percent, Rate, Size},
 };
@@ -34,6 +35,12 @@ pub struct Conf {
     /// Worker threads; by default one a core that the process may use, at most 4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers: Option<u16>,
+    /// The zone that the process runs in: endpoints that say `zone` and the same of themselves are near.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// The environment that the process belongs to (production, staging, test): endpoints of others get none of its calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
     /// How long calls in flight may take to finish after TERM.
     #[serde(default = "Conf::default_drain_timeout")]
     pub drain_timeout: Duration,
@@ -242,6 +249,12 @@ pub struct Route {
     /// Or the header that names the cluster, one of those below; a call whose header names none has no route.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to_header: Option<String>,
+    /// Only endpoints that say all of this of themselves, such as `{ version: v2 }`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub subset: BTreeMap<String, String>,
+    /// Where no endpoint is in the `subset`, any of the cluster will do.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub subset_fallback: bool,
     /// Or several clusters with their shares.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub weights: BTreeMap<String, u32>,
@@ -454,9 +467,9 @@ pub struct Limit {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cluster {
-    /// The endpoints: `host:port`.
+    /// The endpoints: `host:port`, or `{ address: …, weight: …, metadata: { … } }`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub endpoints: Option<Vec<String>>,
+    pub endpoints: Option<Vec<Endpoint>>,
     /// Or where they are found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discover: Option<Discover>,
@@ -470,6 +483,19 @@ pub struct Cluster {
     /// What calls are told apart by for `ring_hash` and `maglev`: those alike go to the same endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<HashBy>,
+    /// Only endpoints that say all of this of themselves, such as `{ version: v2 }`, are in the cluster.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub subset: BTreeMap<String, String>,
+    /// The environments whose endpoints are used, those of the first that has any; by default the process's own alone, or all
+    /// where it has none. Endpoints that say no `environment` belong to each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environments: Option<Vec<String>>,
+    /// Near endpoints come first where the process has a `zone`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zones: Option<Zones>,
+    /// Calls with a tag go to endpoints with the same, those without to endpoints without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<Tags>,
     /// When an endpoint that fails is left alone for a while.
     #[serde(default)]
     pub outlier: Outlier,

@@ -15,7 +15,7 @@ use std::{
 use outrigger_codec::Wants;
 use outrigger_core as core;
 use outrigger_core::{
-    ClusterSettings, Endpoint, HashBy, Outlier, Pattern, RouteTable, Snapshot, Target, Tick,
+    ClusterSettings, Endpoint, HashBy, Outlier, Pattern, RouteTable, Selector, Snapshot, Target, Tick,
 };
 
 use super::{
@@ -30,6 +30,7 @@ use crate::{
     worker::Speaks,
 };
 
+mod endpoints;
 mod health;
 mod http;
 #[cfg(test)]
@@ -148,14 +149,14 @@ impl Plan {
 
     /// What the clusters that a listener's calls may go to read of a call to pick by.
     fn keys_want(&self, listener: &ListenerPlan) -> Wants {
-        let hash = |cluster: &ClusterPlan| cluster.settings.hash.as_ref().map(HashBy::wants);
+        let wants = |cluster: &ClusterPlan| core::Cluster::wants(&cluster.settings);
         let of = |route: &core::Route| match route.by_header {
             // Any of them.
-            Some(_) => self.clusters.iter().filter_map(hash).fold(Wants::FIELDS, Wants::and),
+            Some(_) => self.clusters.iter().map(wants).fold(Wants::FIELDS, Wants::and),
             None => {
                 let named =
                     route.targets.iter().filter_map(|target| self.clusters.get(target.cluster as usize));
-                named.filter_map(hash).fold(Wants::NONE, Wants::and)
+                named.map(wants).fold(Wants::NONE, Wants::and)
             }
         };
         listener.routes.iter().map(of).fold(Wants::NONE, Wants::and)
@@ -189,7 +190,7 @@ pub fn read(file: &Path, bytes: &[u8], lookup: &Lookup<'_>) -> Result<Plan, Repo
     let folder = file.parent().unwrap_or(Path::new("."));
     load_with(&file.display().to_string(), bytes, lookup, |conf: Conf, root| {
         let at = At::root(root);
-        let mut lowering = Lowering { problems: Vec::new(), conf: &conf, at };
+        let mut lowering = Lowering { problems: Vec::new(), conf: &conf, at, subsets: BTreeMap::new() };
         let plan = lowering.plan(at, folder);
         (plan, lowering.problems)
     })
@@ -211,6 +212,8 @@ struct Lowering<'a> {
     conf: &'a Conf,
     /// The whole document.
     at: At<'a>,
+    /// Subsets that routes ask for, by cluster.
+    subsets: BTreeMap<u32, Vec<Selector>>,
 }
 
 impl Lowering<'_> {
@@ -234,7 +237,7 @@ impl Lowering<'_> {
             self.problems.push(limits.key("streams_max").problem("expected at least 1"));
         }
         let of_heads = self.limits(limits, &conf.limits);
-        let clusters: Vec<ClusterPlan> = conf
+        let mut clusters: Vec<ClusterPlan> = conf
             .clusters
             .iter()
             .map(|(name, cluster)| self.cluster(at.key("clusters").key(name), name, cluster))
@@ -243,7 +246,12 @@ impl Lowering<'_> {
             .listeners
             .iter()
             .filter_map(|(name, listener)| self.listener(at.key("listeners").key(name), name, listener))
-            .collect();
+            .collect::<Vec<_>>();
+        for (cluster, subsets) in std::mem::take(&mut self.subsets) {
+            if let Some(cluster) = clusters.get_mut(cluster as usize) {
+                cluster.settings.division.subsets = subsets;
+            }
+        }
         if conf.listeners.is_empty() {
             self.problems.push(at.key("listeners").problem("expected at least one listener"));
         }
@@ -584,6 +592,10 @@ impl Lowering<'_> {
             } else if name.is_empty() {
                 self.problems.push(at.key("to_header").problem("expected the name of a header"));
             }
+            if !route.subset.is_empty() {
+                let problem = at.key("subset").problem("a route with `to_header` has no `subset`");
+                self.problems.push(problem.with_help("give the clusters that it may name a `subset` each"));
+            }
             return Some(Vec::new());
         }
         let written = match (&route.to, route.weights.is_empty()) {
@@ -607,10 +619,16 @@ impl Lowering<'_> {
                 return None;
             }
         };
+        if route.subset_fallback && route.subset.is_empty() {
+            self.problems.push(at.key("subset_fallback").problem("there is no `subset` to fall back from"));
+        }
         let mut targets = Vec::new();
         for (at, name, weight) in written {
             match self.conf.clusters.keys().position(|known| known == name) {
-                Some(cluster) => targets.push(Target { cluster: cluster as u32, weight }),
+                Some(cluster) => {
+                    let cluster = cluster as u32;
+                    targets.push(Target { lot: self.subset(cluster, route), ..Target::new(cluster, weight) });
+                }
                 // Written, but wrong in itself: that is what is reported.
                 None if self.at.key("clusters").has(name) => {}
                 None => {
@@ -719,6 +737,7 @@ impl Lowering<'_> {
             slow_start: cluster.slow_start.map(super::units::Duration::get).unwrap_or_default(),
             panic: cluster.panic.get(),
             hash,
+            division: self.division(at, cluster),
             retries: (cluster.retry_budget.share.get(), cluster.retry_budget.floor),
             speaks,
         };
@@ -771,20 +790,6 @@ impl Lowering<'_> {
         })
     }
 
-    fn endpoints(&mut self, at: At<'_>, written: &[String]) -> Vec<Endpoint> {
-        let mut seen = HashSet::new();
-        for (i, address) in written.iter().enumerate() {
-            if !is_host_port(address) {
-                let message = format!("expected `host:port`, found {}", quote(address));
-                self.problems
-                    .push(at.index(i).problem(message).with_help("as in 10.0.0.7:12200 or echo.local:12200"));
-            } else if !seen.insert(address) {
-                self.problems.push(at.index(i).problem(format!("{address} is listed twice")));
-            }
-        }
-        written.iter().map(|address| Endpoint::new(address, 1)).collect()
-    }
-
     fn discover(&mut self, at: At<'_>, discover: &file::Discover) -> Source {
         let written = self.at.key("registries").has(&discover.registry);
         if !written && !self.conf.registries.contains_key(&discover.registry) {
@@ -805,15 +810,6 @@ impl Lowering<'_> {
 fn wire(name: &str) -> Option<&'static str> {
     let known = names().find(|known| *known == name && exchanges(known))?;
     Some(if PROTOCOLS.contains(&known) { known } else { SPOKEN_IN })
-}
-
-/// Whether a text is `host:port` with a port above 0.
-fn is_host_port(text: &str) -> bool {
-    let Some((host, port)) = text.rsplit_once(':') else { return false };
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    !host.is_empty()
-        && !host.contains(|c: char| c.is_whitespace() || c == '/')
-        && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 /// A name for a route that was given none: what it matches, in short.

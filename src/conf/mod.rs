@@ -6,6 +6,7 @@
 
 mod blank;
 pub mod decode;
+mod endpoints;
 pub mod file;
 pub mod health;
 pub mod lower;

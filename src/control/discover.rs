@@ -106,9 +106,10 @@ impl Discovery {
         if !watch.members.apply(update.event) {
             return Heard::Nothing;
         }
-        let endpoint = |instance: &outrigger_discovery::Instance| Endpoint {
-            address: instance.address.as_str().into(),
-            weight: instance.weight,
+        let endpoint = |instance: &outrigger_discovery::Instance| {
+            let said =
+                instance.metadata.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into()));
+            Endpoint::new(&instance.address, instance.weight).saying(said.collect())
         };
         self.kept.insert(watch.cluster.clone(), watch.members.iter().map(endpoint).collect());
         if first { Heard::First } else { Heard::Change }

@@ -299,9 +299,21 @@ impl Control {
         }
     }
 
+    /// What endpoints say of themselves.
+    fn said(&self) -> BTreeMap<(Box<str>, Box<str>), Arc<outrigger_core::Metadata>> {
+        let clusters = self.snapshot.clusters().iter();
+        let each =
+            clusters.flat_map(|cluster| cluster.endpoints.iter().map(|endpoint| (&cluster.name, endpoint)));
+        each.filter_map(|(cluster, endpoint)| {
+            Some(((cluster.clone(), endpoint.address.clone()), Arc::clone(endpoint.metadata.as_ref()?)))
+        })
+        .collect()
+    }
+
     fn facts(&self) -> telemetry::Facts {
+        let now = self.clock.now();
         let panics =
-            self.snapshot.clusters().iter().filter(|cluster| outrigger_core::balance::panics(cluster));
+            self.snapshot.clusters().iter().filter(|cluster| outrigger_core::balance::panics(cluster, now));
         telemetry::Facts {
             app: self.plan.app.clone(),
             revision: self.snapshot.revision,
@@ -315,6 +327,7 @@ impl Control {
                 .collect(),
             checks: self.probes.checks(),
             found: self.probes.found(),
+            said: self.said(),
             panics: panics.map(|cluster| cluster.name.clone()).collect(),
         }
     }

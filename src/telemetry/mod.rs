@@ -38,6 +38,8 @@ pub struct Facts {
     pub checks: BTreeMap<Box<str>, Checks>,
     /// What they found, by (cluster, address).
     pub found: BTreeMap<(Box<str>, Box<str>), Found>,
+    /// What endpoints say of themselves, by (cluster, address).
+    pub said: BTreeMap<(Box<str>, Box<str>), Arc<outrigger_core::Metadata>>,
     /// Clusters of which so few endpoints are usable that all are used.
     pub panics: Vec<Box<str>>,
 }

@@ -60,6 +60,12 @@ pub fn clusters(joined: &Joined) -> Value {
             _ => "avoided: it just failed or said goodbye".to_owned(),
         };
         value.insert("state".into(), json!(state));
+        if let Some(said) = joined.facts.said.get(&(cluster.clone(), address.clone())) {
+            value.insert(
+                "metadata".into(),
+                said.iter().map(|(name, said)| (name.to_string(), json!(said))).collect(),
+            );
+        }
         if let Some(found) = joined.facts.found.get(&(cluster.clone(), address.clone())) {
             let state = if found.why.is_some() { "ill" } else { "well" };
             let mut health = json!({ "state": state, "since": found.since });

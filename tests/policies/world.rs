@@ -51,6 +51,20 @@ impl World {
         Self::with(protocol, endpoints, &conf(&listener, &cluster), setup.workers)
     }
 
+    /// Endpoints that say so much of themselves, in the conf; `top`: more keys of the whole conf.
+    pub(crate) fn saying(protocol: &'static dyn Speaks, said: &[&str], setup: Setup<'_>, top: &str) -> Self {
+        let endpoints: Vec<_> = (0..said.len()).map(|at| Endpoint::start(protocol, at)).collect();
+        let one = |(endpoint, said): (&Endpoint, &&str)| {
+            format!("{{ address: \"{}\", metadata: {{ {said} }} }}", endpoint.address())
+        };
+        let listed: Vec<String> = endpoints.iter().zip(said).map(one).collect();
+        let Setup { route, cluster, .. } = setup;
+        let listener =
+            format!("    protocol: {}\n    routes: [{{ match: {{}}, to: up, {route} }}]", protocol.conf());
+        let cluster = format!("clusters:\n  up: {{ endpoints: [{}], {cluster} }}\n{top}", listed.join(", "));
+        Self::with(protocol, endpoints, &conf(&listener, &cluster), setup.workers)
+    }
+
     /// Endpoints that a file tells of; `publish` writes it.
     pub(crate) fn listed(protocol: &'static dyn Speaks, list: &List, count: usize, cluster: &str) -> Self {
         let endpoints: Vec<_> = (0..count).map(|at| Endpoint::start(protocol, at)).collect();

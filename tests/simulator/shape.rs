@@ -156,8 +156,7 @@ impl Shape {
         let clusters = (0..self.listed.len()).map(|at| {
             let mine = format!("c{at}-");
             let endpoints = self.addresses().filter(|address| address.starts_with(&mine));
-            let endpoints =
-                endpoints.map(|address| Endpoint { address: address.into(), weight: 1 }).collect();
+            let endpoints = endpoints.map(|address| Endpoint::new(&address, 1)).collect();
             Cluster::new(&format!("c{at}"), self.balance, self.settings.clone(), endpoints)
         });
         let clusters: Vec<Cluster> = clusters.collect();
@@ -175,7 +174,7 @@ impl Shape {
                 method: (at == 3).then(|| Pattern::exact(METHODS[0])),
                 ..Match::default()
             },
-            targets: [Target { cluster: (at % self.listed.len()) as u32, weight: 1 }].into(),
+            targets: [Target::new((at % self.listed.len()) as u32, 1)].into(),
             timeout: self.route_timeouts[at],
             limit: self.limit.clone(),
             retry: None,

@@ -175,8 +175,7 @@ impl Shape {
         let clusters = (0..self.listed.len()).map(|at| {
             let mine = format!("c{at}-");
             let endpoints = self.addresses().filter(|address| address.starts_with(&mine));
-            let endpoints =
-                endpoints.map(|address| Endpoint { address: address.into(), weight: 1 }).collect();
+            let endpoints = endpoints.map(|address| Endpoint::new(&address, 1)).collect();
             Cluster::new(&format!("c{at}"), self.balance, self.settings.clone(), endpoints)
         });
         let clusters: Vec<Cluster> = clusters.collect();
@@ -192,7 +191,7 @@ impl Shape {
                 path: Some(Pattern::Prefix(format!("/r{at}/").as_bytes().into())),
                 ..Match::default()
             },
-            targets: [Target { cluster: u32::from(Self::home(at) == "c1-"), weight: 1 }].into(),
+            targets: [Target::new(u32::from(Self::home(at) == "c1-"), 1)].into(),
             timeout: self.timeouts[at],
             limit: self.limit.clone().filter(|_| self.limited(at)),
             retry: Self::idempotent(at).then(Arc::default),

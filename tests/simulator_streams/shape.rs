@@ -203,8 +203,7 @@ impl Shape {
         let clusters = SPEAKS.into_iter().enumerate().map(|(at, speaks)| {
             let mine = format!("c{at}-");
             let endpoints = self.addresses().filter(|address| address.starts_with(&mine));
-            let endpoints =
-                endpoints.map(|address| Endpoint { address: address.into(), weight: 1 }).collect();
+            let endpoints = endpoints.map(|address| Endpoint::new(&address, 1)).collect();
             let settings = ClusterSettings { speaks, ..self.settings.clone() };
             Cluster::new(&format!("c{at}"), self.balance, settings, endpoints)
         });
@@ -221,7 +220,7 @@ impl Shape {
                 path: Some(Pattern::Prefix(format!("/r{at}/").as_bytes().into())),
                 ..Match::default()
             },
-            targets: [Target { cluster: Self::home(at) as u32, weight: 1 }].into(),
+            targets: [Target::new(Self::home(at) as u32, 1)].into(),
             timeout: self.timeouts[at],
             limit: self.limit.clone().filter(|_| self.limited(at)),
             retry: Self::idempotent(at).then(Arc::default),

@@ -359,3 +359,61 @@ fn connections_of_a_cluster_are_the_protocols_affair_unless_written() {
     assert_eq!(refused(&cluster("connections: 0,")), ["8:31 expected 1 to 65536 connections | -"]);
     assert_eq!(refused(&cluster("connections: 65537,")), ["8:31 expected 1 to 65536 connections | -"]);
 }
+
+#[test]
+fn endpoints_that_cannot_be_told_apart_as_written_are_refused_at_their_place() {
+    let conf = |top: &str, route: &str, cluster: &str| {
+        format!(
+            "app: a\nadmin: off\n{top}listeners:\n  l:\n    bind: 127.0.0.1:0\n    routes: [{{ to: c, {route} }}]\n\
+             clusters:\n  c: {{ endpoints: [a:1], {cluster} }}\n"
+        )
+    };
+    for (top, route, cluster, told) in [
+        (
+            "",
+            "",
+            "zones: { near: [b] }",
+            "8:33 which endpoints are near is not known | say where the process runs, as in `zone: eu-1a` at the top",
+        ),
+        (
+            "zone: a\n",
+            "",
+            "zones: { near: [b], last: [b] }",
+            "9:42 this zone is among the last ones, too | -",
+        ),
+        (
+            "zone: a\n",
+            "",
+            "zones: { spill: 0% }",
+            "9:42 expected at least 1% | 1% means: only when hardly any is left",
+        ),
+        ("", "", "tags: { header: '' }", "8:42 expected the name of a header | -"),
+        ("", "", "tags: { metadata: '' }", "8:44 expected what endpoints call the tag | -"),
+        (
+            "",
+            "",
+            "environments: []",
+            "8:40 expected at least one environment | leave it out for the process's own",
+        ),
+        ("", "subset_fallback: true", "", "6:40 there is no `subset` to fall back from | -"),
+    ] {
+        assert_eq!(refused(&conf(top, route, cluster)), [told], "{route} {cluster}");
+    }
+    let twice = conf("", "", "").replace("[a:1]", "[a:1, { address: a:1, weight: 2 }, { address: b }]");
+    assert_eq!(
+        refused(&twice),
+        [
+            "8:36 a:1 is listed twice | -",
+            "8:65 expected `host:port`, found `b` | as in 10.0.0.7:12200 or echo.local:12200"
+        ]
+    );
+    let header = conf("", "", "").replace("to: c, ", "to_header: x, subset: { v: '1' }");
+    assert_eq!(
+        refused(&header),
+        [
+            "6:38 a route with `to_header` has no `subset` | give the clusters that it may name a `subset` each"
+        ]
+    );
+    let misspelled = conf("", "", "").replace("[a:1]", "[{ addres: a:1 }]");
+    assert!(refused(&misspelled)[0].contains("addres"), "{:?}", refused(&misspelled));
+}

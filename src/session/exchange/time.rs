@@ -230,13 +230,13 @@ impl<C: ExchangeCodec> Exchange<C> {
     /// A call that waits in line for an endpoint that is gone goes elsewhere.
     fn leave_gone(&mut self, context: &mut Context<'_>, key: Key) {
         let Some(call) = self.downs.get_mut(key).and_then(|down| down.call.as_mut()) else { return };
-        let (gone, tried) = (call.plan.endpoint, call.plan.tried);
+        let (gone, meant) = (call.plan.endpoint, (call.plan.lot, call.plan.tried));
         if context.local.endpoint(gone).is_some_and(|state| state.listed) {
             return;
         }
         let bytes = call.parked.whole().unwrap_or_default();
         self.leave_line(gone, key);
-        match context.local.elsewhere(context.snapshot, gone, tried, context.now) {
+        match context.local.elsewhere(context.snapshot, gone, meant, context.now) {
             Some(endpoint) => {
                 self.counters.moved += 1;
                 self.place(context, key, endpoint, bytes);

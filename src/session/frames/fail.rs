@@ -5,7 +5,7 @@
 //! service and is never sent again.
 
 use outrigger_codec::{FrameCodec, FrameKind, Refusal, Scan};
-use outrigger_core::{EndpointSlot, Failure, Tried};
+use outrigger_core::{EndpointSlot, Failure, Lot, Tried};
 
 use super::{
     super::{arena::Key, pending::Call, words},
@@ -89,7 +89,9 @@ impl<C: FrameCodec> Frames<C> {
     fn move_call(&mut self, context: &mut Context<'_>, mut call: Call, frame: &[u8], was_open: bool) {
         let from = call.plan.endpoint;
         let target = (call.tries < TRIES_MAX && call.plan.deadline > context.now)
-            .then(|| self.elsewhere(context, (from, call.plan.tried), was_open, C::lane(frame)))
+            .then(|| {
+                self.elsewhere(context, from, (call.plan.lot, call.plan.tried), was_open, C::lane(frame))
+            })
             .flatten();
         let Some((endpoint, key)) = target else {
             let message = context.local.endpoint(from).map_or_else(String::new, |endpoint| {
@@ -110,9 +112,12 @@ impl<C: FrameCodec> Frames<C> {
 
     /// Sends a one-way call that was not sent somewhere else; otherwise it is lost, as one-way calls may be.
     fn move_one_way(&mut self, context: &mut Context<'_>, from: EndpointSlot, frame: &[u8]) {
-        let Some((_, key)) = self.elsewhere(context, (from, Tried::default()), false, C::lane(frame)) else {
+        // Nothing is remembered of it, so neither which of its cluster's endpoints it was meant for.
+        if context.local.is_divided(context.snapshot, from) {
             return;
-        };
+        }
+        let anywhere = (Lot::ALL, Tried::default());
+        let Some((_, key)) = self.elsewhere(context, from, anywhere, false, C::lane(frame)) else { return };
         let Some(up) = self.ups.get_mut(key) else { return };
         self.counters.moved += 1;
         let id = up.pending.next_id();
@@ -124,14 +129,15 @@ impl<C: FrameCodec> Frames<C> {
     fn elsewhere(
         &mut self,
         context: &mut Context<'_>,
-        (from, tried): (EndpointSlot, Tried),
+        from: EndpointSlot,
+        meant: (Lot, Tried),
         same_too: bool,
         lane: u8,
     ) -> Option<(EndpointSlot, Key)> {
         if self.ending {
             return None;
         }
-        let other = context.local.elsewhere(context.snapshot, from, tried, context.now);
+        let other = context.local.elsewhere(context.snapshot, from, meant, context.now);
         // Passed over means it failed a moment ago: trying it would only go round in a circle.
         let fresh = |slot: &EndpointSlot| {
             context

@@ -365,7 +365,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         if context.local.endpoint(gone).is_some_and(|state| state.listed) {
             return;
         }
-        match context.local.elsewhere(context.snapshot, gone, call.plan.tried, context.now) {
+        match context.local.elsewhere(context.snapshot, gone, (call.plan.lot, call.plan.tried), context.now) {
             Some(endpoint) if call.whole => {
                 self.counters.moved += 1;
                 self.move_to(context, key, endpoint, false, Duration::ZERO);
