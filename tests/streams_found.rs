@@ -41,7 +41,7 @@ impl World {
         };
         let settings =
             ClusterSettings { speaks: Some(speaks), connections: Some(1), ..ClusterSettings::default() };
-        let endpoint = Endpoint { address: "a:1".into(), weight: 1 };
+        let endpoint = Endpoint::new("a:1", 1);
         let cluster = Cluster::new("shop", Balance::RoundRobin, settings, vec![endpoint]);
         let listener = Listener { name: "egress".into(), routes: RouteTable::new(vec![route]) };
         let snapshot = Snapshot::new(1, vec![listener], vec![cluster]);

@@ -5,7 +5,7 @@
 use std::{fmt::Write, path::PathBuf};
 
 use outrigger_codec::{Field, Head, HeadIndex, Slot, Span};
-use outrigger_core::{Division, Lot, Route};
+use outrigger_core::{Division, Lot, Outlier, Route};
 
 use crate::{
     conf::lower::{ListenerPlan, Plan, Source, plain},
@@ -194,6 +194,16 @@ fn chosen(plan: &Plan, route: &Route, out: &mut String) {
         if let Some(speaks) = cluster.settings.speaks {
             let _ = writeln!(out, "      spoken to in {speaks}: calls of another protocol are translated");
         }
+        let settings = &cluster.settings;
+        let _ = write!(out, "      connected to within {:?}; ", settings.connect_timeout);
+        let _ = match &settings.outlier {
+            Some(outlier) if outlier.consecutive > 0 => {
+                let Outlier { consecutive, ejection, .. } = outlier;
+                writeln!(out, "left alone after {consecutive} failures in a row, for {ejection:?}")
+            }
+            Some(_) => writeln!(out, "left alone when far worse than the others"),
+            None => writeln!(out, "never left alone"),
+        };
         if let Some(health) = &cluster.health {
             let _ = writeln!(out, "      checked by {health}");
         }
