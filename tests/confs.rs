@@ -22,7 +22,7 @@ fn examples() -> Vec<PathBuf> {
     };
     let mut files: Vec<PathBuf> = files.filter(yaml).collect();
     files.sort();
-    assert!(files.len() >= 11, "the examples are there");
+    assert!(files.len() >= 12, "the examples are there");
     files
 }
 
@@ -186,6 +186,40 @@ fn explain_says_how_endpoints_are_checked() {
     let words =
         "checked by a heartbeat of dubbo within 1s, every 5s; ill after 3 bad ones in a row, well again";
     assert!(out.contains(words), "{out}");
+}
+
+#[test]
+fn explain_says_what_applies_by_default_and_what_does_not() {
+    let file = folder().join("defaults.yaml");
+    let ask = |service: &str| {
+        let (well, out, err) =
+            outrigger(&["explain", "-c", file.to_str().expect("a path"), "--service", service]);
+        assert!(well, "{err}");
+        out
+    };
+    for (service, applies) in [
+        (
+            "com.example.CatalogService",
+            &[
+                "timeout: 2s",
+                "sent again up to 2 times on reset, overloaded",
+                "balanced by LeastRequest",
+                "connected to within 300ms; left alone after 3 failures in a row, for 5s",
+                "checked by a connection within 1s, every 2s",
+            ][..],
+        ),
+        ("com.example.SearchService", &["timeout: 2s", "sent again up to 1 times on reset, overloaded"]),
+        ("com.example.ReportService", &["timeout: the caller's own", "never left alone"]),
+        ("com.example.Any", &["timeout: 2s", "in a row, for 30s", "a heartbeat of bolt within 1s, every 2s"]),
+    ] {
+        let told = ask(service);
+        for words in applies {
+            assert!(told.contains(words), "{words}: {told}");
+        }
+    }
+    let reports = ask("com.example.ReportService");
+    assert!(!reports.contains("checked by") && !reports.contains("sent again"), "{reports}");
+    assert!(!ask("com.example.Any").contains("sent again"), "it is not idempotent");
 }
 
 #[test]

@@ -23,7 +23,7 @@ use serde::de::{
 
 use super::blank::{BLANKS_MAX, Blank, forward};
 use super::report::{Problem, Report, Span, listing, near, quote};
-use super::yaml::{self, Int, Kind, Lookup, Node, Scalar, boolean, float, integer};
+use super::yaml::{self, Int, Kind, Lookup, Node, Scalar, Tree, boolean, float, integer};
 
 /// Most problems reported at once.
 pub const PROBLEMS_MAX: usize = 1_000;
@@ -45,7 +45,15 @@ pub fn load_with<T: DeserializeOwned, M>(
     lookup: &Lookup<'_>,
     meaning: impl FnOnce(T, &Node) -> (M, Vec<Problem>),
 ) -> Result<M, Report> {
-    let tree = yaml::read(bytes, lookup);
+    load_tree(file, yaml::read(bytes, lookup), meaning)
+}
+
+/// The same from a tree that was read already.
+pub fn load_tree<T: DeserializeOwned, M>(
+    file: &str,
+    tree: Tree,
+    meaning: impl FnOnce(T, &Node) -> (M, Vec<Problem>),
+) -> Result<M, Report> {
     let mut problems = tree.problems;
     let (value, more) = decode_partly(&tree.root);
     problems.extend(more);

@@ -14,8 +14,10 @@ use serde::{
 
 use super::{
     decode::OneOrMany,
+    defaults::Defaults,
     endpoints::{Endpoint, Tags, Zones},
     health::Health,
+    off::{Off, OrOff, optional_or_off, or_off},
     units::{Duration, Percent, Rate, Size},
 };
 use crate::plugins::{exchanges, names};
@@ -47,6 +49,9 @@ pub struct Conf {
     /// Bounds on what peers may make the sidecar hold.
     #[serde(default)]
     pub limits: Limits,
+    /// What routes and clusters are that do not say otherwise themselves.
+    #[serde(default, skip_serializing)]
+    pub defaults: Option<Defaults>,
     /// Where callers connect, by name.
     pub listeners: BTreeMap<String, Listener>,
     /// Sets of endpoints that give the same service, by name.
@@ -261,16 +266,19 @@ pub struct Route {
     /// The longest a call may take; the caller's own timeout wins when it is smaller. 0s: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
-    /// How many calls may pass.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// How many calls may pass; `off`: all of them.
+    #[serde(default, deserialize_with = "optional_or_off", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<OrOff<Limit>>")]
     pub limit: Option<Limit>,
     /// Calls of this route may be sent again although they may have been processed: that does no harm. Then one is, once, when
     /// its connection was lost before anything was answered, or as `retry` says.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idempotent: bool,
     /// What is tried again, and how often; only for `idempotent` routes. What was not processed always goes elsewhere; so
-    /// does, once, an HTTP/1 request that came as its endpoint ended a kept connection, whatever stands here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// does, once, an HTTP/1 request that came as its endpoint ended a kept connection, whatever stands here. `off`: nothing is
+    /// tried again, although it might be.
+    #[serde(default, deserialize_with = "optional_or_off", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<OrOff<Retry>>")]
     pub retry: Option<Retry>,
 }
 
@@ -285,7 +293,7 @@ pub struct Retry {
     /// Bolt 4, Dubbo 100.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub statuses: Vec<u32>,
-    /// Times a call is sent again at most, 1 to 10.
+    /// Times a call is sent again at most, 0 to 10.
     pub tries: u8,
     /// How long one try may take before the next, if there is one; by default as long as the call.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -303,6 +311,12 @@ impl Default for Retry {
             per_try_timeout: None,
             backoff: duration(10),
         }
+    }
+}
+
+impl Off for Retry {
+    fn off() -> Option<Self> {
+        Some(Self { tries: 0, ..Self::default() })
     }
 }
 
@@ -463,6 +477,12 @@ pub struct Limit {
     pub burst: Option<u32>,
 }
 
+impl Off for Limit {
+    fn off() -> Option<Self> {
+        None
+    }
+}
+
 /// A set of endpoints that give the same service.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -496,11 +516,13 @@ pub struct Cluster {
     /// Calls with a tag go to endpoints with the same, those without to endpoints without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<Tags>,
-    /// When an endpoint that fails is left alone for a while.
-    #[serde(default)]
+    /// When an endpoint that fails is left alone for a while; `off`: never.
+    #[serde(default, deserialize_with = "or_off")]
+    #[schemars(with = "OrOff<Outlier>")]
     pub outlier: Outlier,
-    /// How endpoints are asked whether they are well; by default they are not: it is seen by their calls alone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// How endpoints are asked whether they are well; by default, and with `off`, they are not: it is seen by their calls alone.
+    #[serde(default, deserialize_with = "optional_or_off", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<OrOff<Health>>")]
     pub health: Option<Health>,
     /// What trying again may cost on top.
     #[serde(default)]
@@ -579,6 +601,12 @@ impl Default for Outlier {
             success_rate: true,
             slower: None,
         }
+    }
+}
+
+impl Off for Outlier {
+    fn off() -> Option<Self> {
+        Some(Self { share_max: Percent::new(0), ..Self::default() })
     }
 }
 

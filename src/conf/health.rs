@@ -12,7 +12,7 @@ use serde::{
     ser::SerializeMap,
 };
 
-use super::units::Duration;
+use super::{off::Off, units::Duration};
 use crate::plugins::{PROTOCOLS, heartbeat};
 
 /// How endpoints are asked whether they are well, besides the calls that they answer.
@@ -46,6 +46,12 @@ impl Health {
 
     fn default_healthy() -> u32 {
         2
+    }
+}
+
+impl Off for Health {
+    fn off() -> Option<Self> {
+        None
     }
 }
 

@@ -19,10 +19,11 @@ use outrigger_core::{
 };
 
 use super::{
-    decode::load_with,
+    decode::load_tree,
+    defaults,
     file::{self, Conf, Test},
     report::{Problem, Report, listing, near, quote},
-    yaml::{At, Lookup},
+    yaml::{self, At, Lookup},
 };
 use crate::{
     plugins::{DIALECTS, PROTOCOLS, SPOKEN_IN, exchanges, names},
@@ -30,12 +31,14 @@ use crate::{
     worker::Speaks,
 };
 
+mod defaults_told;
 mod endpoints;
 mod health;
 mod http;
 #[cfg(test)]
 mod tests;
 
+use defaults_told::InDefaults;
 pub use health::HealthPlan;
 pub use http::plain;
 
@@ -188,9 +191,12 @@ impl Plan {
 /// folder of `file`, whose name is shown with mistakes.
 pub fn read(file: &Path, bytes: &[u8], lookup: &Lookup<'_>) -> Result<Plan, Report> {
     let folder = file.parent().unwrap_or(Path::new("."));
-    load_with(&file.display().to_string(), bytes, lookup, |conf: Conf, root| {
+    let mut tree = yaml::read(bytes, lookup);
+    tree.problems.extend(defaults::apply(&mut tree.root));
+    load_tree(&file.display().to_string(), tree, |conf: Conf, root| {
         let at = At::root(root);
-        let mut lowering = Lowering { problems: Vec::new(), conf: &conf, at, subsets: BTreeMap::new() };
+        let (subsets, in_defaults) = (BTreeMap::new(), InDefaults::default());
+        let mut lowering = Lowering { problems: Vec::new(), conf: &conf, at, subsets, in_defaults };
         let plan = lowering.plan(at, folder);
         (plan, lowering.problems)
     })
@@ -214,6 +220,7 @@ struct Lowering<'a> {
     at: At<'a>,
     /// Subsets that routes ask for, by cluster.
     subsets: BTreeMap<u32, Vec<Selector>>,
+    in_defaults: InDefaults,
 }
 
 impl Lowering<'_> {
@@ -240,13 +247,18 @@ impl Lowering<'_> {
         let mut clusters: Vec<ClusterPlan> = conf
             .clusters
             .iter()
-            .map(|(name, cluster)| self.cluster(at.key("clusters").key(name), name, cluster))
+            .map(|(name, cluster)| {
+                let at = at.key("clusters").key(name);
+                self.concerning(|| format!("cluster {}", quote(name)), |this| this.cluster(at, name, cluster))
+            })
             .collect();
+        self.tell_defaults();
         let listeners = conf
             .listeners
             .iter()
             .filter_map(|(name, listener)| self.listener(at.key("listeners").key(name), name, listener))
             .collect::<Vec<_>>();
+        self.tell_defaults();
         for (cluster, subsets) in std::mem::take(&mut self.subsets) {
             if let Some(cluster) = clusters.get_mut(cluster as usize) {
                 cluster.settings.division.subsets = subsets;
@@ -341,8 +353,11 @@ impl Lowering<'_> {
         manners.translates = self.translates(at.key("routes"), listener, &protocols);
         let mut names = HashSet::new();
         let routes = listener.routes.iter().enumerate();
-        let routes = routes
-            .filter_map(|(i, route)| self.route(at.key("routes").index(i), i, route, carries, &mut names));
+        let routes = routes.filter_map(|(i, route)| {
+            let (at, whom) =
+                (at.key("routes").index(i), || format!("route {} of listener {}", i + 1, quote(name)));
+            self.concerning(whom, |this| this.route(at, i, route, carries, &mut names))
+        });
         let routes = routes.collect();
         let speaks = Speaks {
             listener: name.to_owned(),
@@ -645,13 +660,16 @@ impl Lowering<'_> {
         let Some(written) = &route.retry else {
             return route.idempotent.then(Arc::default);
         };
+        if written.tries == 0 {
+            return None;
+        }
         let at = at.key("retry");
         if !route.idempotent {
             let problem = at.problem("a call that may have been processed is not sent again");
             self.problems.push(problem.with_help("write `idempotent: true` as well if that does no harm"));
         }
-        if !(1..=10).contains(&written.tries) {
-            self.problems.push(at.key("tries").problem("expected 1 to 10"));
+        if written.tries > 10 {
+            self.problems.push(at.key("tries").problem("expected 0 to 10"));
         }
         if written.on.is_empty() && written.statuses.is_empty() && written.per_try_timeout.is_none() {
             self.problems.push(at.problem("nothing is named that is tried again"));

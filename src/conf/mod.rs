@@ -6,10 +6,12 @@
 
 mod blank;
 pub mod decode;
+pub mod defaults;
 mod endpoints;
 pub mod file;
 pub mod health;
 pub mod lower;
+pub mod off;
 pub mod report;
 pub mod units;
 pub mod yaml;

@@ -155,9 +155,9 @@ struct Anchor {
 
 /// What copying a node costs.
 #[derive(Clone, Copy, Default)]
-struct Size {
-    nodes: usize,
-    text_bytes: usize,
+pub(super) struct Size {
+    pub(super) nodes: usize,
+    pub(super) text_bytes: usize,
     height: usize,
 }
 
@@ -430,7 +430,7 @@ impl<'s, 'l> Builder<'s, 'l> {
     }
 }
 
-fn measure(node: &Node) -> Size {
+pub(super) fn measure(node: &Node) -> Size {
     let mut size = Size { nodes: 1, text_bytes: node.text().map_or(0, str::len), height: 1 };
     let mut add = |child: &Node| {
         let child = measure(child);
@@ -447,6 +447,19 @@ fn measure(node: &Node) -> Size {
         Kind::Null | Kind::Scalar(_) | Kind::Broken => {}
     }
     size
+}
+
+fn extent(node: &Node) -> (u32, u32) {
+    let own = (node.span.start, node.span.end);
+    let wider = |(start, end): (u32, u32), node: &Node| {
+        let inner = extent(node);
+        (start.min(inner.0), end.max(inner.1))
+    };
+    match &node.kind {
+        Kind::Seq(items) => items.iter().fold(own, wider),
+        Kind::Map(entries) => entries.iter().fold(own, |all, (key, value)| wider(wider(all, key), value)),
+        Kind::Null | Kind::Scalar(_) | Kind::Broken => own,
+    }
 }
 
 /// A variable that could not be expanded.
@@ -602,6 +615,11 @@ impl<'n> At<'n> {
     /// Whether a key was written here, whatever its value.
     pub fn has(self, name: &str) -> bool {
         self.node.is_some_and(|node| node.get(name).is_some())
+    }
+
+    /// From where to where the source holds the value and all that is in it; `None`: it was not written.
+    pub(super) fn extent(self) -> Option<(u32, u32)> {
+        self.node.map(extent)
     }
 
     /// An item of a list; a value that may be one or a list is its own first item.
