@@ -25,6 +25,8 @@ public final class Args {
         return v;
     }
 
+    public String text(String key, String otherwise) { return values.containsKey(key) ? need(key) : otherwise; }
+
     public int number(String key) { return Integer.parseInt(need(key)); }
 
     public int number(String key, int otherwise) { return values.containsKey(key) ? number(key) : otherwise; }

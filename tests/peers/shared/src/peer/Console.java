@@ -1,6 +1,7 @@
 /*
  * The consumer's half of a test: reads one case a line from stdin ("echo hello", "parallel 100"), makes the calls
  * and prints one JSON line with what came back. The test that wrote the line asserts on that answer.
+ * A line that begins with "& " runs beside those that follow it; its answer names the whole line.
  * What only the framework can say (one-way, generic, attachments) comes in through Framework; a program with cases of
  * its own brings them as Cases.
  * Must check every echoed value itself, must never answer a case it did not run, and ends when stdin ends, so
@@ -44,6 +45,9 @@ final class Console implements Cases {
         /** A generic call of process() with an order built without its class; answers "name/count/status". */
         String genericOrder() throws Exception;
 
+        /** The service at this address, with a timeout and as many further tries by the framework itself. */
+        DemoService at(String url, int timeout, int retries);
+
         /** Sends this pair beside the next call of this thread. */
         void attach(String key, String value);
 
@@ -57,24 +61,39 @@ final class Console implements Cases {
     }
 
     private final Framework framework;
+    /** A pair that goes beside every call of `work`, "key=value". */
+    private final String attached;
 
-    private Console(Framework framework) { this.framework = framework; }
+    private Console(Framework framework, String attached) {
+        this.framework = framework;
+        this.attached = attached;
+    }
 
-    static void serve(Framework framework) throws Exception { serve(new Console(framework)); }
+    static void serve(Framework framework, Args args) throws Exception {
+        serve(new Console(framework, args.text("attach", null)));
+    }
 
     static void serve(Cases cases) throws Exception {
         BufferedReader in = new BufferedReader(new InputStreamReader(System.in, "UTF-8"));
-        for (String line = in.readLine(); line != null; line = in.readLine()) run(cases, line.split(" "));
+        for (String line = in.readLine(); line != null; line = in.readLine()) {
+            if (line.startsWith("& ")) {
+                final String beside = line.substring(2);
+                new Thread(() -> run(cases, beside, beside.split(" "))).start();
+            } else {
+                String[] words = line.split(" ");
+                run(cases, words[0], words);
+            }
+        }
         Runtime.getRuntime().halt(0);
     }
 
-    private static void run(Cases cases, String[] words) {
+    private static void run(Cases cases, String name, String[] words) {
         long start = System.nanoTime();
         try {
             Object value = cases.call(words);
-            Json.answer(words[0], value, micros(start));
+            Json.answer(name, value, micros(start));
         } catch (Throwable e) {
-            Json.failure(words[0], e, cases.code(e), micros(start));
+            Json.failure(name, e, cases.code(e), micros(start));
         }
     }
 
@@ -92,6 +111,7 @@ final class Console implements Cases {
             case "crash": return demo.crash(w[1]);
             case "nothing": return demo.nothing();
             case "who": return demo.who();
+            case "work": return work(w);
             case "green": return framework.green().who();
             case "oneway": return oneWay(w[1]);
             case "bigtext": return bigText(Integer.parseInt(w[1]));
@@ -115,6 +135,14 @@ final class Console implements Cases {
         Order answer = framework.demo().process(Sample.order());
         if (!Sample.processed().equals(answer)) throw new IllegalStateException("not equal: " + answer);
         return answer;
+    }
+
+    /** work URL TIMEOUT RETRIES TOKEN [KEY VALUE]...: pairs that go beside the call. */
+    private String work(String[] w) throws DemoException {
+        DemoService service = framework.at(w[1], Integer.parseInt(w[2]), Integer.parseInt(w[3]));
+        if (attached != null) framework.attach(attached.split("=", 2)[0], attached.split("=", 2)[1]);
+        for (int i = 5; i < w.length; i += 2) framework.attach(w[i], w[i + 1]);
+        return service.work(w[4]);
     }
 
     /** The call has no answer, so its arrival is looked up by later calls; a second arrival would show as well. */

@@ -4,16 +4,22 @@
  */
 package peer.api;
 
+import peer.Desk;
+
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicInteger;
 
 public class DemoImpl implements DemoService {
     private final String name;
+    private final Desk desk;
     private final ConcurrentHashMap<String, AtomicInteger> fired = new ConcurrentHashMap<String, AtomicInteger>();
     private final AtomicInteger inside = new AtomicInteger();
     private final AtomicInteger peak = new AtomicInteger();
 
-    public DemoImpl(String name) { this.name = name; }
+    public DemoImpl(String name, Desk desk) {
+        this.name = name;
+        this.desk = desk;
+    }
 
     public String echo(String text) { return text; }
 
@@ -53,6 +59,8 @@ public class DemoImpl implements DemoService {
     public String nothing() { return null; }
 
     public String who() { return name; }
+
+    public String work(String token) throws DemoException { return desk.work(name, token); }
 
     private static void pause(long ms) {
         try {

@@ -41,4 +41,7 @@ public interface DemoService {
 
     /** The name that this export was given, to see where a call was routed to. */
     String who();
+
+    /** Answers that name and the token, or does what its provider was told to do instead, which keeps count of tokens. */
+    String work(String token) throws DemoException;
 }

@@ -1,8 +1,8 @@
 /*
- * Dubbo consumer: --url dubbo://HOST:PORT (a host NAME: Dubbo never dials 127.x), --timeout MS, and --heartbeat MS
- * to have idle connections heartbeat, and lost ones dialled again, sooner than once a minute. One source for Dubbo
- * 2.7 and 3.3.
- * Must not retry: a case sees the first answer or none. TripleConsumer is this one with more services.
+ * Dubbo consumer: --url dubbo://HOST:PORT (a host NAME: Dubbo never dials 127.x), --timeout MS, --heartbeat MS
+ * to have idle connections heartbeat, and lost ones dialled again, sooner than once a minute, and --attach KEY=VALUE
+ * for a pair beside every `work`. One source for Dubbo 2.7 and 3.3.
+ * Must not retry unless a case says so: a case sees the first answer or none. TripleConsumer is this one with more services.
  */
 package peer;
 
@@ -25,6 +25,7 @@ import java.util.ArrayList;
 import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
 
 public class Consumer implements Console.Framework {
     private final Invoker<?> invoker;
@@ -32,9 +33,12 @@ public class Consumer implements Console.Framework {
     private final DemoService green;
     private final MissingService missing;
     private final GenericService generic;
+    private final Args args;
+    private final Map<String, DemoService> elsewhere = new ConcurrentHashMap<String, DemoService>();
 
     /** {@code more}: services that are referred to beside those of every consumer. */
     Consumer(Args args, ReferenceConfig<?>... more) throws ReflectiveOperationException {
+        this.args = args;
         ApplicationConfig app = new ApplicationConfig("peer-consumer");
         app.setQosEnable(false);
         ReferenceConfig<DemoService> demo = reference("demo", args);
@@ -64,9 +68,10 @@ public class Consumer implements Console.Framework {
     }
 
     public static void main(String[] argv) throws Exception {
-        Consumer consumer = new Consumer(new Args(argv, "url", "timeout", "heartbeat"));
+        Args args = new Args(argv, "url", "timeout", "heartbeat", "attach");
+        Consumer consumer = new Consumer(args);
         Json.ready("dubbo", Version.getVersion());
-        Console.serve(consumer);
+        Console.serve(consumer, args);
     }
 
     /** Dubbo 2.7 keeps it from applications, hence reflection. */
@@ -93,6 +98,18 @@ public class Consumer implements Console.Framework {
     }
 
     public DemoService demo() { return demo; }
+
+    public DemoService at(String url, int timeout, int retries) {
+        String id = "at-" + url + "-" + timeout + "-" + retries;
+        return elsewhere.computeIfAbsent(id, k -> {
+            ReferenceConfig<DemoService> r = reference(id, args);
+            r.setInterface(DemoService.class);
+            r.setUrl(url);
+            r.setTimeout(timeout);
+            r.setRetries(retries);
+            return r.get();
+        });
+    }
 
     public DemoService green() { return green; }
 

@@ -1,6 +1,8 @@
 /*
- * Dubbo provider: DemoService on --port as it is, and once more on --green-port under group "green" and version
- * "2.0.0", so that a call routed to the wrong port is not served. One source for Dubbo 2.7 and 3.3.
+ * Dubbo provider: DemoService on --port as it is, calling itself --name ("blue"), and once more on --green-port, where
+ * that is given, under group "green" and version "2.0.0", so that a call routed to the wrong port is not served.
+ * --threads is how many calls of a port it takes at once; --journal, and what its stdin says, are as Desk has them.
+ * One source for Dubbo 2.7 and 3.3.
  * --host must be a name that resolves to 127.0.0.1: given an address of 127/8, Dubbo binds every interface.
  */
 package peer;
@@ -16,35 +18,39 @@ import peer.api.DemoService;
 
 public final class Provider {
     public static void main(String[] argv) throws Exception {
-        Args args = new Args(argv, "host", "port", "green-port");
+        Args args = new Args(argv, "host", "port", "green-port", "name", "threads", "journal");
+        Desk desk = Desk.of(args);
         ApplicationConfig app = new ApplicationConfig("peer-provider");
         app.setQosEnable(false);
-        ProtocolConfig blue = protocol("blue", args.need("host"), args.number("port"));
-        ProtocolConfig green = protocol("green", args.need("host"), args.number("green-port"));
-        ServiceConfig<DemoService> first = service("blue", blue);
-        ServiceConfig<DemoService> second = service("green", green);
-        second.setGroup("green");
-        second.setVersion("2.0.0");
-        DubboBootstrap.getInstance().application(app).registry(new RegistryConfig("N/A"))
-            .protocol(blue).protocol(green).service(first).service(second).start();
+        ProtocolConfig blue = protocol("blue", args, "port");
+        DubboBootstrap bootstrap = DubboBootstrap.getInstance().application(app).registry(new RegistryConfig("N/A"))
+            .protocol(blue).service(service(args.text("name", "blue"), desk, blue));
+        if (args.text("green-port", null) != null) {
+            ProtocolConfig green = protocol("green", args, "green-port");
+            ServiceConfig<DemoService> second = service("green", desk, green);
+            second.setGroup("green");
+            second.setVersion("2.0.0");
+            bootstrap.protocol(green).service(second);
+        }
+        bootstrap.start();
         Json.ready("dubbo", Version.getVersion());
-        Thread.currentThread().join();
+        Console.serve(desk);
     }
 
-    private static ProtocolConfig protocol(String id, String host, int port) {
-        ProtocolConfig p = new ProtocolConfig("dubbo", port);
+    private static ProtocolConfig protocol(String id, Args args, String port) {
+        ProtocolConfig p = new ProtocolConfig("dubbo", args.number(port));
         p.setId(id);
-        p.setHost(host);
+        p.setHost(args.need("host"));
         // The default pool of 200 refuses at exactly the number of calls that the tests make at once.
-        p.setThreads(400);
+        p.setThreads(args.number("threads", 400));
         return p;
     }
 
-    private static ServiceConfig<DemoService> service(String name, ProtocolConfig protocol) {
+    private static ServiceConfig<DemoService> service(String name, Desk desk, ProtocolConfig protocol) {
         ServiceConfig<DemoService> s = new ServiceConfig<DemoService>();
         s.setId(name);
         s.setInterface(DemoService.class);
-        s.setRef(new DemoImpl(name));
+        s.setRef(new DemoImpl(name, desk));
         s.setProtocol(protocol);
         return s;
     }

@@ -1,5 +1,5 @@
 /*
- * Dubbo consumer over Triple: --url tri://HOST:PORT, --timeout MS and --heartbeat MS as Consumer's. Its cases are
+ * Dubbo consumer over Triple: --url tri://HOST:PORT, --timeout MS, --heartbeat MS and --attach KEY=VALUE as Consumer's. Its cases are
  * those of Consumer, and those of Talk (talk.proto) under the names that the gRPC client has for them too.
  * Must check every echoed value and the order of every stream itself.
  */
@@ -35,7 +35,7 @@ public final class TripleConsumer extends Consumer {
     }
 
     public static void main(String[] argv) throws Exception {
-        Args args = new Args(argv, "url", "timeout", "heartbeat");
+        Args args = new Args(argv, "url", "timeout", "heartbeat", "attach");
         ReferenceConfig<Talk> green = stub("talk-green", Talk.class, args);
         green.setGroup("green");
         green.setVersion("2.0.0");
@@ -44,7 +44,7 @@ public final class TripleConsumer extends Consumer {
         TripleConsumer consumer = new TripleConsumer(args, stub("talk", Talk.class, args), green, impatient,
             stub("absent", Absent.class, args));
         Json.ready("dubbo", Version.getVersion());
-        Console.serve(consumer);
+        Console.serve(consumer, args);
     }
 
     private static <T> ReferenceConfig<T> stub(String id, Class<T> type, Args args) {

@@ -1,7 +1,7 @@
 /*
- * SOFARPC consumer over Bolt: --url bolt://HOST:PORT and --timeout MS.
+ * SOFARPC consumer over Bolt: --url bolt://HOST:PORT, --timeout MS, and --attach KEY=VALUE for a pair beside every `work`.
  * One proxy per way of calling (synchronous, one-way, generic), all to the same address.
- * Must not retry: a case sees the first answer or none.
+ * Must not retry unless a case says so: a case sees the first answer or none.
  */
 package peer;
 
@@ -15,14 +15,20 @@ import com.alipay.sofa.rpc.core.exception.SofaRpcException;
 import peer.api.DemoService;
 import peer.api.MissingService;
 
+import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
+
 public final class SofaConsumer implements Console.Framework {
     private final DemoService demo;
     private final DemoService oneWay;
     private final DemoService green;
     private final MissingService missing;
     private final GenericService generic;
+    private final Args args;
+    private final Map<String, DemoService> elsewhere = new ConcurrentHashMap<String, DemoService>();
 
     private SofaConsumer(Args args) {
+        this.args = args;
         String name = DemoService.class.getName();
         demo = SofaConsumer.<DemoService>consumer(name, args).refer();
         oneWay = SofaConsumer.<DemoService>consumer(name, args).setInvokeType("oneway").refer();
@@ -32,9 +38,10 @@ public final class SofaConsumer implements Console.Framework {
     }
 
     public static void main(String[] argv) throws Exception {
-        SofaConsumer consumer = new SofaConsumer(new Args(argv, "url", "timeout"));
+        Args args = new Args(argv, "url", "timeout", "attach");
+        SofaConsumer consumer = new SofaConsumer(args);
         Json.ready("sofarpc", Version.BUILD_VERSION);
-        Console.serve(consumer);
+        Console.serve(consumer, args);
     }
 
     private static <T> ConsumerConfig<T> consumer(String name, Args args) {
@@ -44,6 +51,12 @@ public final class SofaConsumer implements Console.Framework {
     }
 
     public DemoService demo() { return demo; }
+
+    public DemoService at(String url, int timeout, int retries) {
+        return elsewhere.computeIfAbsent(url + " " + timeout + " " + retries, k ->
+            SofaConsumer.<DemoService>consumer(DemoService.class.getName(), args).setDirectUrl(url).setTimeout(timeout)
+                .setRetries(retries).refer());
+    }
 
     public DemoService green() { return green; }
 

@@ -1,6 +1,8 @@
 /*
- * SOFARPC provider: DemoService on --port as it is, and once more on --green-port under the unique id "green", so
- * that a call routed to the wrong port is not served. Bolt, direct, no registry.
+ * SOFARPC provider: DemoService on --port as it is, calling itself --name ("blue"), and once more on --green-port, where
+ * that is given, under the unique id "green", so that a call routed to the wrong port is not served. --threads is how
+ * many calls of a port it takes at once; --journal, and what its stdin says, are as Desk has them. Bolt, direct, no
+ * registry.
  * Must listen on loopback alone.
  */
 package peer;
@@ -14,18 +16,22 @@ import peer.api.DemoService;
 
 public final class SofaProvider {
     public static void main(String[] argv) throws Exception {
-        Args args = new Args(argv, "port", "green-port");
-        service("blue", args.number("port")).export();
-        service("green", args.number("green-port")).setUniqueId("green").export();
+        Args args = new Args(argv, "port", "green-port", "name", "threads", "journal");
+        Desk desk = Desk.of(args);
+        service(args.text("name", "blue"), desk, args, "port").export();
+        if (args.text("green-port", null) != null) {
+            service("green", desk, args, "green-port").setUniqueId("green").export();
+        }
         Json.ready("sofarpc", Version.BUILD_VERSION);
-        Thread.currentThread().join();
+        Console.serve(desk);
     }
 
-    private static ProviderConfig<DemoService> service(String name, int port) {
+    private static ProviderConfig<DemoService> service(String name, Desk desk, Args args, String port) {
         // The default pool of 200 refuses at exactly the number of calls that the tests make at once.
-        ServerConfig server = new ServerConfig().setProtocol("bolt").setHost("127.0.0.1").setPort(port)
-            .setMaxThreads(400).setDaemon(false);
+        int threads = args.number("threads", 400);
+        ServerConfig server = new ServerConfig().setProtocol("bolt").setHost("127.0.0.1").setPort(args.number(port))
+            .setCoreThreads(Math.min(threads, 20)).setMaxThreads(threads).setDaemon(false);
         return new ProviderConfig<DemoService>().setApplication(new ApplicationConfig().setAppName("peer-provider"))
-            .setInterfaceId(DemoService.class.getName()).setRef(new DemoImpl(name)).setServer(server).setRegister(false);
+            .setInterfaceId(DemoService.class.getName()).setRef(new DemoImpl(name, desk)).setServer(server).setRegister(false);
     }
 }
