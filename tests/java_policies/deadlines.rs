@@ -40,7 +40,9 @@ pub(crate) fn of_the_consumer(stage: &mut Stage) {
         got.threw_either(alone, answered).took_from(SHORT);
         assert_eq!(stage.executed_in_all(&token), 1, "{token}");
     }
-    stage.call(&Ask::direct("own-direct").timeout(SHORT_MS)).threw(alone).took_from(SHORT);
+    // A framework has more timers than one, so without a sidecar it may be either as well.
+    let got = stage.call(&Ask::direct("own-direct").timeout(SHORT_MS));
+    got.threw_either(alone, answered).took_from(SHORT);
     nothing_is_late(stage, "own");
 }
 
@@ -51,11 +53,12 @@ pub(crate) fn that_the_consumer_retries(stage: &mut Stage) {
     let got = stage.call(&Ask::through("short", "again-short").retries(1));
     got.threw(stage.java.timed_out()).took_from(SHORT * executed);
     assert_eq!(stage.executed_in_all("again-short"), executed as usize);
-    // Over Triple its own timer is another matter than a status that came.
-    let alone = if stage.java == Java::Triple { 2 } else { executed };
-    let got = stage.call(&Ask::direct("again-direct").timeout(SHORT_MS).retries(1));
-    got.threw(stage.java.waited()).took_from(SHORT * alone);
-    assert_eq!(stage.executed("again-direct"), [alone as usize, 0]);
+    // Over Triple that is a matter of which timer within the framework is a hair faster.
+    if stage.java != Java::Triple {
+        let got = stage.call(&Ask::direct("again-direct").timeout(SHORT_MS).retries(1));
+        got.threw_either(stage.java.waited(), stage.java.timed_out()).took_from(SHORT * executed);
+        assert_eq!(stage.executed("again-direct"), [executed as usize, 0]);
+    }
     nothing_is_late(stage, "again");
 }
 
