@@ -72,6 +72,7 @@ fn snapshot(routes: usize, by: By, balance: Balance) -> Snapshot {
         limit: limit.clone(),
         retry: None,
         by_header: None,
+        changes: None,
     };
     let endpoints = (0..3).map(|at| Endpoint::new(&format!("10.0.0.{at}:80"), 1)).collect();
     let table = RouteTable::new((0..routes).map(route).collect());

@@ -89,6 +89,7 @@ fn snapshot(headers: bool) -> Snapshot {
         limit: Limit::new(count, Duration::from_secs(1), count).map(Arc::new),
         retry: None,
         by_header: None,
+        changes: None,
     };
     let routes = vec![route("com.example.Other", METHOD), route(SERVICE, "other"), route(SERVICE, METHOD)];
     let endpoints = ["a:1", "b:1"].map(|address| Endpoint::new(address, 1));

@@ -86,6 +86,7 @@ fn snapshot(speaks: Option<&'static str>) -> Snapshot {
         limit: Limit::new(count, Duration::from_secs(1), count).map(Arc::new),
         retry: None,
         by_header: None,
+        changes: None,
     };
     let endpoints = ["a:1", "b:1"].map(|address| Endpoint::new(address, 1));
     let settings = ClusterSettings { speaks, ..ClusterSettings::default() };

@@ -38,6 +38,7 @@ impl World {
             limit: None,
             retry: None,
             by_header: None,
+            changes: None,
         };
         let settings =
             ClusterSettings { speaks: Some(speaks), connections: Some(1), ..ClusterSettings::default() };

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use outrigger_codec::{Head, Refusal};
+use outrigger_codec::{Changes, Head, Refusal};
 
 use crate::{
     EndpointSlot, ListenerId, Local, Lot, Retry, RouteSlot, RouteTable, Snapshot, Target, Tick, Tried,
@@ -33,6 +33,8 @@ pub struct Plan {
     pub tried: Tried,
     /// What may be tried again where it may have been processed; `None`: nothing.
     pub retry: Option<Arc<Retry>>,
+    /// What is changed of its request and its answer; `None`: nothing.
+    pub changes: Option<Arc<Changes>>,
 }
 
 impl Plan {
@@ -104,6 +106,7 @@ pub fn decide(
         lot,
         tried: Tried::default(),
         retry: route.retry.clone(),
+        changes: route.changes.clone(),
     })
 }
 
@@ -167,8 +170,7 @@ mod tests {
             targets: targets.iter().map(|(cluster, weight)| Target::new(*cluster, *weight)).collect(),
             timeout: Some(Duration::from_secs(2)),
             limit: None,
-            retry: None,
-            by_header: None,
+            ..Route::default()
         }
     }
 

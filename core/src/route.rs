@@ -8,7 +8,7 @@ use std::{hash::BuildHasher, sync::Arc, time::Duration};
 
 use foldhash::quality::RandomState;
 use hashbrown::HashTable;
-use outrigger_codec::{Head, Slot, Wants};
+use outrigger_codec::{Changes, Head, Slot, Wants};
 
 use crate::{Limit, Lot, Pattern, Retry};
 
@@ -169,6 +169,8 @@ pub struct Route {
     pub limit: Option<Arc<Limit>>,
     /// What may be tried again where it may have been processed; `None`: nothing.
     pub retry: Option<Arc<Retry>>,
+    /// What is changed of requests and answers on their way; `None`: nothing.
+    pub changes: Option<Arc<Changes>>,
 }
 
 /// The routes of one listener, indexed.
@@ -422,6 +424,7 @@ mod tests {
             limit: None,
             retry: None,
             by_header: None,
+            changes: None,
         }
     }
 

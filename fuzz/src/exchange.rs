@@ -109,6 +109,7 @@ fn snapshot() -> Snapshot {
         limit: Limit::new(one, Duration::from_secs(1), one).filter(|_| limited).map(Arc::new),
         retry: (!limited).then(Arc::default),
         by_header: None,
+        changes: None,
     };
     let path = |path: &str| Match { path: Some(Pattern::exact(path)), ..Match::default() };
     let connect = Match { method: Some(Pattern::exact("CONNECT")), ..Match::default() };

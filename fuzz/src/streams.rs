@@ -116,6 +116,7 @@ fn snapshot() -> Snapshot {
         limit: Limit::new(one, Duration::from_secs(1), one).filter(|_| limited).map(Arc::new),
         retry: (!limited).then(Arc::default),
         by_header: None,
+        changes: None,
     };
     let routes = vec![route("ok", 0, false), route("web", 1, false), route("limited", 1, true)];
     let cluster = |name: &str, address: &str, speaks: &'static str| {

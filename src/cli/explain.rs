@@ -4,7 +4,7 @@
 
 use std::{fmt::Write, path::PathBuf};
 
-use outrigger_codec::{Field, Head, HeadIndex, Slot, Span};
+use outrigger_codec::{Change, Field, Head, HeadIndex, Slot, Span, change::NewPath};
 use outrigger_core::{Division, Lot, Outlier, Route};
 
 use crate::{
@@ -180,6 +180,10 @@ fn chosen(plan: &Plan, route: &Route, out: &mut String) {
             on.join(", ")
         );
     }
+    if let Some(changes) = &route.changes {
+        changed(&changes.request, "requests", out);
+        changed(&changes.answer, "answers", out);
+    }
     if let Some(name) = &route.by_header {
         let name = String::from_utf8_lossy(name);
         let _ =
@@ -251,5 +255,32 @@ fn divided(division: &Division, lot: Lot, out: &mut String) {
         order.push("all others".to_owned());
         order.extend((!zones.last.is_empty()).then(|| zones.last.join(", ")));
         say(format!("first {}; the next when less than {} % are well", order.join(", then "), zones.spill));
+    }
+}
+
+/// What is changed of heads on their way.
+fn changed(change: &Change, of: &str, out: &mut String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let mut say = |line: String| writeln!(out, "    of {of}: {line}").unwrap_or_default();
+    change.remove.iter().for_each(|name| say(format!("{} is removed", text(name))));
+    for line in &change.set {
+        say(format!("{} is set to {}", text(&line.name), text(&line.value)));
+    }
+    for line in &change.add {
+        say(format!("{} is added: {}", text(&line.name), text(&line.value)));
+    }
+    match &change.path {
+        Some(NewPath::Whole(path)) => say(format!("the path becomes {}", text(path))),
+        Some(NewPath::Prefix { from, to }) if from.is_empty() => {
+            say(format!("{} comes before the path", text(to)));
+        }
+        Some(NewPath::Prefix { from, to }) => {
+            let to = if to.is_empty() { "nothing".to_owned() } else { text(to) };
+            say(format!("a path that begins with {} begins with {to} instead", text(from)));
+        }
+        None => {}
+    }
+    if let Some(authority) = &change.authority {
+        say(format!("the authority becomes {}", text(authority)));
     }
 }

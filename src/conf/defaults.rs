@@ -61,7 +61,7 @@ struct Section {
 
 const ROUTE: Section = Section {
     key: "route",
-    own: &["name", "match", "to", "to_header", "weights"],
+    own: &["name", "match", "to", "to_header", "weights", "subset", "subset_fallback", "rewrite"],
     only: ("retry", |route| scalar(route, "idempotent").is_some_and(|word| boolean(word) == Some(true))),
 };
 

@@ -13,6 +13,7 @@ use serde::{
 };
 
 use super::{
+    changes::{Headers, Rewrite},
     decode::OneOrMany,
     defaults::Defaults,
     endpoints::{Endpoint, Tags, Zones},
@@ -280,6 +281,15 @@ pub struct Route {
     #[serde(default, deserialize_with = "optional_or_off", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<OrOff<Retry>>")]
     pub retry: Option<Retry>,
+    /// What is changed of the headers of requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Headers>,
+    /// What is changed of the headers of answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response: Option<Headers>,
+    /// What endpoints are asked for instead of what callers ask for (HTTP).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewrite: Option<Rewrite>,
 }
 
 /// What is tried again, on another endpoint where there is one, never after anything of an answer was given on, and out of

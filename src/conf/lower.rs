@@ -31,6 +31,7 @@ use crate::{
     worker::Speaks,
 };
 
+mod changes;
 mod defaults_told;
 mod endpoints;
 mod health;
@@ -459,6 +460,7 @@ impl Lowering<'_> {
         let matches = self.matches(at.key("match"), &route.matches);
         self.of_use(at, route, carries);
         let targets = self.targets(at, route);
+        let changes = self.changes(at, route, carries);
         let limit = match &route.limit {
             Some(limit) => Some(self.limit(at.key("limit"), limit)?),
             None => None,
@@ -479,6 +481,7 @@ impl Lowering<'_> {
             limit,
             retry: self.retry(at, route),
             by_header: route.to_header.as_deref().map(|name| name.as_bytes().into()),
+            changes,
         })
     }
 

@@ -5,6 +5,7 @@
 //! knows what the conf means.
 
 mod blank;
+mod changes;
 pub mod decode;
 pub mod defaults;
 mod endpoints;

@@ -6,6 +6,7 @@
 //! `POLICY_OVER=dubbo` keeps a run to one protocol.
 
 mod balance;
+mod changes;
 mod divide;
 mod endpoint;
 mod frames;

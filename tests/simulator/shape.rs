@@ -179,6 +179,7 @@ impl Shape {
             limit: self.limit.clone(),
             retry: None,
             by_header: None,
+            changes: None,
         };
         RouteTable::new(services.map(route).collect())
     }

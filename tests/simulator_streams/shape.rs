@@ -225,6 +225,7 @@ impl Shape {
             limit: self.limit.clone().filter(|_| self.limited(at)),
             retry: Self::idempotent(at).then(Arc::default),
             by_header: None,
+            changes: None,
         };
         let there = (0..ROUTES).filter(|at| *at != FLEETING || self.route_listed);
         RouteTable::new(there.map(route).collect())

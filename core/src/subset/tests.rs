@@ -219,15 +219,23 @@ fn near_endpoints_take_all_calls_and_give_on_what_is_too_much_for_those_that_are
         let shares = by_zone(&mut world, NOW);
         assert!((66..=77).contains(&shares["a"]), "{balance:?} {shares:?}");
         assert!((23..=34).contains(&shares["b"]), "{balance:?} {shares:?}");
-        ["a2:1", "a3:1"].into_iter().for_each(|ill| world.probe(ill, Probed::Ill));
+        for ill in ["a2:1", "a3:1"] {
+            world.probe(ill, Probed::Ill);
+        }
         assert_eq!(by_zone(&mut world, NOW).into_keys().collect::<Vec<_>>(), ["b"], "{balance:?}");
-        ["b0:1", "b1:1", "c0:1", "c1:1"].into_iter().for_each(|ill| world.probe(ill, Probed::Ill));
+        for ill in ["b0:1", "b1:1", "c0:1", "c1:1"] {
+            world.probe(ill, Probed::Ill);
+        }
         // The last are well and have room: there is no reason to ask who is ill.
         assert_eq!(by_zone(&mut world, NOW).into_keys().collect::<Vec<_>>(), ["cloud"], "{balance:?}");
-        ["cloud0:1", "cloud1:1"].into_iter().for_each(|ill| world.probe(ill, Probed::Ill));
+        for ill in ["cloud0:1", "cloud1:1"] {
+            world.probe(ill, Probed::Ill);
+        }
         assert_eq!(by_zone(&mut world, NOW).len(), 4, "{balance:?}: all are ill, so all are tried");
         world.probe("a3:1", Probed::Well);
-        ["a0:1", "a1:1", "a2:1"].into_iter().for_each(|well| world.probe(well, Probed::Well));
+        for well in ["a0:1", "a1:1", "a2:1"] {
+            world.probe(well, Probed::Well);
+        }
         assert_eq!(by_zone(&mut world, NOW).into_keys().collect::<Vec<_>>(), ["a"], "{balance:?}");
     }
 }

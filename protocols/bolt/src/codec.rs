@@ -8,11 +8,11 @@
 use std::time::Duration;
 
 use outrigger_codec::{
-    FrameCodec, Framed, HeadIndex, Malformed, Outcome, Refusal, Scan, Sniff, Ticket, Wants,
+    Change, FrameCodec, Framed, HeadIndex, Malformed, Outcome, Refusal, Scan, Sniff, Ticket, Wants,
 };
 
-use crate::head;
 use crate::layout::{self, CRC_LEN, Layout, Opening, PROTO_V1, PROTO_V2, be16};
+use crate::{change, head};
 
 /// SOFA Bolt v1 and v2 on one connection, as sofa-bolt reads them.
 #[derive(Clone, Copy, Debug)]
@@ -145,6 +145,19 @@ impl FrameCodec for Bolt {
             // Java reads a signed number: what it cannot hold is cut to the longest wait it can.
             patch(frame, layout, at, ms.min(i32::MAX as u32));
         }
+    }
+
+    fn change(frame: &[u8], change: &Change, out: &mut Vec<u8>) -> bool {
+        let start = out.len();
+        let done = change::apply(frame, change, out);
+        // Writing the same id again makes the checksum true.
+        if let Some(frame) = out.get_mut(start..).filter(|_| done)
+            && let Some(layout) = layout::of(frame)
+            && let Some(id) = layout.id(frame)
+        {
+            patch(frame, layout, layout.id, id);
+        }
+        done
     }
 
     #[inline]

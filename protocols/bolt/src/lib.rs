@@ -12,6 +12,7 @@
 //! Reference: sofa-bolt 1.6 (`RpcCommandDecoder`, `RpcCommandDecoderV2`), SOFARPC 5.13 (`SofaRpcSerialization`).
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+mod change;
 mod codec;
 mod head;
 pub mod hessian_draft;

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::{HeadIndex, Refusal, Sniff, Wants};
+use crate::{Change, HeadIndex, Refusal, Sniff, Wants};
 
 /// Framing or content that cannot be trusted, with the reason as a short phrase for the log and the metrics label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,8 +128,12 @@ pub trait FrameCodec: 'static {
     /// Replaces the id of a whole frame in place, keeping any checksum true. The id is cut to the field's width.
     fn set_id(frame: &mut [u8], id: u64);
 
-    /// Lowers the caller's timeout written in the fixed header of a request, where the protocol has one there.
+    /// Lowers the caller's timeout that is written in a request, where there is one and its place has room for the new one.
     fn set_timeout(frame: &mut [u8], ms: u32);
+
+    /// Appends a whole frame, a request or a response, with the headers of its head changed and every length and checksum
+    /// true. `false`: this frame cannot be changed, and nothing was appended.
+    fn change(frame: &[u8], change: &Change, out: &mut Vec<u8>) -> bool;
 
     /// How the call ended, from a whole response frame.
     fn outcome(frame: &[u8]) -> Outcome;

@@ -10,10 +10,12 @@
 //! * [`streams`]: what a protocol of many exchanges at once on one connection (HTTP/2) must say.
 //! * [`dialect`]: what is spoken inside such a stream (gRPC, Triple).
 //! * [`message`]: a head that owns its bytes.
+//! * [`change`]: what a route changes of the heads that pass.
 //! * [`http`]: what the versions of HTTP share.
 //! * [`sniff`]: telling protocols apart by the first bytes of a connection.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+pub mod change;
 pub mod dialect;
 pub mod exchange;
 pub mod frames;
@@ -24,6 +26,7 @@ pub mod refusal;
 pub mod sniff;
 pub mod streams;
 
+pub use change::{Change, Changes};
 pub use dialect::Dialect;
 pub use exchange::{Asked, Body, ExchangeCodec, Fault, Find, Framing, Policy, Reply, ReplyKind};
 pub use frames::{FrameCodec, FrameKind, Framed, Malformed, Outcome, Scan, Ticket};

@@ -9,12 +9,12 @@
 use std::time::Duration;
 
 use outrigger_codec::{
-    FrameCodec, FrameKind, Framed, HeadIndex, Malformed, Outcome, Refusal, Scan, Sniff, Ticket, Wants,
+    Change, FrameCodec, FrameKind, Framed, HeadIndex, Malformed, Outcome, Refusal, Scan, Sniff, Ticket, Wants,
 };
 
 use crate::layout::{self, FASTJSON2, HEADER_LEN, HESSIAN2, Header, ID_AT, MAGIC};
 use crate::values::{Value, Values as _};
-use crate::{fastjson2, head, hessian};
+use crate::{change, fastjson2, head, hessian};
 
 /// The event that says "send no new calls here", and its opposite.
 const READONLY: u8 = b'R';
@@ -79,8 +79,13 @@ impl FrameCodec for Dubbo {
         }
     }
 
-    /// There is no timeout in the fixed header; the caller's own travels on in the attachments.
-    fn set_timeout(_frame: &mut [u8], _ms: u32) {}
+    fn set_timeout(frame: &mut [u8], ms: u32) {
+        change::set_timeout(frame, ms);
+    }
+
+    fn change(frame: &[u8], change: &Change, out: &mut Vec<u8>) -> bool {
+        change::apply(frame, change, out)
+    }
 
     fn outcome(frame: &[u8]) -> Outcome {
         let Some(header) = Header::read(frame) else {

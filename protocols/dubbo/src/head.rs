@@ -192,7 +192,7 @@ fn number(text: &[u8]) -> Option<i64> {
 }
 
 /// The number of parameters that a descriptor such as `Ljava/lang/String;I[J` names.
-fn arguments(mut descriptor: &[u8]) -> Result<usize, Malformed> {
+pub(crate) fn arguments(mut descriptor: &[u8]) -> Result<usize, Malformed> {
     let mut count = 0_usize;
     while let Some((first, rest)) = descriptor.split_first() {
         descriptor = match first {

@@ -15,6 +15,7 @@
 //! [`values::Values`]), are the entry points to fuzz.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+mod change;
 mod codec;
 pub mod fastjson2;
 mod head;

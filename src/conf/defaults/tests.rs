@@ -221,7 +221,7 @@ fn cluster(defaults: &str) -> String {
 
 #[test]
 fn keys_that_cannot_stand_there_are_told_once_at_their_places() {
-    const ROUTE_KEYS: &str = "`timeout`, `limit`, `idempotent` or `retry`";
+    const ROUTE_KEYS: &str = "`timeout`, `limit`, `idempotent`, `retry`, `request` or `response`";
     for (defaults, expected) in [
         (
             "defaults: { rout: { timeout: 1s } }".to_owned(),
@@ -251,17 +251,17 @@ fn keys_that_cannot_stand_there_are_told_once_at_their_places() {
         // What is each one's own.
         (
             route("match: {}"),
-            "3:22 `match` is each route's own and has no default | what can have one: timeout, limit, idempotent, retry"
+            "3:22 `match` is each route's own and has no default | what can have one: timeout, limit, idempotent, retry, request, response"
                 .to_owned(),
         ),
         (
             route("timeout: 1s, to: c"),
-            "3:35 `to` is each route's own and has no default | what can have one: timeout, limit, idempotent, retry"
+            "3:35 `to` is each route's own and has no default | what can have one: timeout, limit, idempotent, retry, request, response"
                 .to_owned(),
         ),
         (
             route("name: x"),
-            "3:22 `name` is each route's own and has no default | what can have one: timeout, limit, idempotent, retry"
+            "3:22 `name` is each route's own and has no default | what can have one: timeout, limit, idempotent, retry, request, response"
                 .to_owned(),
         ),
     ] {
@@ -375,8 +375,8 @@ fn ones_own_mistakes_stay_ones_own() {
     assert_eq!(
         told,
         [
-            "5:47 unknown key `timeot`, expected one of `name`, `match`, `to`, `to_header`, `weights`, `timeout`, \
-             `limit`, `idempotent` or `retry` | did you mean `timeout`?",
+            "5:47 unknown key `timeot`, expected one of `name`, `match`, `to`, `to_header`, `subset`, `subset_fallback`, \
+             `weights`, `timeout`, `limit`, `idempotent`, `retry`, `request`, `response` or `rewrite` | did you mean `timeout`?",
             "5:79 expected a duration, found `5` without a unit | write 5ms or 5s; write a number with a unit, as in \
              250ms, 3s, 5m or 1h",
             "5:100 a call that may have been processed is not sent again | write `idempotent: true` as well if that \

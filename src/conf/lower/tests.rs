@@ -417,3 +417,77 @@ fn endpoints_that_cannot_be_told_apart_as_written_are_refused_at_their_place() {
     let misspelled = conf("", "", "").replace("[a:1]", "[{ addres: a:1 }]");
     assert!(refused(&misspelled)[0].contains("addres"), "{:?}", refused(&misspelled));
 }
+
+#[test]
+fn what_cannot_be_changed_of_a_head_is_refused_at_its_place() {
+    let conf = |protocol: &str, keys: &str| {
+        format!(
+            "app: a\nadmin: off\nlisteners:\n  l:\n    bind: 127.0.0.1:0\n    protocol: {protocol}\n    \
+             routes: [{{ to: c, {keys} }}]\nclusters:\n  c: {{ endpoints: [a:1] }}\n"
+        )
+    };
+    let name = "up to 1000 printable ASCII characters, no blanks at either end";
+    for (protocol, keys, told) in [
+        (
+            "auto",
+            "request: {}",
+            "7:32 nothing is changed | as in { set: { x-from: shop }, remove: [x-debug] }".to_owned(),
+        ),
+        (
+            "auto",
+            "request: { set: { 'a b': c } }",
+            "7:48 `a b` cannot be the name of a header | -".to_owned(),
+        ),
+        (
+            "auto",
+            "request: { set: { Host: c } }",
+            "7:47 a host is not changed as a header | write `rewrite: { authority: … }`".to_owned(),
+        ),
+        (
+            "bolt",
+            "response: { remove: [Content-Length] }",
+            "7:44 `Content-Length` belongs to connections, not to messages | it is written as each connection needs it"
+                .to_owned(),
+        ),
+        (
+            "auto",
+            "request: { add: { a: \"b\\r\\nc\" } }",
+            format!("7:44 this cannot be the value of a header | {name}"),
+        ),
+        ("auto", "request: { add: { a: ' b' } }", format!("7:44 this cannot be the value of a header | {name}")),
+        ("tcp", "request: { set: { a: b } }", "7:32 a relayed connection has no headers | -".to_owned()),
+        (
+            "bolt",
+            "rewrite: { path: /x }",
+            "7:23 `rewrite` is of HTTP, which this listener does not speak | leave it out, or let the listener's `protocol` be or list `http1`, `http2`, `grpc` or `triple`"
+                .to_owned(),
+        ),
+        (
+            "auto",
+            "rewrite: {}",
+            "7:32 nothing is changed | as in { strip_prefix: /api } or { authority: example.com }".to_owned(),
+        ),
+        (
+            "auto",
+            "rewrite: { path: x }",
+            "7:40 expected a path that begins with `/`, as it is sent | without a query; as in /api".to_owned(),
+        ),
+        (
+            "auto",
+            "rewrite: { add_prefix: '/x?y' }",
+            "7:46 expected a path that begins with `/`, as it is sent | without a query; as in /api".to_owned(),
+        ),
+        (
+            "auto",
+            "rewrite: { path: /x, add_prefix: /y }",
+            "7:40 a path is either another or has another beginning | -".to_owned(),
+        ),
+        (
+            "auto",
+            "rewrite: { authority: 'a/b' }",
+            "7:45 expected `host` or `host:port` | as in example.com or 10.0.0.7:8080".to_owned(),
+        ),
+    ] {
+        assert_eq!(refused(&conf(protocol, keys)), [told], "{keys}");
+    }
+}

@@ -10,7 +10,7 @@ use outrigger_core::{End, Plan, Refused, Tick, decide, retry, settle};
 
 use super::{
     super::{arena::Key, words},
-    Arrival, CARRY_MAX, Call, Context, DISCARD_MAX, Down, Effect, Exchange, Flow, HIGH, Leg, Stage,
+    Arrival, CARRY_MAX, Call, Context, DISCARD_MAX, Down, Effect, Exchange, Flow, HIGH, Leg, Stage, changed,
     pool::Got,
 };
 
@@ -246,6 +246,8 @@ impl<C: ExchangeCodec> Exchange<C> {
             None => &mut parked,
         };
         flow.begin(plan.retry.is_some());
+        let change = plan.changes.as_ref().map(|changes| &changes.request);
+        let head = changed(head, change, &mut self.changed);
         let body = C::forward(head, &asked, &hop, flow.buffer(&mut self.buffers));
         let try_until = retry::try_deadline(&plan, 0, context.now);
         if body.is_done() {

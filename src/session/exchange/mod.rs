@@ -13,7 +13,7 @@
 use std::{collections::VecDeque, marker::PhantomData};
 
 use foldhash::quality::RandomState;
-use outrigger_codec::{Asked, ExchangeCodec, HeadIndex, Outcome, Sniff};
+use outrigger_codec::{Asked, Change, ExchangeCodec, Head, HeadIndex, Message, Outcome, Sniff};
 use outrigger_core::{EndpointSlot, ListenerId, Plan, Tick};
 
 use super::{
@@ -237,6 +237,8 @@ pub struct Exchange<C: ExchangeCodec> {
     ids: RandomState,
     next_id: u64,
     teller: Teller,
+    /// Scratch: the head being changed.
+    changed: Message,
     codec: PhantomData<C>,
 }
 
@@ -365,6 +367,7 @@ impl<C: ExchangeCodec> Engine for Exchange<C> {
             ids: RandomState::default(),
             next_id: 0,
             teller: Teller::default(),
+            changed: Message::default(),
             codec: PhantomData,
         }
     }
@@ -480,4 +483,21 @@ impl<C: ExchangeCodec> Engine for Exchange<C> {
     fn counts(&self) -> Counts {
         self.counters.named()
     }
+}
+
+/// A head as its route changes it, copied into `scratch` only where it does.
+fn changed<'a>(head: Head<'a>, change: Option<&Change>, scratch: &'a mut Message) -> Head<'a> {
+    let Some(change) = change.filter(|change| !change.is_none()) else { return head };
+    scratch.bytes.clear();
+    scratch.bytes.extend_from_slice(head.bytes);
+    scratch.index.copy(head.index);
+    change.apply(scratch);
+    // The first header of a request is its host.
+    if let Some(authority) = &change.authority {
+        let value = scratch.put(authority);
+        if let Some(host) = scratch.index.fields.first_mut() {
+            host.value = value;
+        }
+    }
+    scratch.head()
 }

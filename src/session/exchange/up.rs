@@ -10,7 +10,7 @@ use outrigger_core::{End, Failure, Tick, settle};
 
 use super::{
     super::{arena::Key, words},
-    Answer, Call, Context, Effect, Exchange, HIGH, INTERIMS_MAX, Leg, Stage,
+    Answer, Call, Context, Effect, Exchange, HIGH, INTERIMS_MAX, Leg, Stage, changed,
 };
 
 /// What is done with an answer's head.
@@ -162,6 +162,8 @@ impl<C: ExchangeCodec> Exchange<C> {
         let (Some(call), Some(up)) = (down.call.as_mut(), self.ups.get_mut(key)) else { return Next::Ends };
         let head = Head { bytes, index: &self.index };
         let policy = &down.arrival.manners.policy;
+        let change = call.plan.changes.as_ref().map(|changes| &changes.answer);
+        let head = changed(head, change, &mut self.changed);
         let close = !C::keeps(&call.asked, &reply) || !call.body.is_done() || self.draining || down.leaving;
         let body = C::answer(head, &call.asked, &reply, policy, close, down.outbox.buffer(&mut self.buffers));
         // It was answered: it will not be sent again.

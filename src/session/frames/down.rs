@@ -224,7 +224,7 @@ impl<C: FrameCodec> Frames<C> {
                     shorten::<C>(frame, theirs, &plan, context.now);
                 }
                 let id = (framed.kind == FrameKind::Request).then_some(framed.id);
-                self.forward(context, key, id, frame, plan);
+                self.forward_changed(context, key, id, frame, plan);
             }
             Err(refused) if framed.kind == FrameKind::Request => {
                 let message = words::refused(refused.why, head, name);
@@ -233,6 +233,27 @@ impl<C: FrameCodec> Frames<C> {
             }
             Err(_) => {}
         }
+    }
+
+    /// Hands a frame on, changed where its route says so.
+    fn forward_changed(
+        &mut self,
+        context: &mut Context<'_>,
+        key: Key,
+        id: Option<u64>,
+        frame: &[u8],
+        plan: Plan,
+    ) {
+        let Some(changes) = plan.changes.as_ref().filter(|changes| !changes.request.is_none()) else {
+            return self.forward(context, key, id, frame, plan);
+        };
+        let mut changed = std::mem::take(&mut self.changed);
+        changed.clear();
+        // What cannot be changed passes as it is.
+        let done = C::change(frame, &changes.request, &mut changed);
+        self.counters.unchanged += u64::from(!done);
+        self.forward(context, key, id, if done { &changed } else { frame }, plan);
+        self.changed = changed;
     }
 
     /// Hands a frame of `key` to a connection of the plan's endpoint. `id` is absent for one-way calls.

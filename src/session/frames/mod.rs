@@ -64,6 +64,8 @@ counters! {
     moved,
     /// Calls that were sent again although they may have been processed.
     resent,
+    /// Frames whose route changes them, that could not be changed and passed as they were.
+    unchanged,
     /// Callers closed because they did not read.
     slow_callers,
     /// Callers closed because they were silent, or took too long over a frame.
@@ -183,6 +185,8 @@ pub struct Frames<C> {
     later: Later<Call>,
     goodbye_id: u64,
     teller: Teller,
+    /// Scratch: the frame being changed.
+    changed: Vec<u8>,
     codec: PhantomData<C>,
 }
 
@@ -207,6 +211,7 @@ impl<C: FrameCodec> Frames<C> {
             later: Later::default(),
             goodbye_id: 0,
             teller: Teller::default(),
+            changed: Vec::new(),
             codec: PhantomData,
         }
     }

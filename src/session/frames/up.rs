@@ -167,8 +167,15 @@ impl<C: FrameCodec> Frames<C> {
         };
         down.in_flight = down.in_flight.saturating_sub(1);
         down.last_out = context.now;
-        C::set_id(frame, call.id);
-        down.outbox.buffer(&mut self.buffers).extend_from_slice(frame);
+        let buffer = down.outbox.buffer(&mut self.buffers);
+        let start = buffer.len();
+        let changes = call.plan.changes.as_ref().map(|changes| &changes.answer).filter(|it| !it.is_none());
+        let changed = changes.map(|change| C::change(frame, change, buffer));
+        self.counters.unchanged += u64::from(changed == Some(false));
+        if changed != Some(true) {
+            buffer.extend_from_slice(frame);
+        }
+        C::set_id(buffer.get_mut(start..).unwrap_or_default(), call.id);
         settle(context.local, call.plan, End::Answered(outcome), context.now);
         self.flush_down(call.down);
         self.guard_down(call.down);

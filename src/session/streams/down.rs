@@ -278,6 +278,9 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
             let version = down.connection.link.version();
             hop::decorate(&mut self.message, policy, down.arrival.peer, version, || fresh_id(ids, next));
         }
+        if let Some(changes) = &plan.changes {
+            changes.request.apply(&mut self.message);
+        }
         let key = self.calls.insert(Call {
             plan,
             dialect,

@@ -51,6 +51,9 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
             let version = self.ups.get(up_key).map_or("1.1", |up| up.connection.link.version());
             hop::via(&mut self.message, &down.arrival.manners.policy, version);
         }
+        if let Some(changes) = &call.plan.changes {
+            changes.answer.apply(&mut self.message);
+        }
         let (link, out) = down.connection.says(context.now, &mut self.buffers);
         link.answer(stream, self.message.head(), kind, end, out);
         // It will not be sent again.

@@ -1,0 +1,145 @@
+//! Attachments of a call or an answer, changed on their way; the timeout among them, told anew.
+//!
+//! Only text comes and only what refers to nothing goes, so that the references of a Hessian body stay true. Bodies that are
+//! not Hessian's pass as they are. Source: `DubboCodec.encodeRequestData`, `encodeResponseData` of Apache Dubbo 3.3.
+
+use outrigger_codec::{Malformed, Span, change::Change};
+
+use crate::fastjson2;
+use crate::head::arguments;
+use crate::hessian::{self, write_string};
+use crate::layout::{self, FASTJSON2, HEADER_LEN, HESSIAN2, Header};
+use crate::values::{Value, Values};
+
+const MAP: u8 = b'H';
+const MAP_END: u8 = b'Z';
+const NO_ATTACHMENTS: Malformed = Malformed("no attachments");
+
+/// Appends `frame` with its attachments changed. `false`: that cannot be done, and nothing was appended.
+pub(crate) fn apply(frame: &[u8], change: &Change, out: &mut Vec<u8>) -> bool {
+    let Some(header) = Header::read(frame).filter(|header| header.serialization() == HESSIAN2) else {
+        return false;
+    };
+    let start = out.len();
+    if rewrite(frame, header, change, out).is_err() {
+        out.truncate(start);
+        return false;
+    }
+    let body_len = out.len().saturating_sub(start).saturating_sub(HEADER_LEN) as u32;
+    let place = out.get_mut(start..start.saturating_add(HEADER_LEN)).and_then(<[u8]>::last_chunk_mut);
+    if let Some(place) = place {
+        *place = body_len.to_be_bytes();
+    }
+    true
+}
+
+fn rewrite(frame: &[u8], header: Header, change: &Change, out: &mut Vec<u8>) -> Result<(), Malformed> {
+    let mut walker = hessian::Walker::new(frame, HEADER_LEN);
+    if header.has(layout::REQUEST) {
+        to_attachments(&mut walker, frame)?;
+    } else {
+        to_attachments_of_answer(&mut walker, header)?;
+    }
+    let part = |from: usize, to: usize| frame.get(from..to).unwrap_or_default();
+    let before = walker.at();
+    if !walker.open_map()? {
+        // Null, or none at all.
+        out.extend_from_slice(part(0, before));
+        out.push(MAP);
+        new_ones(change, out)?;
+        out.push(MAP_END);
+        out.extend_from_slice(part(walker.at(), frame.len()));
+        return Ok(());
+    }
+    out.extend_from_slice(part(0, walker.at()));
+    loop {
+        let from = walker.at();
+        let Some(key) = walker.key()? else { break };
+        let value = walker.value()?;
+        let named = if let Value::Text(name) = key { name.of(frame) } else { None };
+        let goes = named.is_some_and(|name| change.drops(name, false)) && !matches!(value, Value::Opaque);
+        if !goes {
+            out.extend_from_slice(part(from, walker.at()));
+        }
+    }
+    new_ones(change, out)?;
+    out.push(MAP_END);
+    out.extend_from_slice(part(walker.at(), frame.len()));
+    Ok(())
+}
+
+/// The last of two equal keys counts, so that they stand behind all others.
+fn new_ones(change: &Change, out: &mut Vec<u8>) -> Result<(), Malformed> {
+    for line in change.lines() {
+        for bytes in [&line.name, &line.value] {
+            write_string(std::str::from_utf8(bytes).map_err(|_| Malformed("no text"))?, out);
+        }
+    }
+    Ok(())
+}
+
+fn to_attachments(values: &mut impl Values, frame: &[u8]) -> Result<(), Malformed> {
+    // Protocol version, path, version, method.
+    for _ in 0..4 {
+        values.skip()?;
+    }
+    let Value::Text(descriptor) = values.read()? else { return Err(NO_ATTACHMENTS) };
+    for _ in 0..arguments(descriptor.of(frame).unwrap_or_default())? {
+        values.skip()?;
+    }
+    Ok(())
+}
+
+/// An answer says first whether it has any: 3 an exception, 4 a value, 5 nothing besides them.
+fn to_attachments_of_answer(values: &mut impl Values, header: Header) -> Result<(), Malformed> {
+    if header.status != layout::OK {
+        return Err(NO_ATTACHMENTS);
+    }
+    match values.read()? {
+        Value::Number(3 | 4) => values.skip(),
+        Value::Number(5) => Ok(()),
+        _ => Err(NO_ATTACHMENTS),
+    }
+}
+
+/// Lowers the caller's own timeout where it is written in digits: in its place, with zeros before it.
+pub(crate) fn set_timeout(frame: &mut [u8], ms: u32) {
+    let found = match Header::read(frame).map(Header::serialization) {
+        Some(HESSIAN2) => timeouts(&mut hessian::Walker::new(frame, HEADER_LEN), frame),
+        Some(FASTJSON2) => timeouts(&mut fastjson2::Walker::new(frame, HEADER_LEN), frame),
+        _ => return,
+    };
+    for span in found.unwrap_or([Span::NONE; 2]) {
+        let end = (span.at as usize).saturating_add(span.len as usize);
+        let Some(digits) = frame.get_mut(span.at as usize..end).filter(|_| span.is_some()) else { continue };
+        let said = digits.iter().fold(0u64, |sum, digit| {
+            sum.saturating_mul(10).saturating_add(u64::from(digit.wrapping_sub(b'0')))
+        });
+        if digits.iter().all(u8::is_ascii_digit) && said > u64::from(ms) {
+            let mut left = ms;
+            for digit in digits.iter_mut().rev() {
+                *digit = b'0'.wrapping_add((left % 10) as u8);
+                left /= 10;
+            }
+        }
+    }
+}
+
+/// Where a request says its timeout, and what is left of a whole chain's time.
+fn timeouts(values: &mut impl Values, frame: &[u8]) -> Result<[Span; 2], Malformed> {
+    let (mut timeout, mut left) = (Span::NONE, Span::NONE);
+    to_attachments(values, frame)?;
+    if !values.open_map()? {
+        return Ok([timeout, left]);
+    }
+    while let Some(key) = values.key()? {
+        let value = values.value()?;
+        let (Value::Text(name), Value::Text(value)) = (key, value) else { continue };
+        match name.of(frame) {
+            Some(b"timeout") => timeout = value,
+            Some(b"_TO") => left = value,
+            _ => {}
+        }
+    }
+    Ok([timeout, left])
+}
