@@ -125,8 +125,10 @@ fn pick_in(local: &mut Local, field: Field<'_>, key: Option<u64>) -> Option<Endp
     // One that is new takes its part of the calls that would be its, and passes the others on.
     let share = local.share(picked, field.cluster.settings.slow_start, field.now);
     if share < 1_000 && local.random(1_000) >= share {
-        return pick_any(local, Field { but: field.but.with(picked), ..field })
-            .filter(|slot| !field.but.has(*slot))
+        // Not to one that is not to be used: the new one at least may be.
+        let others = Field { but: field.but.with(picked), ..field };
+        return pick_any(local, others)
+            .filter(|slot| others.is_usable(local, *slot))
             .or(Some(picked));
     }
     Some(picked)
@@ -429,6 +431,31 @@ mod tests {
         assert_ne!(out, good);
         assert_eq!(picked(&mut local, Tick::ZERO.after(Duration::from_secs(9))), 0);
         assert!(picked(&mut local, Tick::ZERO.after(Duration::from_secs(11))) > 0);
+    }
+
+    #[test]
+    fn who_begins_slowly_passes_calls_on_to_nobody_who_is_left_out() {
+        for balance in [Balance::RoundRobin, Balance::Random, Balance::LeastRequest, Balance::P2cEwma] {
+            let outlier = Some(crate::Outlier::default());
+            let settings = ClusterSettings {
+                outlier,
+                slow_start: Duration::from_secs(30),
+                ..ClusterSettings::default()
+            };
+            let endpoints = ["new:1", "out:1"].map(|address| Endpoint::new(address, 1)).to_vec();
+            let cluster = Cluster::new("c", balance, settings, endpoints);
+            cluster.healths[0].begins(Tick(1));
+            let snapshot = Snapshot::new(1, Vec::new(), vec![cluster]);
+            let mut local = Local::new(1);
+            local.reconcile(&snapshot);
+            let [new, out] = [0, 1].map(|at| local.slot_of(0, at).unwrap());
+            (0..5).for_each(|_| local.failed_at(out, Tick(5)));
+            for _ in 0..50 {
+                let picked =
+                    pick(&mut local, &snapshot.clusters()[0], 0, None, Tried::default(), Tick(1_000_000_000));
+                assert_eq!(picked, Some(new), "{balance:?}");
+            }
+        }
     }
 
     #[test]
