@@ -127,9 +127,7 @@ fn pick_in(local: &mut Local, field: Field<'_>, key: Option<u64>) -> Option<Endp
     if share < 1_000 && local.random(1_000) >= share {
         // Not to one that is not to be used: the new one at least may be.
         let others = Field { but: field.but.with(picked), ..field };
-        return pick_any(local, others)
-            .filter(|slot| others.is_usable(local, *slot))
-            .or(Some(picked));
+        return pick_any(local, others).filter(|slot| others.is_usable(local, *slot)).or(Some(picked));
     }
     Some(picked)
 }

@@ -74,24 +74,23 @@ impl Cluster {
         settings.hash.as_ref().map_or(Wants::NONE, HashBy::wants).and(tags)
     }
 
-    /// Takes over what is known of the endpoints that stayed; those that are new begin slowly, unless all are.
+    /// Takes over what is known of the endpoints that stayed; those that are new begin slowly, unless all are. From here on
+    /// `last` counts only what workers that still have it find.
     pub fn inherit(&mut self, last: &Self, now: Tick) {
-        let known: HashMap<&str, &Arc<Health>> =
+        let mut known: HashMap<&str, &Arc<Health>> =
             last.endpoints.iter().map(|endpoint| &*endpoint.address).zip(&last.healths).collect();
+        let all_new = known.is_empty();
         for (endpoint, health) in self.endpoints.iter().zip(&mut self.healths) {
-            match known.get(&*endpoint.address) {
-                Some(before) => {
-                    *health = Arc::clone(before);
-                    // Who no longer wants endpoints to be left out wants those back that are.
-                    if self.settings.outlier.is_none() {
-                        health.readmit(now);
-                    }
-                }
-                None if !known.is_empty() => health.begins(now),
+            match known.remove(&*endpoint.address) {
+                Some(before) => *health = Arc::clone(before),
+                None if !all_new => health.begins(now),
                 None => {}
             }
         }
-        self.crowd.count(&self.healths);
+        let gone: Vec<&Health> = known.values().map(|health| &***health).collect();
+        let mut crowd = Crowd::new(self.endpoints.len() as u32, self.settings.outlier.clone());
+        crowd.inherit(&last.crowd, &gone, &self.healths, now);
+        self.crowd = Arc::new(crowd);
         if self.budget.same(&last.budget) {
             self.budget = Arc::clone(&last.budget);
         }

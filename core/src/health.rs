@@ -59,6 +59,15 @@ pub struct Crowd {
     pub size: u32,
     /// When one is left out; `None`: never.
     pub outlier: Option<Outlier>,
+    counts: Arc<Counts>,
+}
+
+/// Handed on from snapshot to snapshot: a worker that still has the last one counts here, too, or what it does meanwhile
+/// would be missing for ever.
+#[derive(Debug, Default)]
+struct Counts {
+    /// How many may be left out, by the newest snapshot.
+    out_max: AtomicU32,
     /// How many are left out.
     out: AtomicU32,
     /// How many are left out or were found ill by health checks.
@@ -70,36 +79,47 @@ pub struct Crowd {
 impl Crowd {
     /// So many endpoints, none of them left out.
     pub fn new(size: u32, outlier: Option<Outlier>) -> Self {
-        Self { size, outlier, ..Self::default() }
+        let crowd = Self { size, outlier, ..Self::default() };
+        crowd.counts.out_max.store(crowd.out_max(), Relaxed);
+        crowd
+    }
+
+    fn out_max(&self) -> u32 {
+        let share_max = self.outlier.as_ref().map_or(0, |outlier| outlier.share_max.min(100));
+        (u64::from(self.size).saturating_mul(u64::from(share_max)) / 100) as u32
     }
 
     /// Endpoints that are not to be used.
     pub fn unusable(&self) -> u32 {
-        self.unusable.load(Relaxed).min(self.size)
+        self.counts.unusable.load(Relaxed).min(self.size)
     }
 
     /// Grows whenever one of them does otherwise than before.
     pub(crate) fn changes(&self) -> u32 {
-        self.changes.load(Relaxed)
+        self.counts.changes.load(Relaxed)
     }
 
     /// Takes a place among those that are left out, if the conf allows one more.
-    fn take_place(&self, share_max: u32) -> bool {
-        let most = u64::from(self.size).saturating_mul(u64::from(share_max.min(100))) / 100;
-        let more = |out: u32| (u64::from(out) < most).then_some(out.saturating_add(1));
-        self.out.fetch_update(Relaxed, Relaxed, more).is_ok()
+    fn take_place(&self) -> bool {
+        let most = self.counts.out_max.load(Relaxed);
+        let more = |out: u32| (out < most).then_some(out.saturating_add(1));
+        self.counts.out.fetch_update(Relaxed, Relaxed, more).is_ok()
     }
 
     fn give_place(&self) {
-        let _ = self.out.fetch_update(Relaxed, Relaxed, |out| out.checked_sub(1));
+        let _ = self.counts.out.fetch_update(Relaxed, Relaxed, |out| out.checked_sub(1));
     }
 
-    /// What is counted of endpoints that a new snapshot brings along.
-    pub(crate) fn count(&self, healths: &[Arc<Health>]) {
-        let count =
-            |what: &dyn Fn(&Health) -> bool| healths.iter().filter(|health| what(health)).count() as u32;
-        self.out.store(count(&|health| health.wrongs.load(Relaxed) & OUT != 0), Relaxed);
-        self.unusable.store(count(&|health| health.wrongs.load(Relaxed) != 0), Relaxed);
+    /// Follows on the crowd of the last snapshot, of which `gone` left and `healths` are here now. Brings back those first
+    /// whose time is over first, where fewer may be left out than are.
+    pub(crate) fn inherit(&mut self, last: &Self, gone: &[&Health], healths: &[Arc<Health>], now: Tick) {
+        self.counts = Arc::clone(&last.counts);
+        self.counts.out_max.store(self.out_max(), Relaxed);
+        gone.iter().for_each(|health| health.leaves(self));
+        let mut out: Vec<&Arc<Health>> = healths.iter().filter(|health| health.is(OUT)).collect();
+        out.sort_by_key(|health| health.out_until.load(Relaxed));
+        let surplus = out.len().saturating_sub(self.out_max() as usize);
+        out.iter().take(surplus).for_each(|health| health.readmit(self, now));
     }
 }
 
@@ -116,7 +136,7 @@ pub struct Health {
     trial: AtomicU64,
     /// What health checks say.
     probed: AtomicU8,
-    /// Why it is not used: `OUT`, `ILL`. One that is both counts once, or an endpoint of two would look like all of them.
+    /// Why it is not used: `OUT`, `ILL`, `GONE`. One that is both counts once, or an endpoint of two would look like all of them.
     wrongs: AtomicU8,
     /// Since when it has been used; 0: always.
     since: AtomicU64,
@@ -138,6 +158,8 @@ pub enum Probed {
 const OUT: u8 = 1;
 /// Health checks found it ill.
 const ILL: u8 = 2;
+/// The newest snapshot does not have it: it counts no more, whatever late calls still say of it.
+const GONE: u8 = 4;
 
 /// A trial that took this long is forgotten: its caller may have left.
 const TRIAL_MAX: Duration = Duration::from_secs(5);
@@ -185,7 +207,6 @@ impl Health {
         // A late answer of a call from before it was left out is no trial.
         if until != 0 && now.0 >= until && self.out_until.compare_exchange(until, 0, Relaxed, Relaxed).is_ok()
         {
-            crowd.give_place();
             self.is_right(OUT, crowd);
             self.trial.store(0, Relaxed);
             self.since.store(now.0.max(1), Relaxed);
@@ -221,7 +242,7 @@ impl Health {
     /// Leaves it out, if one more may be.
     pub fn eject(&self, crowd: &Crowd, now: Tick) {
         let Some(outlier) = &crowd.outlier else { return };
-        if self.out_until.load(Relaxed) != 0 || !crowd.take_place(outlier.share_max) {
+        if self.out_until.load(Relaxed) != 0 || !crowd.take_place() {
             return;
         }
         let end = self.next_end(outlier, now);
@@ -234,9 +255,9 @@ impl Health {
     }
 
     /// Ends its being left out, and forgets that it was.
-    pub(crate) fn readmit(&self, now: Tick) {
+    fn readmit(&self, crowd: &Crowd, now: Tick) {
         if self.out_until.swap(0, Relaxed) != 0 {
-            self.wrongs.fetch_and(!OUT, Relaxed);
+            self.is_right(OUT, crowd);
             self.trial.store(0, Relaxed);
             self.ejections.store(0, Relaxed);
             self.since.store(now.0.max(1), Relaxed);
@@ -262,18 +283,46 @@ impl Health {
         }
     }
 
+    /// Counts that it is wrong for one more reason; who is left out has a place already.
     fn is_wrong(&self, why: u8, crowd: &Crowd) {
-        crowd.changes.fetch_add(1, Relaxed);
-        if self.wrongs.fetch_or(why, Relaxed) == 0 {
-            crowd.unusable.fetch_add(1, Relaxed);
+        crowd.counts.changes.fetch_add(1, Relaxed);
+        let before = self.wrongs.fetch_or(why, Relaxed);
+        if before == 0 {
+            crowd.counts.unusable.fetch_add(1, Relaxed);
+        } else if why == OUT && before & (GONE | OUT) != 0 {
+            crowd.give_place();
         }
     }
 
     fn is_right(&self, why: u8, crowd: &Crowd) {
-        crowd.changes.fetch_add(1, Relaxed);
-        if self.wrongs.fetch_and(!why, Relaxed) == why {
-            let _ = crowd.unusable.fetch_update(Relaxed, Relaxed, |unusable| unusable.checked_sub(1));
+        crowd.counts.changes.fetch_add(1, Relaxed);
+        let before = self.wrongs.fetch_and(!why, Relaxed);
+        if before & GONE == 0 {
+            Self::uncount(before & why, before & !why, crowd);
         }
+    }
+
+    /// The newest snapshot does not have it.
+    fn leaves(&self, crowd: &Crowd) {
+        let before = self.wrongs.fetch_or(GONE, Relaxed);
+        if before & GONE == 0 {
+            Self::uncount(before, 0, crowd);
+        }
+    }
+
+    /// Some reasons why it was not used are no more, and others are `left`.
+    fn uncount(ended: u8, left: u8, crowd: &Crowd) {
+        if ended & OUT != 0 {
+            crowd.give_place();
+        }
+        if ended != 0 && left == 0 {
+            let less = |unusable: u32| unusable.checked_sub(1);
+            let _ = crowd.counts.unusable.fetch_update(Relaxed, Relaxed, less);
+        }
+    }
+
+    fn is(&self, why: u8) -> bool {
+        self.wrongs.load(Relaxed) & why != 0
     }
 
     /// Whether health checks found it ill.
@@ -458,12 +507,11 @@ mod tests {
 
     #[test]
     fn who_is_ill_and_left_out_counts_once() {
-        let (crowd, healths) = (crowd(2, 50), [Arc::<Health>::default(), Arc::default()]);
+        let (crowd, healths) = (crowd(2, 50), [Health::default(), Health::default()]);
         for order in [[true, false], [false, true]] {
             (0..5).for_each(|_| healths[0].failed(&crowd, at(1)));
             healths[0].probed(&crowd, Probed::Ill, at(1));
             assert_eq!(crowd.unusable(), 1);
-            crowd.count(&healths);
             for checks in order {
                 assert_eq!(crowd.unusable(), 1);
                 if checks {
@@ -517,6 +565,53 @@ mod tests {
         let mut without = cluster(None);
         without.inherit(&same, at(3));
         assert!(without.healths[0].is_usable(at(3)) && without.crowd.unusable() == 0);
+    }
+
+    fn cluster_of(addresses: &[&str], outlier: Outlier) -> crate::Cluster {
+        let endpoints = addresses.iter().map(|address| crate::Endpoint::new(address, 1)).collect();
+        let settings = crate::ClusterSettings { outlier: Some(outlier), ..crate::ClusterSettings::default() };
+        crate::Cluster::new("c", crate::Balance::RoundRobin, settings, endpoints)
+    }
+
+    fn fail(cluster: &crate::Cluster, at_position: usize, now: Tick) {
+        (0..5).for_each(|_| cluster.healths[at_position].failed(&cluster.crowd, now));
+    }
+
+    #[test]
+    fn what_a_worker_with_the_last_snapshot_finds_is_counted_in_the_new_one() {
+        let before = cluster_of(&["a:1", "b:1", "c:1", "d:1"], Outlier::default());
+        fail(&before, 0, at(1));
+        fail(&before, 3, at(1));
+        let mut after = cluster_of(&["a:1", "b:1", "c:1"], Outlier::default());
+        after.inherit(&before, at(2));
+        assert_eq!(after.crowd.unusable(), 1, "who left counts no more");
+        before.healths[3].worked(&before.crowd, at(20));
+        assert_eq!(after.crowd.unusable(), 1, "nor does what is heard of it later");
+        fail(&before, 3, at(21));
+        before.healths[0].worked(&before.crowd, at(20));
+        assert_eq!(after.crowd.unusable(), 0);
+        fail(&before, 1, at(20));
+        assert_eq!(after.crowd.unusable(), 1);
+        fail(&after, 2, at(20));
+        assert_eq!(after.crowd.unusable(), 1, "one of three");
+        assert!(!after.healths[1].is_usable(at(20)) && after.healths[2].is_usable(at(20)));
+    }
+
+    #[test]
+    fn who_is_left_out_comes_back_when_fewer_may_be() {
+        let all = ["a:1", "b:1", "c:1", "d:1"];
+        let before = cluster_of(&all, Outlier::default());
+        fail(&before, 1, at(1));
+        fail(&before, 0, at(2));
+        let mut fewer = cluster_of(&all[..2], Outlier::default());
+        fewer.inherit(&before, at(3));
+        assert!(fewer.healths[1].is_usable(at(3)), "whose time is over first");
+        assert!(!fewer.healths[0].is_usable(at(3)) && fewer.crowd.unusable() == 1);
+        let mut stricter = cluster_of(&all[..2], Outlier { share_max: 20, ..Outlier::default() });
+        stricter.inherit(&fewer, at(3));
+        assert!(stricter.healths[0].is_usable(at(3)) && stricter.crowd.unusable() == 0);
+        fail(&fewer, 1, at(3));
+        assert_eq!(stricter.crowd.unusable(), 0, "the newest rule is everybody's");
     }
 
     #[test]
