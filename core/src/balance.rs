@@ -60,6 +60,8 @@ struct Field<'a> {
     but: Tried,
     /// Also those that are left out.
     all: bool,
+    /// None that is to be passed over, even where there is no other.
+    strict: bool,
     now: Tick,
 }
 
@@ -94,7 +96,7 @@ pub(crate) fn pick(
 ) -> Option<EndpointSlot> {
     let (place, part) = cluster.parts.find(lot)?;
     let standing = local.standing(cluster, at, (place, part), now);
-    let whole = Field { cluster, at, place, part, but, all: standing.panics, now };
+    let whole = Field { cluster, at, place, part, but, all: standing.panics, strict: false, now };
     if part.levels.is_empty() || standing.panics {
         return pick_in(local, whole, key);
     }
@@ -126,8 +128,8 @@ fn pick_in(local: &mut Local, field: Field<'_>, key: Option<u64>) -> Option<Endp
     let share = local.share(picked, field.cluster.settings.slow_start, field.now);
     if share < 1_000 && local.random(1_000) >= share {
         // Not to one that is not to be used: the new one at least may be.
-        let others = Field { but: field.but.with(picked), ..field };
-        return pick_any(local, others).filter(|slot| others.is_usable(local, *slot)).or(Some(picked));
+        let others = Field { but: field.but.with(picked), strict: true, ..field };
+        return pick_any(local, others).or(Some(picked));
     }
     Some(picked)
 }
@@ -167,10 +169,13 @@ fn pick_any(local: &mut Local, field: Field<'_>) -> Option<EndpointSlot> {
     // is known; otherwise any other than `but`; otherwise itself.
     let around = |from: usize| (0..n).map(move |step| from.wrapping_add(step).checked_rem(n).unwrap_or(0));
     let weighty = |at: &usize| field.is_weighty(*at);
+    let best = around(first).filter(weighty).find_map(|at| usable(local, at));
+    if best.is_some() || field.strict {
+        return best;
+    }
     around(first)
         .filter(weighty)
-        .find_map(|at| usable(local, at))
-        .or_else(|| around(first).filter(weighty).find_map(|at| reachable(local, at)))
+        .find_map(|at| reachable(local, at))
         .or_else(|| around(first).find_map(|at| field.slot(local, at).filter(|slot| !field.but.has(*slot))))
         .or_else(|| field.slot(local, first))
 }
@@ -235,7 +240,7 @@ fn least(local: &mut Local, field: Field<'_>) -> Option<EndpointSlot> {
             best = Some((shunned, load, slot));
         }
     }
-    best.map(|(_, _, slot)| slot)
+    best.filter(|(shunned, ..)| *shunned == 0 || !field.strict).map(|(_, _, slot)| slot)
 }
 
 /// What picks by weight need; empty when all weights are equal.
