@@ -115,11 +115,15 @@ impl Crowd {
     pub(crate) fn inherit(&mut self, last: &Self, gone: &[&Health], healths: &[Arc<Health>], now: Tick) {
         self.counts = Arc::clone(&last.counts);
         self.counts.out_max.store(self.out_max(), Relaxed);
-        gone.iter().for_each(|health| health.leaves(self));
+        for health in gone {
+            health.leaves(self);
+        }
         let mut out: Vec<&Arc<Health>> = healths.iter().filter(|health| health.is(OUT)).collect();
         out.sort_by_key(|health| health.out_until.load(Relaxed));
         let surplus = out.len().saturating_sub(self.out_max() as usize);
-        out.iter().take(surplus).for_each(|health| health.readmit(self, now));
+        for health in out.iter().take(surplus) {
+            health.readmit(self, now);
+        }
     }
 }
 
