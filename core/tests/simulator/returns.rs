@@ -32,7 +32,7 @@ enum Loss {
 
 const LOSSES: [Loss; 6] =
     [Loss::Fails, Loss::Ill, Loss::Killed, Loss::Restarted, Loss::KilledWithoutRules, Loss::Left];
-const RATE: u64 = 200;
+const RATE: u64 = 100;
 const STEP: Duration = Duration::from_millis(100);
 
 /// The world of a loss, which has come to its end: endpoint 0 is well again from now on.

@@ -114,6 +114,8 @@ pub(crate) struct World {
     compared: Tick,
 }
 
+/// As the engines have it.
+const AVOID_RETIRED: Duration = Duration::from_secs(10);
 /// Long enough after the process began that no time is the smallest.
 const BEGIN: Tick = Tick(1_000_000_000);
 
@@ -271,6 +273,17 @@ impl World {
             }
         }
         self.judge.look(&self.snapshot, self.now);
+    }
+
+    /// An endpoint that is about to stop says so on each of its connections: it is passed over for a while.
+    pub(crate) fn says_goodbye(&mut self, peer: usize) {
+        let address = &self.peers[peer].address;
+        for worker in &mut self.workers {
+            let known = worker.local.endpoints().find(|(_, state)| *state.address == **address);
+            if let Some((slot, _)) = known.filter(|(slot, _)| worker.links.contains_key(&slot.0)) {
+                worker.local.avoid(slot, self.now.after(AVOID_RETIRED));
+            }
+        }
     }
 
     fn checks(&mut self, at: usize) {
