@@ -201,6 +201,10 @@ impl World {
         let Some(wait) = retry::may(&mut at.local, &call.plan, failure, call.again, self.now) else {
             return Some(call);
         };
+        assert!(
+            self.now.after(wait) < call.plan.deadline,
+            "there is no time for a pause of {wait:?}: {call:?}"
+        );
         let snapshot = Arc::clone(&at.snapshot);
         let Some(to) = retry::place(&mut at.local, &snapshot, &call.plan, true, self.now) else {
             self.judge.paid_for_nothing += 1;

@@ -70,6 +70,7 @@ fn lose_one_of(n: u64, balance: Balance, seed: u64) {
     let cluster = world.cluster().clone();
     cluster.healths[lost].probed(&cluster.crowd, Probed::Ill, world.now);
     let ill = places(&mut world, keys);
+    assert_eq!(ill, places(&mut world, keys), "{balance:?}: of {n}, keys of the one that is ill go anywhere");
     let left: HashSet<_> =
         before.iter().zip(&ill).filter(|(was, is)| was != is).map(|(was, _)| *was).collect();
     let its = |slot: &EndpointSlot| {
