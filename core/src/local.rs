@@ -495,12 +495,11 @@ fn failed(outcome: Outcome) -> bool {
 struct Slots<T> {
     states: Vec<Option<T>>,
     by_key: HashMap<(Box<str>, Box<str>), u32>,
-    free: Vec<u32>,
 }
 
 impl<T> Default for Slots<T> {
     fn default() -> Self {
-        Self { states: Vec::new(), by_key: HashMap::new(), free: Vec::new() }
+        Self { states: Vec::new(), by_key: HashMap::new() }
     }
 }
 
@@ -562,13 +561,12 @@ impl<T: Listed> Slots<T> {
 
     /// Gives up the slots that `gone` names.
     fn sweep(&mut self, gone: impl Fn(&T) -> bool) {
-        let (states, free) = (&mut self.states, &mut self.free);
+        let states = &mut self.states;
         self.by_key.retain(|_, slot| {
             let state = states.get_mut(*slot as usize);
             let Some(state) = state else { return false };
             if state.as_ref().is_some_and(&gone) {
                 *state = None;
-                free.push(*slot);
             }
             state.is_some()
         });
@@ -605,6 +603,15 @@ mod tests {
         assert!(local.endpoint(a).is_none());
         local.reconcile(&snapshot(4, &["b:1", "d:1"]));
         assert!(local.slot_of(0, 1).unwrap().0 < 3, "slots are used again");
+    }
+
+    #[test]
+    fn endpoints_that_come_and_go_leave_nothing_behind() {
+        let mut local = Local::new(1);
+        for turn in 0..1_000 {
+            local.reconcile(&snapshot(turn, &["a:1", &format!("b:{turn}")]));
+        }
+        assert_eq!((local.endpoints.by_key.len(), local.endpoints.states.len()), (2, 3));
     }
 
     #[test]
