@@ -136,11 +136,21 @@ fn pick_in(local: &mut Local, field: Field<'_>, key: Option<u64>) -> Option<Endp
 
 /// Whether so few endpoints of a cluster are usable that all are used.
 pub fn panics(cluster: &Cluster, now: Tick) -> bool {
-    let Some((_, part)) = cluster.parts.find(Lot::ALL).filter(|_| cluster.crowd.unusable() > 0) else {
-        return false;
-    };
-    let spill = cluster.settings.division.zones.as_ref().map_or(100, |zones| zones.spill);
-    Standing::of(&cluster.parts, part, &cluster.healths, (spill, cluster.settings.panic), now).panics
+    match cluster.parts.find(Lot::ALL) {
+        Some((_, part)) if !part.levels.is_empty() && cluster.crowd.unusable() > 0 => {
+            let spill = cluster.settings.division.zones.as_ref().map_or(100, |zones| zones.spill);
+            Standing::of(&cluster.parts, part, &cluster.healths, (spill, cluster.settings.panic), now).panics
+        }
+        _ => few(cluster),
+    }
+}
+
+/// Whether few of all endpoints are usable, by what is counted of them.
+pub(crate) fn few(cluster: &Cluster) -> bool {
+    let unusable = u64::from(cluster.crowd.unusable());
+    let size = cluster.endpoints.len() as u64;
+    let usable = size.saturating_sub(unusable).saturating_mul(100);
+    unusable > 0 && usable < size.saturating_mul(u64::from(cluster.settings.panic))
 }
 
 /// The endpoint of a key, or the next on its way that can be used.
@@ -154,8 +164,9 @@ fn by_key(local: &Local, field: Field<'_>, key: u64) -> Option<EndpointSlot> {
 fn pick_any(local: &mut Local, field: Field<'_>) -> Option<EndpointSlot> {
     let n = field.part.size;
     let first = match field.cluster.balance {
-        Balance::RoundRobin => turn(local, field),
-        Balance::Random | Balance::RingHash | Balance::Maglev => draw(local, field),
+        // Turns are for calls, not tries: of two endpoints, one that fails would be first with every call.
+        Balance::RoundRobin if field.but == Tried::default() => turn(local, field),
+        Balance::RoundRobin | Balance::Random | Balance::RingHash | Balance::Maglev => draw(local, field),
         Balance::LeastRequest if n <= SCAN_MAX => return least(local, field),
         Balance::LeastRequest => better(local, field, Local::load),
         Balance::P2cEwma => better(local, field, |local, slot, weight| local.cost(slot, weight, field.now)),
@@ -350,6 +361,25 @@ mod tests {
     }
 
     #[test]
+    fn whose_turn_it_is_does_not_follow_from_what_is_tried_again() {
+        let snapshot = snapshot(Balance::RoundRobin, &[1, 1]);
+        let mut local = Local::new(42);
+        local.reconcile(&snapshot);
+        let bad = local.slot_of(0, 0).unwrap();
+        let mut first = 0;
+        for _ in 0..100 {
+            let slot =
+                pick(&mut local, &snapshot.clusters()[0], (0, Lot::ALL), None, Tried::default(), Tick(1))
+                    .unwrap();
+            if slot == bad {
+                first += 1;
+                assert!(local.elsewhere(&snapshot, bad, (Lot::ALL, Tried::default()), Tick(1)).is_some());
+            }
+        }
+        assert_eq!(first, 50);
+    }
+
+    #[test]
     fn huge_weights_make_small_tables() {
         let order = turns(&[4_000_000_000, 1, 3_999_999_999], 8_000_000_000);
         assert!(order.len() as u64 <= TURNS_MAX + 3);
@@ -454,8 +484,14 @@ mod tests {
             let [new, out] = [0, 1].map(|at| local.slot_of(0, at).unwrap());
             (0..5).for_each(|_| local.failed_at(out, Tick(5)));
             for _ in 0..50 {
-                let picked =
-                    pick(&mut local, &snapshot.clusters()[0], 0, None, Tried::default(), Tick(1_000_000_000));
+                let picked = pick(
+                    &mut local,
+                    &snapshot.clusters()[0],
+                    (0, Lot::ALL),
+                    None,
+                    Tried::default(),
+                    Tick(1_000_000_000),
+                );
                 assert_eq!(picked, Some(new), "{balance:?}");
             }
         }

@@ -363,6 +363,10 @@ impl Local {
         if cluster.crowd.unusable() == 0 {
             return Standing::WELL;
         }
+        // Of the whole it is counted.
+        if part.is_whole() {
+            return Standing { panics: crate::balance::few(cluster), ..Standing::WELL };
+        }
         let known =
             self.by_cluster.get_mut(at as usize).and_then(|turn| turn.standings.get_mut(place as usize));
         let changes = cluster.crowd.changes();

@@ -163,6 +163,11 @@ impl Part {
         }
     }
 
+    /// Whether these are all, and alike near.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.members.is_none() && self.levels.is_empty()
+    }
+
     /// The position in the cluster of this part's endpoint at `at`.
     pub(crate) fn position(&self, at: usize) -> usize {
         match &self.members {
@@ -332,7 +337,7 @@ pub(crate) struct Standing {
     /// So few are usable that all are used.
     pub panics: bool,
     /// Up to which of a thousand calls each level takes.
-    ends: [u16; LEVELS],
+    pub(crate) ends: [u16; LEVELS],
 }
 
 impl Standing {

@@ -165,7 +165,7 @@ impl World {
         let Some(mut call) = self.calls.remove(&id) else { return };
         let (at, from) = (&mut self.workers[call.worker], call.plan.endpoint);
         let to = (call.tries < TRIES_MAX && call.plan.deadline > self.now)
-            .then(|| at.local.elsewhere(&at.snapshot, from, call.plan.tried, self.now))
+            .then(|| at.local.elsewhere(&at.snapshot, from, (call.plan.lot, call.plan.tried), self.now))
             .flatten();
         let fine = |slot: &EndpointSlot| {
             at.local.endpoint(*slot).is_some_and(|state| state.listed && state.avoid_until <= self.now)

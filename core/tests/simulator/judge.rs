@@ -139,7 +139,7 @@ impl Judge {
     /// Endpoints that a worker can use now without breaking a rule; empty: any will do.
     #[allow(clippy::unused_self)] // what is judged of a life is judged here
     pub(crate) fn usable(&self, worker: &Worker, now: Tick) -> Vec<EndpointSlot> {
-        let all = panics(&worker.snapshot.clusters()[0]);
+        let all = panics(&worker.snapshot.clusters()[0], now);
         let weightless = worker.slots.iter().all(|(_, weight)| *weight == 0);
         let fine = |slot: &EndpointSlot| {
             let state = worker.local.endpoint(*slot);

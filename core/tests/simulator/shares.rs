@@ -15,7 +15,7 @@
 use std::time::Duration;
 
 use outrigger_codec::{Message, Outcome};
-use outrigger_core::{Balance, End, ListenerId, decide, settle};
+use outrigger_core::{Balance, ClusterSettings, End, ListenerId, Retry, decide, settle};
 
 use crate::{
     each_seed,
@@ -107,6 +107,26 @@ fn turns_and_draws_follow_weights() {
             let points = (256.0 * want * total / greatest).max(1.0);
             4.0 * want / points.sqrt() + 0.002
         });
+    });
+}
+
+/// Tries again are no turns: who fails must not be the first with more calls for it.
+#[test]
+fn who_fails_is_asked_no_more_often_for_it() {
+    each_seed(1, |seed| {
+        for n in [2, 3, 4] {
+            let settings = ClusterSettings { retries: (100, 1_000), ..Setup::default().settings };
+            let retry = Some(Retry { error: true, ..Retry::default() });
+            let (balance, weights) = (Balance::RoundRobin, vec![1; n]);
+            let setup = Setup { balance, weights, settings, retry, rate: 200, ..Setup::default() };
+            let mut world = World::new(seed, setup);
+            world.peers[0].fails = 100;
+            world.run_for(Duration::from_secs(20));
+            world.end();
+            let (calls, received) = (world.judge.calls, world.peers[0].received);
+            assert_eq!(world.judge.good, calls);
+            assert!(received.abs_diff(calls / n as u64) * 100 <= calls, "{received} of {calls}, of {n}");
+        }
     });
 }
 

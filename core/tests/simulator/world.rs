@@ -226,11 +226,10 @@ impl World {
         let route = Route {
             name: "all".into(),
             matches: Match::default(),
-            targets: [Target { cluster: 0, weight: 1 }].into(),
-            by_header: None,
+            targets: [Target::new(0, 1)].into(),
             timeout: self.setup.timeout,
-            limit: None,
             retry: self.setup.retry.clone().map(Arc::new),
+            ..Route::default()
         };
         let listener = Listener { name: "l".into(), routes: RouteTable::new(vec![route]) };
         let last = self.snapshot.clusters().first().and_then(|cluster| cluster.settings.outlier.clone());
