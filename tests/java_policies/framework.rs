@@ -67,6 +67,11 @@ const SOFA_BUSY: Thrown = Thrown {
 /// `RpcErrorType.CLIENT_NETWORK`.
 const SOFA_NETWORK: Thrown =
     Thrown { class: SOFA, code: "250", causes: &["com.alipay.remoting.exception.ConnectionClosedException"] };
+/// `RpcErrorType.CLIENT_UNDECLARED_ERROR`, for what Bolt calls `NO_PROCESSOR`.
+const SOFA_NOBODY: Thrown =
+    Thrown { class: SOFA, code: "299", causes: &["com.alipay.remoting.rpc.exception.InvokeException"] };
+/// `RpcErrorType.SERVER_UNDECLARED_ERROR`, an object of SOFARPC's that a provider answers with.
+const SOFA_NOT_FOUND: Thrown = Thrown { class: SOFA, code: "199", causes: &[] };
 /// What Dubbo makes of any other end of a call over Triple.
 const fn triple(code: &'static str) -> Thrown {
     Thrown { class: RPC, code, causes: STATUS }
@@ -115,16 +120,33 @@ impl Java {
         command
     }
 
-    /// A consumer whose calls each say where they go, with a pair beside each of them.
-    pub(crate) fn consumer(self, port: u16) -> Command {
+    /// A consumer whose calls each say where they go, with this pair, `key=value`, beside each of them.
+    pub(crate) fn consumer(self, port: u16, pair: &str) -> Command {
         let class = match self {
             Self::Dubbo33 | Self::Dubbo27 => "peer.Consumer",
             Self::Triple => "peer.TripleConsumer",
             Self::Sofa => "peer.SofaConsumer",
         };
         let mut command = self.peer().java(class);
-        command.args(["--url", &self.url(port), "--attach", "from=command-line"]);
+        command.args(["--url", &self.url(port), "--attach", pair]);
         command
+    }
+
+    /// What a cluster's `tags` say beside what they are by default: applications of SOFARPC choose their own entry of the
+    /// header map.
+    pub(crate) fn tags(self) -> &'static str {
+        match self {
+            Self::Sofa => "header: [release, dubbo.tag], metadata: dubbo.tag",
+            Self::Dubbo33 | Self::Dubbo27 | Self::Triple => "",
+        }
+    }
+
+    /// What carries it.
+    pub(crate) fn tag(self) -> &'static str {
+        match self {
+            Self::Sofa => "release",
+            Self::Dubbo33 | Self::Dubbo27 | Self::Triple => "dubbo.tag",
+        }
     }
 
     /// What a consumer makes of an answer that says that the time is over; of Triple, `DEADLINE_EXCEEDED`.
@@ -171,6 +193,24 @@ impl Java {
             Self::Dubbo33 => DUBBO_WAITED,
             Self::Triple => triple("grpc 1"),
             Self::Dubbo27 | Self::Sofa => self.lost(),
+        }
+    }
+
+    /// What a consumer is to see of a call that nobody may take; of Triple, UNAVAILABLE.
+    pub(crate) fn nobody(self) -> Thrown {
+        match self {
+            Self::Dubbo33 | Self::Dubbo27 => DUBBO_NETWORK,
+            Self::Triple => triple("grpc 14"),
+            Self::Sofa => SOFA_NOBODY,
+        }
+    }
+
+    /// What it sees, where nothing stands between, of a provider that has not got the service; of Triple, UNIMPLEMENTED.
+    pub(crate) fn nobody_alone(self) -> Thrown {
+        match self {
+            Self::Dubbo33 | Self::Dubbo27 => DUBBO_NETWORK,
+            Self::Triple => triple("grpc 12"),
+            Self::Sofa => SOFA_NOT_FOUND,
         }
     }
 

@@ -1,4 +1,4 @@
-//! Java consumers see retries and deadlines as their framework's own behaviour: Dubbo 3.3 and 2.7 over Dubbo2, Dubbo 3.3
+//! Java consumers see retries, deadlines and tags as their framework's own behaviour: Dubbo 3.3 and 2.7 over Dubbo2, Dubbo 3.3
 //! over Triple, and SOFARPC over Bolt, each with two real providers behind one sidecar.
 //!
 //! Whatever a consumer is to see of the sidecar is asserted twice: as an exception's class, number and cause, and as the
@@ -44,6 +44,8 @@ fn all(java: Java) {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let mut stage = Stage::new(java);
     tags::a_route_reads_the_tag(&mut stage);
+    tags::a_cluster_goes_by_the_tag(&mut stage);
+    tags::a_tagged_endpoint_is_killed(&mut stage);
     retries::exceptions_of_the_service_are_not_retried(&mut stage);
     deadlines::of_the_route(&mut stage);
     deadlines::of_the_consumer(&mut stage);

@@ -1,5 +1,5 @@
-//! One framework's programs with a sidecar among them: two providers, and a consumer that can call through the sidecar or
-//! past it.
+//! One framework's programs with a sidecar among them: two providers, for some parts a third, and a consumer that can call
+//! through the sidecar or past it, for some parts a second one.
 //!
 //! Each call has a token of its own, and each provider notes the tokens that it executes. Must forget no token: at the end
 //! each must have been executed as often as it had been when its test looked.
@@ -36,9 +36,10 @@ pub(crate) struct Stage {
     pub(crate) sidecar: Sidecar,
     pub(crate) providers: [Process; 2],
     consumer: Process,
-    ports: [u16; 2],
+    /// The third's is nobody's until it is started.
+    ports: [u16; 3],
     /// Tokens, and how often each provider had executed them.
-    seen: Vec<(String, [usize; 2])>,
+    seen: Vec<(String, [usize; 3])>,
     dir: TempDir,
 }
 
@@ -50,12 +51,12 @@ pub(crate) struct Ask {
     pub(crate) token: String,
     timeout: u32,
     retries: u32,
-    beside: Option<(&'static str, &'static str)>,
+    beside: Vec<(&'static str, &'static str)>,
 }
 
 impl Ask {
     pub(crate) fn through(lane: &'static str, token: impl Into<String>) -> Self {
-        Self { lane: Some(lane), token: token.into(), timeout: TIMEOUT_MS, retries: 0, beside: None }
+        Self { lane: Some(lane), token: token.into(), timeout: TIMEOUT_MS, retries: 0, beside: Vec::new() }
     }
 
     /// Past the sidecar to the first provider: what the framework does by itself.
@@ -74,8 +75,9 @@ impl Ask {
     }
 
     /// With a pair beside it: an attachment of Dubbo's, a header of Bolt's.
-    pub(crate) fn beside(self, key: &'static str, value: &'static str) -> Self {
-        Self { beside: Some((key, value)), ..self }
+    pub(crate) fn beside(mut self, key: &'static str, value: &'static str) -> Self {
+        self.beside.push((key, value));
+        self
     }
 }
 
@@ -84,6 +86,11 @@ impl Ask {
 pub(crate) struct Got(Value);
 
 impl Got {
+    /// What a consumer saw of a case that is no call of a stage.
+    pub(crate) fn of(consumer: &mut Process, case: &str) -> Self {
+        Self(consumer.ask(case))
+    }
+
     fn text(&self, key: &str) -> &str {
         self.0[key].as_str().unwrap_or_default()
     }
@@ -142,14 +149,11 @@ impl Got {
 impl Stage {
     pub(crate) fn new(java: Java) -> Self {
         let dir = TempDir::new();
-        let ports = [free_port(), free_port()];
+        let ports = [free_port(), free_port(), free_port()];
         let sidecar = Sidecar::start(&conf(java, ports));
-        let provider = |at: usize, name: &str| {
-            let journal = dir.path().join(format!("journal-{at}"));
-            Process::spawn(&format!("the {name} provider"), &mut java.provider(name, ports[at], &journal))
-        };
-        let providers = [provider(0, "first"), provider(1, "second")];
-        let consumer = Process::spawn("the consumer", &mut java.consumer(sidecar.port("egress")));
+        let providers = [0, 1].map(|at| provider(java, at, ports, &dir));
+        let mut calls = java.consumer(sidecar.port("egress"), "from=command-line");
+        let consumer = Process::spawn("the consumer", &mut calls);
         for process in providers.iter().chain([&consumer]) {
             process.ready();
         }
@@ -173,20 +177,41 @@ impl Stage {
         self.call(&Ask::direct("warm-direct")).is_from("first", "warm-direct");
     }
 
+    /// The third provider: it lives as long as its part holds it.
+    pub(crate) fn third(&self) -> Process {
+        let third = provider(self.java, 2, self.ports, &self.dir);
+        third.ready();
+        third
+    }
+
+    /// A consumer that says this pair beside each of its calls of this stage. Its other cases go past the sidecar, to the
+    /// first provider.
+    pub(crate) fn consumer_saying(&self, pair: &str) -> Process {
+        let consumer = Process::spawn("the other consumer", &mut self.java.consumer(self.ports[0], pair));
+        consumer.ready();
+        consumer
+    }
+
     fn line(&self, ask: &Ask) -> String {
         let Ask { lane, token, timeout, retries, beside } = ask;
         let port = if lane.is_some() { self.sidecar.port("egress") } else { self.ports[0] };
         let mut line = format!("work {} {timeout} {retries} {token}", self.java.url(port));
-        for (key, value) in lane.map(|lane| ("lane", lane)).into_iter().chain(*beside) {
+        for (key, value) in lane.map(|lane| ("lane", lane)).iter().chain(beside) {
             write!(line, " {key} {value}").expect("a text grows");
         }
         line
     }
 
-    /// Makes a call and waits for its end.
+    /// Makes a call and waits for its end. It has a thread to itself: Dubbo 2.7, given one address, has no cluster around it
+    /// that would take what is beside a call away from the next calls of its thread.
     pub(crate) fn call(&mut self, ask: &Ask) -> Got {
         let line = self.line(ask);
-        Got(self.consumer.ask(&line))
+        Got(self.consumer.ask(&format!("& {line}")))
+    }
+
+    /// The same by a consumer of the part's own.
+    pub(crate) fn call_by(&self, consumer: &mut Process, ask: &Ask) -> Got {
+        Got(consumer.ask(&format!("& {}", self.line(ask))))
     }
 
     /// A case of the consumer's that is no call of this stage.
@@ -209,7 +234,7 @@ impl Stage {
             let line = self.line(ask);
             self.consumer.send(&format!("& {line}"));
             let token = &ask.token;
-            let came = within(PATIENCE, || self.count(token).iter().sum::<usize>() > 0);
+            let came = within(PATIENCE, || self.counts(token).iter().sum::<usize>() > 0);
             assert!(came, "{token} came to no provider");
         }
     }
@@ -227,9 +252,16 @@ impl Stage {
 
     /// How often each provider has executed the call of this token; it must stay so until the end.
     pub(crate) fn executed(&mut self, token: &str) -> [usize; 2] {
-        let count = self.count(token);
-        self.seen.push((token.to_owned(), count));
-        count
+        let [first, second, third] = self.executed_by_three(token);
+        assert_eq!(third, 0, "{token} came to the third");
+        [first, second]
+    }
+
+    /// The same where there are three.
+    pub(crate) fn executed_by_three(&mut self, token: &str) -> [usize; 3] {
+        let counts = self.counts(token);
+        self.seen.push((token.to_owned(), counts));
+        counts
     }
 
     /// The same of both together.
@@ -239,14 +271,16 @@ impl Stage {
 
     /// How often each provider has begun to execute it so far.
     pub(crate) fn count(&self, token: &str) -> [usize; 2] {
-        [0, 1].map(|at| {
-            let journal = std::fs::read_to_string(self.journal(at)).unwrap_or_default();
-            journal.lines().filter(|line| *line == token).count()
-        })
+        let [first, second, _] = self.counts(token);
+        [first, second]
     }
 
-    fn journal(&self, at: usize) -> PathBuf {
-        self.dir.path().join(format!("journal-{at}"))
+    /// The same where there are three.
+    pub(crate) fn counts(&self, token: &str) -> [usize; 3] {
+        [0, 1, 2].map(|at| {
+            let journal = std::fs::read_to_string(journal(&self.dir, at)).unwrap_or_default();
+            journal.lines().filter(|line| *line == token).count()
+        })
     }
 
     /// What a provider does with calls from now on: see `Desk.java`.
@@ -262,13 +296,45 @@ impl Stage {
     /// Nothing was executed since anybody looked, and the sidecar lives.
     pub(crate) fn end(mut self) {
         for (token, count) in &self.seen {
-            assert_eq!(self.count(token), *count, "{token} was executed once more, after its end");
+            assert_eq!(self.counts(token), *count, "{token} was executed once more, after its end");
         }
         self.sidecar.assert_running();
     }
 }
 
-fn conf(java: Java, [first, second]: [u16; 2]) -> String {
+fn journal(dir: &TempDir, at: usize) -> PathBuf {
+    dir.path().join(format!("journal-{at}"))
+}
+
+fn provider(java: Java, at: usize, ports: [u16; 3], dir: &TempDir) -> Process {
+    let name = ["first", "second", "third"][at];
+    Process::spawn(&format!("the {name} provider"), &mut java.provider(name, ports[at], &journal(dir, at)))
+}
+
+/// Routes and clusters whose endpoints have tags: nobody has it but the second, and where there are three, the third.
+fn tagged(java: Java, [first, second, third]: [u16; 3]) -> (String, String) {
+    let gray = |port: u16| format!("{{ address: \"127.0.0.1:{port}\", metadata: {{ dubbo.tag: gray }} }}");
+    let (two, gray_third) = (format!("\"127.0.0.1:{first}\", {}", gray(second)), gray(third));
+    let (mut routes, mut clusters) = (String::new(), String::new());
+    for (lane, route, endpoints, fallback) in [
+        ("tags", "", two.clone(), ""),
+        ("strict", "", two.clone(), "fallback: false"),
+        ("three", ", idempotent: true, retry: { on: [reset] }", format!("{two}, {gray_third}"), ""),
+        ("gone", ", idempotent: true", format!("\"127.0.0.1:{first}\", {gray_third}"), ""),
+    ] {
+        let tags = [java.tags(), fallback].into_iter().filter(|some| !some.is_empty());
+        let tags = tags.collect::<Vec<_>>().join(", ");
+        let route = format!("{{ match: {{ headers: {{ lane: {lane} }} }}, to: {lane}{route} }}");
+        writeln!(routes, "      - {route}").expect("a text grows");
+        let rest = "balance: round_robin, outlier: { share_max: 0% }";
+        writeln!(clusters, "  {lane}: {{ endpoints: [{endpoints}], tags: {{ {tags} }}, {rest} }}")
+            .expect("a text grows");
+    }
+    (routes, clusters)
+}
+
+fn conf(java: Java, ports: [u16; 3]) -> String {
+    let [first, second, _] = ports;
     let (admin, egress, protocol) = (free_port(), free_port(), java.protocol());
     // A tag decides where a call goes, together with what the consumer's command line says.
     let mut routes = String::from(
@@ -289,6 +355,9 @@ fn conf(java: Java, [first, second]: [u16; 2]) -> String {
         let rest = "balance: round_robin, outlier: { share_max: 0% }";
         writeln!(clusters, "  {lane}: {{ {endpoints}, {rest} }}").expect("a text grows");
     }
+    let (more_routes, more_clusters) = tagged(java, ports);
+    routes.push_str(&more_routes);
+    clusters.push_str(&more_clusters);
     routes.push_str("      - { match: { service: peer.talk.Talk }, to: second }\n");
     format!(
         "app: java-policies\nadmin: 127.0.0.1:{admin}\nworkers: 1\nlisteners:\n  egress:\n    bind: 127.0.0.1:{egress}\n    \
