@@ -15,6 +15,8 @@ use crate::{
 
 /// Who has been used so long since it came back begins anew.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+/// Workers are behind by no more reloads than that.
+const RULES_MAX: usize = 6;
 /// What a budget may have saved, in tries.
 const SAVED_MAX: i64 = 100;
 
@@ -46,7 +48,8 @@ pub(crate) struct Judge {
     /// The least that `owed` ever was, in hundredths of a try and millionths of a second's floor.
     least_owed: i64,
     outs: HashMap<Box<str>, Out>,
-    last_rule: Option<Outlier>,
+    /// The rules before, by which workers may still go.
+    last_rules: Vec<Outlier>,
     /// Nobody was out or ill when it was last looked.
     quiet: bool,
 }
@@ -68,7 +71,9 @@ impl Judge {
 
     /// A new snapshot was made: who was brought back by it begins anew, and the rules may be others.
     pub(crate) fn reloads(&mut self, before: Option<&Outlier>, snapshot: &Snapshot, now: Tick) {
-        self.last_rule = before.cloned();
+        self.last_rules.extend(before.cloned());
+        let old = self.last_rules.len().saturating_sub(RULES_MAX);
+        self.last_rules.drain(..old);
         let cluster = &snapshot.clusters()[0];
         for (endpoint, health) in cluster.endpoints.iter().zip(&cluster.healths) {
             if let Some(known) = self.outs.get_mut(&endpoint.address)
@@ -122,8 +127,8 @@ impl Judge {
                 let long = until.since(now);
                 let forgiven = before.is_none() && now.since(known.back) >= FORGIVEN_AFTER;
                 let times = |times| {
-                    // A worker may still go by the last rule.
-                    let mut rules = [Some(outlier), self.last_rule.as_ref()].into_iter().flatten();
+                    // A worker may still go by an earlier rule.
+                    let mut rules = std::iter::once(outlier).chain(&self.last_rules);
                     rules.any(|rule| long == rule.ejection.saturating_mul(times).min(rule.ejection_max))
                 };
                 let longer = times(known.times + 1);

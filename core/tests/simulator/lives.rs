@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Lives where nothing else is asked for.
-const LIVES: u64 = 15;
+const LIVES: u64 = 12;
 
 fn pick<T: Copy>(random: &mut Random, from: &[T]) -> T {
     from[random.below(from.len() as u64) as usize]
