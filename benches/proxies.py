@@ -117,18 +117,19 @@ def cpu_ns(pid):
 class Echo:
     """The service behind the proxies, on the load generator's core."""
 
-    def __init__(self, tools, protocol, fixed=False):
-        self.command = [tools / "echo", "--protocol", protocol]
-        if fixed:
+    def __init__(self, tools, protocol, fixed=False, ports=1, everywhere=False):
+        self.command = [tools / "echo", "--protocol", protocol, "--ports", str(ports)]
+        if fixed or everywhere:
             # A service that comes back does so at its old address: not one that an outgoing connection may take.
-            self.command += ["--listen", f"127.0.0.1:{free_port()}"]
+            self.command += ["--listen", f"{'0.0.0.0' if everywhere else '127.0.0.1'}:{free_port()}"]
         self.start()
 
     def start(self):
         self.process = subprocess.Popen(pinned(LOAD_CORE, self.command), stdout=subprocess.PIPE, text=True)
-        self.address = self.process.stdout.readline().removeprefix("listening ").strip()
-        if not self.address:
+        self.addresses = self.process.stdout.readline().removeprefix("listening ").split()
+        if not self.addresses:
             raise RuntimeError(f"no echo service: exit {self.process.wait()}")
+        self.address = self.addresses[0]
 
     def kill(self):
         """As a crash: whatever it was about to answer is gone."""
@@ -472,9 +473,12 @@ class Outrigger(Proxy):
             timeout = "90s" if self.streaming else "5s"
             rest = f"to: echo, timeout: {timeout}, {'idempotent: true, ' if self.again else ''}{limit}"
             routes = "\n".join(f"      - {{ match: {match}, {rest} }}" for match in matches)
+        self.write_with(upstream, routes, "    balance: p2c_ewma")
+
+    def write_with(self, upstream, routes, cluster):
         endpoints = ", ".join(addresses(upstream))
-        values = {"admin": self.admin, "protocol": self.protocol, "endpoints": endpoints, "routes": routes}
-        self.write("outrigger.yaml", self.fill("outrigger.yaml", **values))
+        values = {"endpoints": endpoints, "routes": routes, "cluster": cluster}
+        self.write("outrigger.yaml", self.fill("outrigger.yaml", admin=self.admin, protocol=self.protocol, **values))
 
     def command(self):
         return [self.binary, "run", "-c", self.directory / "outrigger.yaml"]
@@ -482,6 +486,42 @@ class Outrigger(Proxy):
     def reload(self, upstream, turn):
         self.write_conf(upstream, turn)
         self.process.send_signal(signal.SIGHUP)
+
+
+class Bare(Outrigger):
+    """Outrigger with one route, endpoints in turn, and no policy at all: not even those that it has by default."""
+
+    def match(self):
+        named = ("service: {}, method: " if self.protocol != "http1" else "path: /{}/") + self.called(self.protocol)
+        return named.format(services(1, self.protocol)[-1])
+
+    def write_conf(self, upstream, turn):
+        routes = f"      - {{ match: {{ {self.match()} }}, to: echo, timeout: 5s }}"
+        self.write_with(upstream, routes, "    balance: round_robin\n    outlier: off")
+
+
+class Rich(Bare):
+    """The same with everything that is decided for each call, none of which a service that is well ever notices."""
+
+    # A header that calls have, and its value. All routes want it: each call tries nine in vain and matches the tenth.
+    HEADERS = {
+        "bolt": ("type", "sync"),
+        "dubbo": ("remote.application", "peer-consumer"),
+        "http1": ("x-tenant", "example"),
+        "grpc": ("user-agent", "grpc-go/1.64.0"),
+    }
+    ROUTES = 10
+
+    def write_conf(self, upstream, turn):
+        name, value = self.HEADERS[self.protocol]
+        retry = "retry: { on: [reset, overloaded, error], tries: 2, per_try_timeout: 2s }"
+        values = [*(f"other-{n}" for n in range(self.ROUTES - 1)), value]
+        rest = f"to: echo, timeout: 5s, idempotent: true, {retry}"
+        one = f"      - {{ match: {{ {self.match()}, headers: {{ {name}: %s }} }}, {rest} }}"
+        outlier = "{ consecutive: 5, ejection: 10s, interval: 1s, success_rate: true }"
+        cluster = ["balance: p2c_ewma", f"outlier: {outlier}", "retry_budget: { share: 20%, floor: 10 }"]
+        lines = "\n".join(f"    {line}" for line in cluster)
+        self.write_with(upstream, "\n".join(one % each for each in values), lines)
 
 
 def addresses(upstream):

@@ -24,6 +24,9 @@ BUDGETS = {
     "rss_mib": 12.0,
     "idle_kib": 2.0,
     "routes": 1.1,
+    # All policies at once against none, and 10,000 endpoints against 10: CPU of a call within each round.
+    "policies": 1.1,
+    "endpoints": 1.2,
     "start_ms": 7.0,
     # Throughput of one stream against HAProxy's as an HTTP proxy: at least.
     "stream": 0.8,
@@ -96,6 +99,15 @@ def stream_cells(proxies):
     return out
 
 
+def pair(rounds, above, below, *beside):
+    """Confs of one proxy beside each other: medians, and the ratio of `above` to `below` within each round."""
+    chosen = [rounds[i] for i in quiet(rounds)]
+    cpu = {name: median(r[name] for r in chosen) for name in (above, below, *beside)}
+    failed = sum(1 for r in rounds if r[above] is None or r[below] is None)
+    ratio = median(over(r[above], r[below]) for r in chosen)
+    return {"ratio": ratio, "cpu_us": cpu, "failed": failed, "undisturbed": len(chosen), "rounds": rounds}
+
+
 def disturbances(matrix):
     """A line on how quiet the machine was."""
     every = [r for shapes in matrix.values() for row in shapes.values() for rounds in row.values() for r in rounds]
@@ -124,7 +136,7 @@ def summarize(results):
         for name, sizes in proxies.items():
             proxies[name] = {"rss_mib": sizes["rss_kib"], "pss_mib": sizes["pss_kib"]}
     streams = {protocol: stream_cells(proxies) for protocol, proxies in results["stream"].items()}
-    others = ("idle", "routes", "start", "reload", "kill", "absent")
+    others = ("idle", "routes", "policies", "endpoints", "start", "reload", "kill", "absent")
     return {"matrix": matrix, "memory": memory, "stream": streams, **{k: results[k] for k in others}}
 
 
@@ -173,6 +185,11 @@ def budgets(summary, name="outrigger"):
     for protocol, proxies in summary["routes"].items():
         if name in proxies:
             judge(f"{protocol}: CPU with 10,000 routes × 10", proxies[name]["ratio"], BUDGETS["routes"])
+    for part, what in (("policies", "all policies × none"), ("endpoints", "10,000 endpoints × 10")):
+        for protocol, shapes in summary[part].items():
+            for shape, own in shapes.items():
+                judge(f"{protocol} {shape}: failed measurements, {part}", own["failed"], 0)
+                judge(f"{protocol} {shape}: CPU a call, {what}", own["ratio"], BUDGETS[part])
     for started, own in summary["start"].items():
         if started.split(",")[0] == name:
             judge(f"start to first answer{started.removeprefix(name)}, ms", own["ms"], BUDGETS["start_ms"])
@@ -228,6 +245,24 @@ def matrix_table(protocol, shapes):
     return table(head, rows)
 
 
+def pair_tables(outcome):
+    """Outrigger beside itself."""
+    parts = []
+    for part, head in (
+        ("policies", ["CPU µs a call, 20 endpoints", "no policies", "all policies", "×", "none, 1 endpoint"]),
+        ("endpoints", ["CPU µs a call", "10 endpoints", "10,000", "×"]),
+    ):
+        rows = []
+        for protocol, shapes in outcome[part].items():
+            for shape, e in shapes.items():
+                # Named in the order of pair(): what is judged, what it is compared with, what is beside them.
+                above, below, *rest = e["cpu_us"].values()
+                bad = f"  !! {e['failed']} failed" if e["failed"] else ""
+                rows.append([f"{protocol} {shape}{bad}", number(below), number(above), number(e["ratio"]), *map(number, rest)])
+        parts += [table(head, rows)] if rows else []
+    return parts
+
+
 def tables(outcome):
     parts = [matrix_table(protocol, shapes) for protocol, shapes in outcome["matrix"].items()]
     if outcome["memory"]:
@@ -262,6 +297,7 @@ def tables(outcome):
             for name, e in proxies.items()
         ]
         parts.append(table(["CPU with 10,000 routes", "× 10 routes", "RSS MiB"], rows))
+    parts += pair_tables(outcome)
     if outcome["start"]:
         rows = [[name, number(e["ms"], 1)] for name, e in outcome["start"].items()]
         parts.append(table(["start to first answer", "ms"], rows))

@@ -25,15 +25,21 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 
 import report
-from proxies import KINDS, PRIORITY, Echo, Haproxy, Load, Reaper, cpu_ns, forget_peak, memory_kib, peak_kib
+from proxies import KINDS, PRIORITY, Bare, Echo, Haproxy, Load, Outrigger, Reaper, Rich
+from proxies import cpu_ns, forget_peak, memory_kib, peak_kib
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTOCOLS = ("bolt", "dubbo", "tcp", "http1", "grpc")
 CLOSED = {"8x8": (8, 8), "8x1": (8, 1), "64x1": (64, 1), "32x1": (32, 1)}
 SHAPES = (*CLOSED, "open")
-PARTS = ("matrix", "stream", "idle", "routes", "start", "reload", "kill")
+PARTS = ("matrix", "stream", "idle", "routes", "policies", "endpoints", "start", "reload", "kill")
 OPEN_RATE, OPEN_CONNECTIONS = 2000, 16
 MANY_ROUTES, FEW_ROUTES = 10_000, 10
+POLICY_ENDPOINTS, MANY_ENDPOINTS, FEW_ENDPOINTS = 20, 10_000, 10
+# Where the number of endpoints says least about how many calls share a write.
+ENDPOINT_SHAPES = {"bolt": "8x1", "dubbo": "8x1", "http1": "32x1"}
+# Seconds of load after which every one of many endpoints has its connection.
+CONNECTED = 8.0
 # Seconds from one kill to the next, and until the killed service is back.
 KILL_EVERY, KILL_AWAY, KILL_SERVICES = 2.0, 1.0, 3
 # CPU time of a service that answered at least some hundred calls.
@@ -95,8 +101,8 @@ class Bench:
             self.note(f"{kind.name}, {protocol}: {error}")
             return None
 
-    def echo(self, protocol, fixed=False):
-        return self.reaper.keep(Echo(self.tools, protocol, fixed))
+    def echo(self, protocol, fixed=False, **how):
+        return self.reaper.keep(Echo(self.tools, protocol, fixed, **how))
 
     def loading(self, protocol, target, *arguments):
         return self.reaper.keep(Load(self.tools, protocol, target, *arguments))
@@ -262,6 +268,67 @@ class Bench:
                 "rss_many_kib": memory_kib(many.pids())[0] if many else None,
             }
             self.reaper.drop(*[p for p in (few, many) if p], echo)
+
+    # Policies, and many endpoints: Outrigger beside itself.
+
+    def beside(self, what, protocol, shape, proxies, echoes):
+        """Rounds in which each of `proxies` (by name) is measured twice, in one order and back; {name: CPU µs}."""
+        ours = [echo.process.pid for echo in echoes] + [pid for p in proxies.values() for pid in p.pids()]
+        rounds = []
+        for turn in range(max(3, self.options.rounds)):
+            order = list(proxies.items())[:: 1 if turn % 2 else -1]
+            cpu, foreign = {name: [] for name in proxies}, []
+            for name, proxy in order + order[::-1]:
+                result = self.watched(ours, lambda: self.shape(protocol, proxy.target, shape, proxy.pids()))
+                foreign.append(result["foreign_cores"])
+                if result.get("failed") or result.get("errors"):
+                    self.note(f"{what} {name}, {protocol} {shape}: {result}")
+                else:
+                    cpu[name].append(result["cpu_us"])
+            means = {name: statistics.mean(both) if len(both) == 2 else None for name, both in cpu.items()}
+            rounds.append({**means, "foreign_cores": statistics.mean(foreign)})
+        return rounds
+
+    def policies(self):
+        """What every policy at once adds to a call, where both confs have the same endpoints: `one` is the bare conf
+        with one endpoint, and tells what more connections cost whatever the policies."""
+        if not any(kind is Outrigger for kind in self.kinds):
+            return
+        for protocol in self.options.protocols:
+            shapes = [s for s in self.options.shapes if s in shapes_of(protocol) and s not in ("open", "8x1")]
+            if protocol == "tcp" or not shapes:
+                continue
+            self.say(f"policies against none, {POLICY_ENDPOINTS} endpoints: {protocol}")
+            echo = self.echo(protocol, ports=POLICY_ENDPOINTS)
+            wanted = {"one": (Bare, echo.address), "bare": (Bare, echo.addresses), "rich": (Rich, echo.addresses)}
+            proxies = {name: self.proxy(kind, to, protocol) for name, (kind, to) in wanted.items()}
+            for shape in shapes if all(proxies.values()) else ():
+                rounds = self.beside("policies", protocol, shape, proxies, [echo])
+                entry = self.results["policies"].setdefault(protocol, {})
+                entry[shape] = report.pair(rounds, "rich", "bare", "one")
+            self.reaper.drop(*filter(None, proxies.values()), echo)
+
+    def endpoints(self):
+        """Many endpoints against few in one cluster. They are addresses of 127/8 at which one service listens, so every
+        one of them is there; before anything is counted each has its connection."""
+        for protocol in self.options.protocols if any(kind is Outrigger for kind in self.kinds) else ():
+            shape = ENDPOINT_SHAPES.get(protocol)
+            if not shape:
+                continue
+            self.say(f"{MANY_ENDPOINTS} endpoints against {FEW_ENDPOINTS}: {protocol}")
+            echo = self.echo(protocol, everywhere=True)
+            port = echo.address.rpartition(":")[2]
+            every = [f"127.1.{n // 250}.{n % 250 + 1}:{port}" for n in range(MANY_ENDPOINTS)]
+            wanted = {"many": every, "few": every[:FEW_ENDPOINTS]}
+            proxies = {name: self.proxy(Outrigger, to, protocol) for name, to in wanted.items()}
+            if all(proxies.values()):
+                for proxy in proxies.values():
+                    self.shape(protocol, proxy.target, shape, [], seconds=CONNECTED)
+                rounds = self.beside("endpoints", protocol, shape, proxies, [echo])
+                entry = report.pair(rounds, "many", "few")
+                entry["rss_many_kib"] = memory_kib(proxies["many"].pids())[0]
+                self.results["endpoints"].setdefault(protocol, {})[shape] = entry
+            self.reaper.drop(*filter(None, proxies.values()), echo)
 
     # Start to first answer.
 

@@ -320,7 +320,7 @@ mod tests {
         let listener = echo::listener("127.0.0.1:0".parse().unwrap()).unwrap();
         let target = listener.local_addr().unwrap();
         let end = Instant::now() + Duration::from_secs(1);
-        let server = std::thread::spawn(move || echo::serve(&listener, protocol, Some(end)));
+        let server = std::thread::spawn(move || echo::serve(&[listener], protocol, Some(end)));
         let ms = Duration::from_millis;
         let cpu_of = vec![std::process::id()];
         let plan = Plan { target, connections, pace, warmup: ms(50), duration: ms(300), cpu_of };
@@ -405,7 +405,7 @@ mod tests {
         let target = listener.local_addr().unwrap();
         // Speaks Dubbo to Bolt calls: it must close, again and again.
         let end = Instant::now() + Duration::from_millis(600);
-        let server = std::thread::spawn(move || echo::serve(&listener, Protocol::Dubbo, Some(end)));
+        let server = std::thread::spawn(move || echo::serve(&[listener], Protocol::Dubbo, Some(end)));
         let ms = Duration::from_millis;
         let pace = Pace::Open(200.0);
         let plan = Plan { target, connections: 2, pace, warmup: ms(0), duration: ms(100), cpu_of: vec![] };

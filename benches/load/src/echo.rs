@@ -13,7 +13,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 const BACKLOG: i32 = 4096;
-const LISTENER: u64 = u64::MAX;
+/// Tokens from here on are listeners, those below are connections.
+const LISTENERS: u64 = 1 << 32;
 
 struct Peer {
     stream: TcpStream,
@@ -34,18 +35,22 @@ pub fn listener(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Serves until `until` (for ever without one).
-pub fn serve(listener: &TcpListener, protocol: Protocol, until: Option<Instant>) -> io::Result<()> {
+/// Serves on all of these until `until` (for ever without one).
+pub fn serve(listeners: &[TcpListener], protocol: Protocol, until: Option<Instant>) -> io::Result<()> {
     let mut poll = Poll::new()?;
-    poll.add(listener, LISTENER)?;
+    for (listener, token) in listeners.iter().zip(LISTENERS..) {
+        poll.add(listener, token)?;
+    }
     let mut peers: Vec<Option<Peer>> = Vec::new();
     let (mut scratch, mut out) = (vec![0; 256 * 1024], Vec::new());
     while until.is_none_or(|end| Instant::now() < end) {
         let count = poll.wait(until.map(|_| Duration::from_millis(20)))?;
         for i in 0..count {
             let Some(ready) = poll.ready(i) else { break };
-            if ready.token == LISTENER {
-                accept(listener, protocol, &poll, &mut peers);
+            if let Some(at) = ready.token.checked_sub(LISTENERS) {
+                if let Some(listener) = listeners.get(at as usize) {
+                    accept(listener, protocol, &poll, &mut peers);
+                }
                 continue;
             }
             let Some(slot) = peers.get_mut(ready.token as usize) else { continue };

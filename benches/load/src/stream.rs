@@ -76,7 +76,7 @@ mod tests {
         let listener = echo::listener("127.0.0.1:0".parse().unwrap()).unwrap();
         let target = listener.local_addr().unwrap();
         let end = Instant::now() + Duration::from_secs(3);
-        let server = std::thread::spawn(move || echo::serve(&listener, Protocol::Grpc, Some(end)));
+        let server = std::thread::spawn(move || echo::serve(&[listener], Protocol::Grpc, Some(end)));
         for bytes in [1, 20 << 20] {
             let text = run(target, SERVICE, bytes, &[std::process::id()]).unwrap();
             let whole = bytes.div_ceil(16_384) * 16_384;
