@@ -15,6 +15,7 @@ import resource
 import shutil
 import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -32,12 +33,12 @@ ROOT = Path(__file__).resolve().parent.parent
 PROTOCOLS = ("bolt", "dubbo", "tcp", "http1", "grpc")
 CLOSED = {"8x8": (8, 8), "8x1": (8, 1), "64x1": (64, 1), "32x1": (32, 1)}
 SHAPES = (*CLOSED, "open")
-PARTS = ("matrix", "stream", "idle", "routes", "policies", "endpoints", "start", "reload", "kill")
+PARTS = ("matrix", "stream", "idle", "routes", "policies", "endpoints", "many", "start", "reload", "kill")
 OPEN_RATE, OPEN_CONNECTIONS = 2000, 16
 MANY_ROUTES, FEW_ROUTES = 10_000, 10
 POLICY_ENDPOINTS, MANY_ENDPOINTS, FEW_ENDPOINTS = 20, 10_000, 10
 # Where the number of endpoints says least about how many calls share a write.
-ENDPOINT_SHAPES = {"bolt": "8x1", "dubbo": "8x1", "http1": "32x1"}
+CONNECTED_SHAPES = {"bolt": "8x1", "dubbo": "8x1", "http1": "32x1"}
 # Seconds of load after which every one of many endpoints has its connection.
 CONNECTED = 8.0
 # Seconds from one kill to the next, and until the killed service is back.
@@ -309,26 +310,52 @@ class Bench:
             self.reaper.drop(*filter(None, proxies.values()), echo)
 
     def endpoints(self):
-        """Many endpoints against few in one cluster. They are addresses of 127/8 at which one service listens, so every
-        one of them is there; before anything is counted each has its connection."""
+        """Many endpoints against few in one cluster: addresses of 127/8, at all of which one service listens. `called` has
+        the same ten get all calls (the others' weight is 0), so that both confs have the same connections, and what is
+        compared is the number of endpoints. With `connected` all get calls, and each has its connection before anything
+        is counted: what that many connections cost is in it, in the kernel and in what no cache holds."""
+        step = MANY_ENDPOINTS // FEW_ENDPOINTS
         for protocol in self.options.protocols if any(kind is Outrigger for kind in self.kinds) else ():
-            shape = ENDPOINT_SHAPES.get(protocol)
-            if not shape:
+            if protocol == "tcp":
                 continue
-            self.say(f"{MANY_ENDPOINTS} endpoints against {FEW_ENDPOINTS}: {protocol}")
             echo = self.echo(protocol, everywhere=True)
             port = echo.address.rpartition(":")[2]
             every = [f"127.1.{n // 250}.{n % 250 + 1}:{port}" for n in range(MANY_ENDPOINTS)]
-            wanted = {"many": every, "few": every[:FEW_ENDPOINTS]}
-            proxies = {name: self.proxy(Outrigger, to, protocol) for name, to in wanted.items()}
-            if all(proxies.values()):
-                for proxy in proxies.values():
-                    self.shape(protocol, proxy.target, shape, [], seconds=CONNECTED)
-                rounds = self.beside("endpoints", protocol, shape, proxies, [echo])
-                entry = report.pair(rounds, "many", "few")
-                entry["rss_many_kib"] = memory_kib(proxies["many"].pids())[0]
-                self.results["endpoints"].setdefault(protocol, {})[shape] = entry
-            self.reaper.drop(*filter(None, proxies.values()), echo)
+            idle = [each if n % step == 0 else f"{{ address: {each}, weight: 0 }}" for n, each in enumerate(every)]
+            cases = {f"{shapes_of(protocol)[0]} called": (idle, 1.0)}
+            if protocol in CONNECTED_SHAPES:
+                cases[f"{CONNECTED_SHAPES[protocol]} connected"] = (every, CONNECTED)
+            for case, (many, warmup) in cases.items():
+                self.say(f"{MANY_ENDPOINTS} endpoints against {FEW_ENDPOINTS}: {protocol}, {case}")
+                entry = self.endpoints_one(protocol, case, {"many": many, "few": every[::step]}, warmup, echo)
+                self.results["endpoints"].setdefault(protocol, {})[case] = entry
+            self.reaper.drop(echo)
+
+    def endpoints_one(self, protocol, case, wanted, warmup, echo):
+        shape = case.split()[0]
+        proxies = {name: self.proxy(Outrigger, to, protocol) for name, to in wanted.items()}
+        rounds = []
+        if all(proxies.values()):
+            for proxy in proxies.values():
+                self.shape(protocol, proxy.target, shape, [], seconds=warmup)
+            rounds = self.beside("endpoints", protocol, shape, proxies, [echo])
+        rss = memory_kib(proxies["many"].pids())[0] if proxies["many"] else None
+        self.reaper.drop(*filter(None, proxies.values()))
+        return {**report.pair(rounds, "many", "few"), "rss_many_kib": rss}
+
+    def many(self):
+        """Without sockets: what `many.rs` times, which is built first, at nobody's expense."""
+        command = ["cargo", "bench", "--quiet", "--bench", "many"]
+        self.say("ten thousand routes and endpoints without sockets")
+        run = lambda *words: subprocess.run([*words], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+        try:
+            built = run(*command, "--no-run").returncode == 0
+            lines = run(*PRIORITY, *command).stdout.splitlines() if built else []
+        except OSError as error:
+            self.note(f"many: {error}")
+            return
+        found = [json.loads(line) for line in lines if line.startswith("{")]
+        self.results["many"] = found[-1] if found else {"failed": "many.rs said nothing"}
 
     # Start to first answer.
 

@@ -15,8 +15,8 @@ use outrigger::session::{
 use outrigger_bolt::Bolt;
 use outrigger_codec::{FrameCodec, HeadIndex, Scan, Wants};
 use outrigger_core::{
-    Balance, Cluster, ClusterSettings, Endpoint, Limit, Listener, ListenerId, Local, Match, Pattern, Route,
-    RouteTable, Snapshot, Target, Tick,
+    Balance, Cluster, ClusterSettings, Endpoint, Limit, Listener, ListenerId, Local, Match, Outlier, Pattern,
+    Retry, Route, RouteTable, Snapshot, Target, Tick,
 };
 use outrigger_dubbo::Dubbo;
 
@@ -97,6 +97,31 @@ fn snapshot(headers: bool) -> Snapshot {
     Snapshot::new(1, vec![Listener { name: "egress".into(), routes: RouteTable::new(routes) }], vec![cluster])
 }
 
+/// Every policy at once, over twenty endpoints: ten routes of one method, each of which wants a header and the last of which
+/// matches; retries that read every answer, a deadline for each try, a budget; ejection.
+fn policies() -> Snapshot {
+    let per_try = Some(Duration::from_millis(500));
+    let retry = Arc::new(Retry { overloaded: true, error: true, tries: 2, per_try, ..Retry::default() });
+    let route = |at: usize, value: &str| Route {
+        name: format!("route-{at}").into(),
+        matches: Match {
+            service: Some(Pattern::exact(SERVICE)),
+            method: Some(Pattern::exact(METHOD)),
+            headers: vec![((*b"zone").into(), Pattern::exact(value))],
+            ..Match::default()
+        },
+        targets: [Target::new(0, 1)].into(),
+        timeout: Some(Duration::from_secs(2)),
+        retry: Some(Arc::clone(&retry)),
+        ..Route::default()
+    };
+    let routes = (0..10).map(|at| route(at, if at == 9 { "a" } else { "b" })).collect();
+    let endpoints = (0..20).map(|at| Endpoint::new(&format!("e{at}:1"), 1)).collect();
+    let settings = ClusterSettings { outlier: Some(Outlier::default()), ..ClusterSettings::default() };
+    let cluster = Cluster::new("echo", Balance::P2cEwma, settings, endpoints);
+    Snapshot::new(1, vec![Listener { name: "egress".into(), routes: RouteTable::new(routes) }], vec![cluster])
+}
+
 /// An engine with its callers and the buffers its sockets would use.
 struct World<C: Spoken> {
     snapshot: Snapshot,
@@ -118,8 +143,7 @@ struct World<C: Spoken> {
 }
 
 impl<C: Spoken> World<C> {
-    fn new(headers: bool) -> Self {
-        let snapshot = snapshot(headers);
+    fn new(snapshot: Snapshot) -> Self {
         let mut local = Local::new(1);
         local.reconcile(&snapshot);
         let (mut engine, now) = (Frames::new(Bounds::default()), Tick(1_000_000_000));
@@ -214,10 +238,10 @@ impl<C: Spoken> World<C> {
     }
 }
 
-fn rounds<C: Spoken>(headers: bool) -> (AllocationInfo, World<C>) {
+fn rounds<C: Spoken>(snapshot: Snapshot) -> (AllocationInfo, World<C>) {
     const WARM: usize = 100;
     const COUNTED: usize = 1_000;
-    let mut world = World::<C>::new(headers);
+    let mut world = World::<C>::new(snapshot);
     (0..WARM).for_each(|_| world.round());
     let counted = measure(|| (0..COUNTED).for_each(|_| world.round()));
     assert_eq!(world.answered, CALLERS * OUTSTANDING * (WARM + COUNTED), "every call was answered");
@@ -229,18 +253,30 @@ fn rounds<C: Spoken>(headers: bool) -> (AllocationInfo, World<C>) {
 
 #[test]
 fn bolt_calls_allocate_nothing() {
-    assert_eq!(rounds::<Bolt>(false).0.count_total, 0);
+    assert_eq!(rounds::<Bolt>(snapshot(false)).0.count_total, 0);
 }
 
 #[test]
 fn dubbo_calls_allocate_nothing() {
-    assert_eq!(rounds::<Dubbo>(false).0.count_total, 0);
+    assert_eq!(rounds::<Dubbo>(snapshot(false)).0.count_total, 0);
 }
 
 #[test]
 fn headers_that_a_route_wants_cost_no_allocation() {
-    assert_eq!(rounds::<Bolt>(true).0.count_total, 0, "bolt");
-    assert_eq!(rounds::<Dubbo>(true).0.count_total, 0, "dubbo");
+    assert_eq!(rounds::<Bolt>(snapshot(true)).0.count_total, 0, "bolt");
+    assert_eq!(rounds::<Dubbo>(snapshot(true)).0.count_total, 0, "dubbo");
+}
+
+#[test]
+fn policies_cost_no_allocation() {
+    fn counted<C: Spoken>() -> u64 {
+        let (counted, world) = rounds::<C>(policies());
+        let busy = world.local.endpoints().filter(|(_, endpoint)| endpoint.tally.calls() > 0).count();
+        assert_eq!(busy, 20, "all endpoints get calls");
+        counted.count_total
+    }
+    assert_eq!(counted::<Bolt>(), 0, "bolt");
+    assert_eq!(counted::<Dubbo>(), 0, "dubbo");
 }
 
 #[test]
