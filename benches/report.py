@@ -108,7 +108,12 @@ def pair(rounds, above, below, *beside):
     failed = sum(1 for r in rounds if r[above] is None or r[below] is None)
     ratio = median(over(r[above], r[below]) for r in chosen)
     more = median(minus(r[above], r[below]) for r in chosen)
-    return {"ratio": ratio, "more_us": more, "cpu_us": cpu, "failed": failed, "undisturbed": len(chosen), "rounds": rounds}
+    undisturbed = sum(1 for r in rounds if r["foreign_cores"] < FOREIGN_MAX)
+    spread = [over(r[above], r[below]) for r in rounds if r[above] and r[below]]
+    return {
+        **{"ratio": ratio, "ratio_min": min(spread, default=None), "ratio_max": max(spread, default=None)},
+        **{"more_us": more, "cpu_us": cpu, "failed": failed, "undisturbed": undisturbed, "rounds": rounds},
+    }
 
 
 def disturbances(matrix):
@@ -256,8 +261,8 @@ def pair_tables(outcome):
     """Outrigger beside itself."""
     parts = []
     for part, head in (
-        ("policies", ["CPU µs a call, 20 endpoints", "no policies", "all policies", "×", "more", "none, 1 endpoint"]),
-        ("endpoints", ["CPU µs a call", "10 endpoints", "10,000", "×", "more"]),
+        ("policies", ["CPU µs a call, 20 endpoints", "no policies", "all policies", "×", "least", "most", "more", "quiet rounds", "none, 1 endpoint"]),
+        ("endpoints", ["CPU µs a call", "10 endpoints", "10,000", "×", "least", "most", "more", "quiet rounds"]),
     ):
         rows = []
         for protocol, shapes in outcome[part].items():
@@ -265,8 +270,9 @@ def pair_tables(outcome):
                 # Named in the order of pair(): what is judged, what it is compared with, what is beside them.
                 above, below, *rest = e["cpu_us"].values()
                 bad = f"  !! {e['failed']} failed" if e["failed"] else ""
-                cells = [below, above, e["ratio"], e["more_us"], *rest]
-                rows.append([f"{protocol} {shape}{bad}", *map(number, cells)])
+                cells = [below, above, *(e[key] for key in ("ratio", "ratio_min", "ratio_max", "more_us"))]
+                quiet_of = f"{e['undisturbed']} of {len(e['rounds'])}"
+                rows.append([f"{protocol} {shape}{bad}", *map(number, cells), quiet_of, *map(number, rest)])
         parts += [table(head, rows)] if rows else []
     many = outcome["many"]
     if "decide_ns" in many:
