@@ -119,6 +119,16 @@ impl Hashed {
         Self::Maglev(table.into())
     }
 
+    /// What it takes of memory.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Ring(points) => size_of_val(&**points),
+            Self::Maglev(table) => size_of_val(&**table),
+        }
+    }
+
     /// The endpoint of a key at the `turn`th look: each look further gives another place, for who finds an endpoint that
     /// cannot be used.
     pub fn position(&self, key: u64, turn: usize) -> Option<usize> {

@@ -5,18 +5,13 @@
 //! Dubbo's `TagRouter`, Envoy's subsets and its priority levels with an overprovisioning factor. It must never send a call
 //! to an endpoint of another environment or, where no fallback is allowed, of another subset.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, hash::BuildHasher, sync::LazyLock};
 
-use foldhash::fast::RandomState;
+use foldhash::quality::RandomState;
 use hashbrown::HashMap;
 use outrigger_codec::Head;
 
-use crate::{
-    Balance, Endpoint, Tick,
-    balance::Weights,
-    hash::{self, Hashed},
-    health::Health,
-};
+use crate::{Balance, Endpoint, Tick, balance::Weights, hash::Hashed, health::Health};
 
 /// What an endpoint says of itself, by name.
 pub type Metadata = BTreeMap<Box<str>, Box<str>>;
@@ -95,10 +90,13 @@ impl Zones {
     }
 }
 
-/// Which part of a cluster a call is meant for. Means the same in each snapshot, so that a call that is tried again stays in
-/// its part.
+/// Which part of a cluster a call is meant for. Means the same in each snapshot of a process, so that a call that is tried
+/// again stays in its part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Lot(u64);
+
+/// Callers write tags: with a seed that nobody knows, none can be made that is taken for another.
+static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
 
 impl Lot {
     /// The whole cluster.
@@ -112,8 +110,7 @@ impl Lot {
     }
 
     fn and(self, bytes: &[u8]) -> Self {
-        let mixed = self.0.rotate_left(17) ^ hash::key(bytes);
-        Self(mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+        Self(SEED.hash_one((self.0, bytes)) | 1)
     }
 
     fn tagged(self, tag: &[u8]) -> Self {
@@ -147,11 +144,12 @@ impl Part {
             Some(members) => members.iter().filter_map(of).collect(),
             None => endpoints.iter().collect(),
         };
-        let hashed = match balance {
+        let hashed = match (balance, &members) {
             // One of one needs no table.
             _ if these.len() < 2 => Hashed::None,
-            Balance::RingHash => Hashed::ring(&these),
-            Balance::Maglev => Hashed::maglev(&these),
+            (Balance::Maglev, None) => Hashed::maglev(&these),
+            // A table is as large for two endpoints as for hundreds, and there may be a part for each two of thousands.
+            (Balance::RingHash | Balance::Maglev, _) => Hashed::ring(&these),
             _ => Hashed::None,
         };
         Self {
@@ -321,11 +319,14 @@ impl Making<'_> {
 
     fn by_level(&self, zones: &Zones, members: Option<&[u32]>) -> [Vec<u32>; LEVELS] {
         let mut levels: [Vec<u32>; LEVELS] = Default::default();
-        for (at, endpoint) in (0u32..).zip(self.endpoints) {
-            let is_in = members.is_none_or(|members| members.binary_search(&at).is_ok());
-            if let (true, Some(level)) = (is_in, levels.get_mut(zones.level(endpoint))) {
-                level.push(at);
-            }
+        let mut add = |at: u32| {
+            let endpoint = self.endpoints.get(at as usize)?;
+            levels.get_mut(zones.level(endpoint))?.push(at);
+            Some(())
+        };
+        match members {
+            Some(members) => members.iter().for_each(|at| drop(add(*at))),
+            None => (0..self.endpoints.len() as u32).for_each(|at| drop(add(at))),
         }
         levels
     }

@@ -285,3 +285,21 @@ fn keys_stay_where_they_are_while_calls_are_given_on() {
         }
     }
 }
+
+#[test]
+fn a_part_for_each_two_of_thousands_takes_memory_by_the_endpoint() {
+    let all: Vec<Endpoint> = (0..4_000)
+        .map(|at| {
+            let (tag, zone) = (format!("t{}", at / 2), if at % 2 == 0 { "a" } else { "c" });
+            endpoint(&format!("e{at}:1"), &[("tag", &tag), ("zone", zone)])
+        })
+        .collect();
+    let division = Division { zones: zones().zones, ..tags(true) };
+    for balance in [Balance::RingHash, Balance::Maglev] {
+        let parts = Parts::new(&all, &division, balance);
+        // The whole and its two levels, and for each tag its two endpoints and each of them.
+        assert_eq!(parts.len(), 3 + 2_000 * 3);
+        let bytes: usize = parts.list.iter().map(|part| part.hashed.bytes()).sum();
+        assert!(bytes < 128 << 20, "{balance:?}: {bytes}");
+    }
+}
