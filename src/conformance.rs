@@ -3,8 +3,9 @@
 //! Only what follows from the interface itself is checked here; captured frames and attacks are each crate's own.
 
 use outrigger_codec::{
-    Code, Event, ExchangeCodec, Find, FrameCodec, FrameKind, HeadIndex, Link, Message, Outcome, Policy,
-    Refusal, ReplyKind, Scan, Slot, Sniff, StreamCodec, Tag, Ticket, Wants,
+    Change, Code, Event, ExchangeCodec, Find, FrameCodec, FrameKind, HeadIndex, Link, Message, Outcome,
+    Policy, Refusal, ReplyKind, Scan, Slot, Sniff, StreamCodec, Tag, Ticket, Wants,
+    change::Line,
     exchange::{Body, Limits, Side},
     frames::LANES_MAX,
     http::answer,
@@ -136,6 +137,8 @@ fn truncated<C: FrameCodec>(frame: &[u8]) {
 /// Nothing a peer sends makes a codec panic, and no frame is longer than its bytes or its bound.
 fn rubbish<C: FrameCodec>() {
     let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    let change = Change { set: vec![Line::new("x-from", "shop")], ..Change::default() };
+    let mut changed = Vec::new();
     let mut index = HeadIndex::default();
     for round in 0..20_000 {
         let mut bytes = opening::frames::<C>();
@@ -153,9 +156,15 @@ fn rubbish<C: FrameCodec>() {
             index.clear();
             let _ = C::head(frame, Wants::ALL, &mut index);
             let _ = (C::outcome(frame), C::ticket(frame), C::lane(frame));
-            C::set_timeout(frame, 5);
+            C::set_timeout(frame, &index, 5);
             C::set_id(frame, 6);
             assert_eq!(whole::<C>(frame).id, 6);
+            changed.clear();
+            if C::change(frame, &change, &mut changed) {
+                assert_eq!(whole::<C>(&changed).id, 6);
+            } else {
+                assert!(changed.is_empty(), "{}: half a frame", C::NAME);
+            }
         }
     }
 }

@@ -282,13 +282,13 @@ impl Making<'_> {
         }
     }
 
+    fn all_of(&self, members: Option<&[u32]>) -> Vec<u32> {
+        members.map_or_else(|| (0..self.endpoints.len() as u32).collect(), <[u32]>::to_vec)
+    }
+
     fn by_tag(&self, members: Option<&[u32]>, name: &str) -> BTreeMap<Option<Box<str>>, Vec<u32>> {
-        let all: Vec<u32> = match members {
-            Some(members) => members.to_vec(),
-            None => (0..self.endpoints.len() as u32).collect(),
-        };
         let mut by_tag: BTreeMap<Option<Box<str>>, Vec<u32>> = BTreeMap::new();
-        for at in all {
+        for at in self.all_of(members) {
             let tag = self.endpoints.get(at as usize).and_then(|endpoint| endpoint.says(name));
             by_tag.entry(tag.filter(|tag| !tag.is_empty()).map(Into::into)).or_default().push(at);
         }
@@ -319,14 +319,11 @@ impl Making<'_> {
 
     fn by_level(&self, zones: &Zones, members: Option<&[u32]>) -> [Vec<u32>; LEVELS] {
         let mut levels: [Vec<u32>; LEVELS] = Default::default();
-        let mut add = |at: u32| {
-            let endpoint = self.endpoints.get(at as usize)?;
-            levels.get_mut(zones.level(endpoint))?.push(at);
-            Some(())
-        };
-        match members {
-            Some(members) => members.iter().for_each(|at| drop(add(*at))),
-            None => (0..self.endpoints.len() as u32).for_each(|at| drop(add(at))),
+        for at in self.all_of(members) {
+            let level = self.endpoints.get(at as usize).map(|endpoint| zones.level(endpoint));
+            if let Some(level) = level.and_then(|level| levels.get_mut(level)) {
+                level.push(at);
+            }
         }
         levels
     }

@@ -10,7 +10,9 @@
 //! * [`downgrade`]: from HTTP/2 to HTTP/1.
 //! * [`exchange`], [`streams`]: the engines of HTTP/1 and of HTTP/2, in a world of callers and endpoints.
 
-use outrigger_codec::{FrameCodec, FrameKind, Framed, Head, HeadIndex, Refusal, Scan, Slot, Sniff, Wants};
+use outrigger_codec::{
+    Change, FrameCodec, FrameKind, Framed, Head, HeadIndex, Refusal, Scan, Slot, Sniff, Wants, change::Line,
+};
 
 pub mod downgrade;
 pub mod exchange;
@@ -104,8 +106,39 @@ fn entry_points_take_anything<C: FrameCodec>(bytes: &[u8]) {
     C::heartbeat_ack(bytes, &mut out);
     C::refuse(C::ticket(bytes), 7, Refusal::Malformed, "fuzzed", &mut out);
     C::set_id(&mut patched, u64::MAX);
-    C::set_timeout(&mut patched, u32::MAX);
+    let mut index = HeadIndex::default();
+    let _ = C::head(&patched, Wants::ALL, &mut index);
+    C::set_timeout(&mut patched, &index, u32::MAX);
+    C::set_timeout(&mut patched, &index, 1);
     assert_eq!(patched.len(), bytes.len());
+    let before = out.clone();
+    if !C::change(bytes, &some_change(), &mut out) {
+        assert_eq!(out, before, "half a frame");
+    }
+}
+
+fn some_change() -> Change {
+    Change {
+        remove: vec![(*b"group").into(), (*b"app").into()],
+        set: vec![Line::new("x-from", "shop")],
+        ..Change::default()
+    }
+}
+
+/// A frame whose headers are changed is a frame of the same call, in which they are found.
+fn changed<C: FrameCodec>(frame: &[u8], framed: Framed) {
+    let mut out = Vec::new();
+    if !C::change(frame, &some_change(), &mut out) {
+        return;
+    }
+    assert_eq!(C::scan(&out, 2 << 20), Scan::Frame(Framed { len: out.len(), ..framed }), "changed");
+    let mut index = HeadIndex::default();
+    if framed.kind == FrameKind::Request && C::head(&out, Wants::FIELDS, &mut index).is_ok() && !index.opaque
+    {
+        let head = Head { bytes: &out, index: &index };
+        let last = index.fields.iter().rev().find(|field| field.name.of(&out) == Some(b"x-from"));
+        assert_eq!(last.and_then(|field| field.value.of(&out)), Some(&b"shop"[..]), "{head:?}");
+    }
 }
 
 /// Every span that a head gives lies inside the bytes, whatever was wanted of it.
@@ -131,6 +164,7 @@ fn heads<C: FrameCodec>(bytes: &[u8]) {
 /// A whole frame can be answered, and renamed, without becoming anything else.
 fn whole<C: FrameCodec>(frame: &[u8], framed: Framed, id_mask: u64) {
     heads::<C>(frame);
+    changed::<C>(frame, framed);
     // An id that follows from the bytes: the fuzzer chooses it.
     let id = frame.iter().fold(0_u64, |id, byte| id.rotate_left(7) ^ u64::from(*byte)) & id_mask;
     let mut renamed = frame.to_vec();
@@ -147,7 +181,9 @@ fn whole<C: FrameCodec>(frame: &[u8], framed: Framed, id_mask: u64) {
                 C::refuse(C::ticket(frame), framed.id, why, "fuzzed: \u{e9}\u{1f600}", &mut out);
                 answer::<C>(&out, framed.id, FrameKind::Response);
             }
-            C::set_timeout(&mut renamed, id as u32);
+            let mut index = HeadIndex::default();
+            let _ = C::head(&renamed, Wants::ALL, &mut index);
+            C::set_timeout(&mut renamed, &index, id as u32);
             assert_eq!(C::scan(&renamed, 1 << 20), Scan::Frame(framed), "timed");
         }
         FrameKind::Heartbeat => {

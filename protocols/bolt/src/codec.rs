@@ -138,7 +138,7 @@ impl FrameCodec for Bolt {
     }
 
     #[inline]
-    fn set_timeout(frame: &mut [u8], ms: u32) {
+    fn set_timeout(frame: &mut [u8], _index: &HeadIndex, ms: u32) {
         if let Some(layout) = layout::of(frame)
             && let Some(at) = layout.timeout
         {

@@ -318,10 +318,10 @@ fn patches_keep_the_checksum_true() {
     assert_eq!(frame[frame.len() - 4..], hex("4d59bdaa"));
     assert_eq!(scanned(&frame).id, 0x64);
 
-    Bolt::set_timeout(&mut frame, 1500);
+    Bolt::set_timeout(&mut frame, &HeadIndex::default(), 1500);
     assert_eq!(frame[12..16], 1500_u32.to_be_bytes());
     assert_eq!(scanned(&frame).id, 0x64);
-    Bolt::set_timeout(&mut frame, u32::MAX);
+    Bolt::set_timeout(&mut frame, &HeadIndex::default(), u32::MAX);
     assert_eq!(frame[12..16], i32::MAX.to_be_bytes());
 
     let class = 24;
@@ -330,6 +330,6 @@ fn patches_keep_the_checksum_true() {
 
     let response = encoded_as("v1 busy");
     let mut patched = response.clone();
-    Bolt::set_timeout(&mut patched, 9);
+    Bolt::set_timeout(&mut patched, &HeadIndex::default(), 9);
     assert_eq!(patched, response, "a response has no timeout");
 }

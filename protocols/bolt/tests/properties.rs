@@ -163,7 +163,7 @@ proptest! {
         Bolt::refuse(Ticket(ms), id, Refusal::NoRoute, "why", &mut out);
         let mut patched = bytes.clone();
         Bolt::set_id(&mut patched, id);
-        Bolt::set_timeout(&mut patched, ms);
+        Bolt::set_timeout(&mut patched, &HeadIndex::default(), ms);
         prop_assert_eq!(patched.len(), bytes.len());
         let _ = hessian_draft::Walker::new(&bytes).value();
         let _ = hessian_draft::target(&bytes, true, true);
@@ -196,7 +196,7 @@ proptest! {
         Bolt::set_id(&mut patched, id);
         let mut expected = Draft { id: id as u32, ..draft };
         prop_assert_eq!(&patched, &expected.bytes());
-        Bolt::set_timeout(&mut patched, ms);
+        Bolt::set_timeout(&mut patched, &HeadIndex::default(), ms);
         expected.timeout = ms.min(i32::MAX as u32) as i32;
         prop_assert_eq!(&patched, &expected.bytes());
         let scanned = Bolt::scan(&patched, FRAME_MAX);

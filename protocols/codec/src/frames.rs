@@ -129,7 +129,8 @@ pub trait FrameCodec: 'static {
     fn set_id(frame: &mut [u8], id: u64);
 
     /// Lowers the caller's timeout that is written in a request, where there is one and its place has room for the new one.
-    fn set_timeout(frame: &mut [u8], ms: u32);
+    /// `index` is what [`FrameCodec::head`] read of this frame.
+    fn set_timeout(frame: &mut [u8], index: &HeadIndex, ms: u32);
 
     /// Appends a whole frame, a request or a response, with the headers of its head changed and every length and checksum
     /// true. `false`: this frame cannot be changed, and nothing was appended.

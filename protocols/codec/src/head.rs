@@ -92,6 +92,8 @@ pub struct HeadIndex {
     pub fields: Vec<Field>,
     /// The caller's own timeout in milliseconds; `None` when it set none (0 and negative mean none).
     pub timeout_ms: Option<u32>,
+    /// Where it is written, if that is as text: it may be written in more than one place.
+    pub timeouts: [Span; 2],
     /// Who calls, where anybody wants to know.
     pub source: Option<core::net::IpAddr>,
     /// Nothing inside can be read (an unknown serialization, a foreign class): only routes that ask for nothing may
@@ -120,6 +122,7 @@ impl HeadIndex {
             slots: [Span::NONE; SLOTS],
             fields: Vec::new(),
             timeout_ms: None,
+            timeouts: [Span::NONE; 2],
             source: None,
             opaque: false,
             caseless: false,
@@ -134,6 +137,7 @@ impl HeadIndex {
         self.slots = [Span::NONE; SLOTS];
         self.fields.clear();
         self.timeout_ms = None;
+        self.timeouts = [Span::NONE; 2];
         self.source = None;
         self.opaque = false;
         self.caseless = false;
@@ -147,6 +151,7 @@ impl HeadIndex {
         self.slots = other.slots;
         self.fields.clone_from(&other.fields);
         self.timeout_ms = other.timeout_ms;
+        self.timeouts = other.timeouts;
         self.source = other.source;
         self.opaque = other.opaque;
         self.caseless = other.caseless;
@@ -236,7 +241,7 @@ impl Wants {
     pub const TARGET: Self = Self(1 << 4);
     /// [`HeadIndex::fields`].
     pub const FIELDS: Self = Self(1 << 5);
-    /// [`HeadIndex::timeout_ms`]. Wanted, but never worth a refusal: a timeout that cannot be read is none.
+    /// [`HeadIndex::timeout_ms`] and [`HeadIndex::timeouts`]. Wanted, but never worth a refusal: a timeout that cannot be read is none.
     pub const TIMEOUT: Self = Self(1 << 6);
     /// Everything.
     pub const ALL: Self = Self(0x7f);

@@ -5,10 +5,9 @@
 
 use outrigger_codec::{Malformed, Span, change::Change};
 
-use crate::fastjson2;
-use crate::head::arguments;
+use crate::head::{self, arguments};
 use crate::hessian::{self, write_string};
-use crate::layout::{self, FASTJSON2, HEADER_LEN, HESSIAN2, Header};
+use crate::layout::{self, HEADER_LEN, HESSIAN2, Header};
 use crate::values::{Value, Values};
 
 const MAP: u8 = b'H';
@@ -102,44 +101,16 @@ fn to_attachments_of_answer(values: &mut impl Values, header: Header) -> Result<
     }
 }
 
-/// Lowers the caller's own timeout where it is written in digits: in its place, with zeros before it.
-pub(crate) fn set_timeout(frame: &mut [u8], ms: u32) {
-    let found = match Header::read(frame).map(Header::serialization) {
-        Some(HESSIAN2) => timeouts(&mut hessian::Walker::new(frame, HEADER_LEN), frame),
-        Some(FASTJSON2) => timeouts(&mut fastjson2::Walker::new(frame, HEADER_LEN), frame),
-        _ => return,
-    };
-    for span in found.unwrap_or([Span::NONE; 2]) {
-        let end = (span.at as usize).saturating_add(span.len as usize);
-        let Some(digits) = frame.get_mut(span.at as usize..end).filter(|_| span.is_some()) else { continue };
-        let said = digits.iter().fold(0u64, |sum, digit| {
-            sum.saturating_mul(10).saturating_add(u64::from(digit.wrapping_sub(b'0')))
-        });
-        if digits.iter().all(u8::is_ascii_digit) && said > u64::from(ms) {
-            let mut left = ms;
-            for digit in digits.iter_mut().rev() {
-                *digit = b'0'.wrapping_add((left % 10) as u8);
-                left /= 10;
-            }
+/// Lowers a timeout that is written in digits: in its place, with zeros before it.
+pub(crate) fn set_timeout(frame: &mut [u8], place: Span, ms: u32) {
+    let end = (place.at as usize).saturating_add(place.len as usize);
+    let Some(digits) = frame.get_mut(place.at as usize..end).filter(|_| place.is_some()) else { return };
+    let said = head::digits(digits).filter(|said| *said > i64::from(ms));
+    if said.is_some() {
+        let mut left = ms;
+        for digit in digits.iter_mut().rev() {
+            *digit = b'0'.wrapping_add((left % 10) as u8);
+            left /= 10;
         }
     }
-}
-
-/// Where a request says its timeout, and what is left of a whole chain's time.
-fn timeouts(values: &mut impl Values, frame: &[u8]) -> Result<[Span; 2], Malformed> {
-    let (mut timeout, mut left) = (Span::NONE, Span::NONE);
-    to_attachments(values, frame)?;
-    if !values.open_map()? {
-        return Ok([timeout, left]);
-    }
-    while let Some(key) = values.key()? {
-        let value = values.value()?;
-        let (Value::Text(name), Value::Text(value)) = (key, value) else { continue };
-        match name.of(frame) {
-            Some(b"timeout") => timeout = value,
-            Some(b"_TO") => left = value,
-            _ => {}
-        }
-    }
-    Ok([timeout, left])
 }

@@ -79,8 +79,8 @@ impl FrameCodec for Dubbo {
         }
     }
 
-    fn set_timeout(frame: &mut [u8], ms: u32) {
-        change::set_timeout(frame, ms);
+    fn set_timeout(frame: &mut [u8], index: &HeadIndex, ms: u32) {
+        index.timeouts.iter().for_each(|span| change::set_timeout(frame, *span, ms));
     }
 
     fn change(frame: &[u8], change: &Change, out: &mut Vec<u8>) -> bool {

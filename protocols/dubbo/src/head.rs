@@ -130,7 +130,11 @@ fn attachments(
                 index.set(Slot::Group, if group.len == 0 { Span::NONE } else { group });
             }
             // The second is what is left of a whole chain's time; where both are given, the smaller wins.
-            Some(b"timeout" | b"_TO") => {
+            Some(named @ (b"timeout" | b"_TO")) => {
+                let [own, left] = &mut index.timeouts;
+                if let Value::Text(place) = value {
+                    *(if named == b"_TO" { left } else { own }) = place;
+                }
                 timeout = match (timeout, millis(value, frame)) {
                     (Some(one), Some(other)) => Some(one.min(other)),
                     (one, other) => one.or(other),
@@ -179,7 +183,7 @@ fn millis(value: Value, frame: &[u8]) -> Option<u32> {
 }
 
 /// What Java writes: a few digits and nothing else.
-fn digits(text: &[u8]) -> Option<i64> {
+pub(crate) fn digits(text: &[u8]) -> Option<i64> {
     let few = (1..=9).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
     few.then(|| {
         text.iter().fold(0_i64, |sum, digit| sum.wrapping_mul(10).wrapping_add(i64::from(digit & 0x0f)))

@@ -107,12 +107,18 @@ fn what_cannot_be_walked_passes_as_it_is() {
     }
 }
 
+fn shorten(frame: &mut [u8], ms: u32) {
+    let mut index = HeadIndex::default();
+    Dubbo::head(frame, Wants::TIMEOUT, &mut index).unwrap();
+    Dubbo::set_timeout(frame, &index, ms);
+}
+
 #[test]
 fn a_smaller_timeout_is_told_in_place_and_a_larger_one_never() {
     let told = |name: &str, value: &str, ms| {
         let mut call = call("", &[], &map(&[(name, value)]));
         let len = call.len();
-        Dubbo::set_timeout(&mut call, ms);
+        shorten(&mut call, ms);
         assert_eq!(call.len(), len);
         field(&call, name).unwrap()
     };
@@ -124,7 +130,7 @@ fn a_smaller_timeout_is_told_in_place_and_a_larger_one_never() {
     assert_eq!(told("other", "3000", 250), "3000");
     for (file, original) in all_captured() {
         let mut told = original.clone();
-        Dubbo::set_timeout(&mut told, 1);
+        shorten(&mut told, 1);
         let Scan::Frame(framed) = Dubbo::scan(&told, FRAME_MAX) else { panic!("{file}") };
         if matches!(framed.kind, FrameKind::Request) && matches!(original[2] & 0x1f, 2 | 23) {
             // None at all is said by 0; that stays.

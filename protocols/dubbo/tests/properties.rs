@@ -9,7 +9,9 @@ mod common;
 use std::sync::LazyLock;
 
 use common::{FRAME_MAX, all_captured};
-use outrigger_codec::{FrameCodec as _, Head, HeadIndex, Refusal, Scan, Slot, Ticket, Wants};
+use outrigger_codec::{
+    Change, FrameCodec as _, Head, HeadIndex, Refusal, Scan, Slot, Ticket, Wants, change::Line,
+};
 use outrigger_dubbo::values::Values as _;
 use outrigger_dubbo::{Dubbo, fastjson2, hessian};
 use proptest::prelude::*;
@@ -61,7 +63,10 @@ fn poke(bytes: &mut [u8]) {
     Dubbo::outcome(bytes);
     Dubbo::ticket(bytes);
     Dubbo::lane(bytes);
-    Dubbo::set_timeout(bytes, 1);
+    Dubbo::set_timeout(bytes, &index, 1);
+    let mut changed = vec![7];
+    let change = Change { set: vec![Line::new("a", "b")], ..Change::default() };
+    assert!(Dubbo::change(bytes, &change, &mut changed) || changed == [7], "half a frame");
     Dubbo::set_id(bytes, 1);
     let mut hessian = hessian::Walker::new(bytes, 0);
     while hessian.skip().is_ok() {}

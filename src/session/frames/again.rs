@@ -3,7 +3,7 @@
 //! Whether one may is decided by `core::retry`; here its frame is kept until it is answered, and sent anew under another id:
 //! a late answer to the try before finds nobody.
 
-use outrigger_codec::{FrameCodec, Refusal};
+use outrigger_codec::{FrameCodec, Refusal, Wants};
 use outrigger_core::{End, EndpointSlot, Failure, Tick, retry, settle};
 
 use super::{
@@ -68,7 +68,10 @@ impl<C: FrameCodec> Frames<C> {
         let deadline = call.plan.deadline;
         if deadline != Tick::NEVER {
             let left = u32::try_from(deadline.since(context.now).as_millis()).unwrap_or(u32::MAX);
-            C::set_timeout(&mut call.kept, left.max(1));
+            // What cannot be read has no timeout that could be told.
+            self.index.clear();
+            let _ = C::head(&call.kept, Wants::TIMEOUT, &mut self.index);
+            C::set_timeout(&mut call.kept, &self.index, left.max(1));
         }
         let frame = std::mem::take(&mut call.kept);
         let id = up.pending.insert(call);

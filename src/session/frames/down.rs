@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use outrigger_codec::{
-    FrameCodec, FrameKind, Framed, Head, Malformed, Refusal, Scan, Ticket, Wants, frames::LANES_MAX,
+    FrameCodec, FrameKind, Framed, Head, HeadIndex, Malformed, Refusal, Scan, Ticket, Wants,
+    frames::LANES_MAX,
 };
 use outrigger_core::{End, EndpointSlot, ListenerId, Plan, Tick, decide, retry, settle};
 
@@ -221,7 +222,7 @@ impl<C: FrameCodec> Frames<C> {
             Ok(plan) => {
                 if let Some(ms) = self.index.timeout_ms {
                     let theirs = arrived.after(Duration::from_millis(ms.into()));
-                    shorten::<C>(frame, theirs, &plan, context.now);
+                    shorten::<C>(frame, &self.index, theirs, &plan, context.now);
                 }
                 let id = (framed.kind == FrameKind::Request).then_some(framed.id);
                 self.forward_changed(context, key, id, frame, plan);
@@ -247,13 +248,12 @@ impl<C: FrameCodec> Frames<C> {
         let Some(changes) = plan.changes.as_ref().filter(|changes| !changes.request.is_none()) else {
             return self.forward(context, key, id, frame, plan);
         };
-        let mut changed = std::mem::take(&mut self.changed);
-        changed.clear();
+        let mut changed = self.buffers.take();
         // What cannot be changed passes as it is.
         let done = C::change(frame, &changes.request, &mut changed);
         self.counters.unchanged += u64::from(!done);
         self.forward(context, key, id, if done { &changed } else { frame }, plan);
-        self.changed = changed;
+        self.buffers.give(changed);
     }
 
     /// Hands a frame of `key` to a connection of the plan's endpoint. `id` is absent for one-way calls.
@@ -449,9 +449,9 @@ pub(super) struct Answer<'a> {
 
 /// Lowers the timeout in the frame where the route gives the call less than its caller did, so that the provider
 /// too gives up in time; leaves the frame untouched otherwise.
-fn shorten<C: FrameCodec>(frame: &mut [u8], theirs: Tick, plan: &Plan, now: Tick) {
+fn shorten<C: FrameCodec>(frame: &mut [u8], index: &HeadIndex, theirs: Tick, plan: &Plan, now: Tick) {
     if plan.deadline < theirs {
         let left_ms = u32::try_from(plan.deadline.since(now).as_millis()).unwrap_or(u32::MAX);
-        C::set_timeout(frame, left_ms.max(1));
+        C::set_timeout(frame, index, left_ms.max(1));
     }
 }

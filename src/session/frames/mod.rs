@@ -185,8 +185,6 @@ pub struct Frames<C> {
     later: Later<Call>,
     goodbye_id: u64,
     teller: Teller,
-    /// Scratch: the frame being changed.
-    changed: Vec<u8>,
     codec: PhantomData<C>,
 }
 
@@ -211,7 +209,6 @@ impl<C: FrameCodec> Frames<C> {
             later: Later::default(),
             goodbye_id: 0,
             teller: Teller::default(),
-            changed: Vec::new(),
             codec: PhantomData,
         }
     }
