@@ -37,3 +37,33 @@ fn a_route_changes_the_headers_of_answers_of_every_kind() {
         }
     }
 }
+
+#[test]
+fn what_the_sidecar_says_itself_comes_behind_what_a_route_changes() {
+    let upstream = Upstream::start();
+    let inner = free_port();
+    let keys =
+        "request: { remove: [x-forwarded-for], set: { x-request-id: ours } }, response: { remove: [via] }";
+    let listener = format!(
+        "    protocol: http1\n    http: {{ forwarded: append, via: us, request_id: true }}\n    routes:\n      \
+         - {{ match: {{ path: /hold/plain }}, to: plain, {keys} }}\n      - {{ to: middle, {keys} }}\n  \
+         inner:\n    bind: 127.0.0.1:{inner}\n    protocol: http2\n    routes: [{{ to: plain }}]"
+    );
+    let clusters = format!(
+        "clusters:\n  plain: {{ endpoints: [\"{}\"], protocol: http1 }}\n  middle: {{ endpoints: [127.0.0.1:{inner}], protocol: http2 }}",
+        upstream.address()
+    );
+    let sidecar = Sidecar::start(&conf(&listener, &clusters));
+    for path in ["/hold/plain", "/hold/middle"] {
+        let mut client = sidecar.http();
+        client.send(format!(
+            "GET {path} HTTP/1.1\r\nHost: t\r\nX-Forwarded-For: 10.9.9.9\r\nX-Request-Id: theirs\r\n\r\n"
+        ));
+        let held = upstream.next();
+        assert_eq!(held.head.all("x-forwarded-for"), ["127.0.0.1"], "{path}: {:?}", held.head);
+        assert_eq!(held.head.all("x-request-id"), ["ours"], "{path}: {:?}", held.head);
+        held.answer("well");
+        let answer = client.next();
+        assert_eq!(answer.head.all("via").len(), 1, "{path}: {answer:?}");
+    }
+}

@@ -489,8 +489,15 @@ impl Frame {
         u16::from_be_bytes([self.bytes[at], self.bytes[at + 1]])
     }
 
-    /// The caller's timeout in a Bolt request.
-    pub(crate) fn bolt_timeout(&self) -> i32 {
+    /// The caller's timeout in a request; -1: there is none.
+    pub(crate) fn timeout(&self) -> i32 {
+        if self.wire() == Wire::Dubbo {
+            let key = [&[7][..], b"timeout"].concat();
+            let Some(at) = self.bytes.windows(8).position(|window| window == key) else { return -1 };
+            let (len, rest) = self.bytes[at + 8..].split_first().expect("a value");
+            let digits = String::from_utf8_lossy(&rest[..usize::from(*len)]).into_owned();
+            return digits.parse().expect("a number");
+        }
         let at = if self.wire() == Wire::V1 { 10 } else { 12 };
         i32::from_be_bytes(self.bytes[at..at + 4].try_into().expect("four bytes"))
     }

@@ -92,9 +92,16 @@ impl Change {
         if let Some(path) = &self.path {
             path.apply(message);
         }
-        if let Some(authority) = &self.authority {
+        if let Some(authority) = self.authority_of(message) {
             message.set(Slot::Authority, authority);
         }
+    }
+
+    /// The authority that a head gets; none where its target is one itself (CONNECT): the two must be the same.
+    pub fn authority_of(&self, message: &Message) -> Option<&[u8]> {
+        let target = message.head().slot(Slot::Target);
+        let names_itself = target.is_some_and(|target| !target.starts_with(b"/") && target != b"*");
+        self.authority.as_deref().filter(|_| !names_itself)
     }
 }
 
@@ -184,6 +191,10 @@ mod tests {
             .collect();
         assert_eq!(fields, ["x-more: 1", "x-set: new", "x-more: 2"]);
         assert_eq!(head.slot(Slot::Authority), Some(&b"other"[..]));
+        let mut tunnel = Message::default();
+        tunnel.set(Slot::Target, b"a:443");
+        change.apply(&mut tunnel);
+        assert_eq!(tunnel.head().slot(Slot::Authority), None, "what is asked for is an authority itself");
         assert!(!change.is_none() && Change::default().is_none());
         assert!(!change.drops(b"x-gone", false) && change.drops(b"X-Gone", false));
     }

@@ -493,7 +493,7 @@ fn changed<'a>(head: Head<'a>, change: Option<&Change>, scratch: &'a mut Message
     scratch.index.copy(head.index);
     change.apply(scratch);
     // The first header of a request is its host.
-    if let Some(authority) = &change.authority {
+    if let Some(authority) = change.authority_of(scratch) {
         let value = scratch.put(authority);
         if let Some(host) = scratch.index.fields.first_mut() {
             host.value = value;

@@ -272,14 +272,15 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         let endpoint = plan.endpoint;
         let kept = self.take_spare();
         let Some(down) = self.downs.get_mut(down_key) else { return };
+        // What the sidecar says itself comes behind, as over HTTP/1.
+        if let Some(changes) = &plan.changes {
+            changes.request.apply(&mut self.message);
+        }
         let policy = &down.arrival.manners.policy;
         if policy.forwarded != Forwarded::Off || policy.request_id || policy.via.is_some() {
             let (ids, next) = (&self.ids, &mut self.next_id);
             let version = down.connection.link.version();
             hop::decorate(&mut self.message, policy, down.arrival.peer, version, || fresh_id(ids, next));
-        }
-        if let Some(changes) = &plan.changes {
-            changes.request.apply(&mut self.message);
         }
         let key = self.calls.insert(Call {
             plan,

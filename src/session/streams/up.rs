@@ -47,12 +47,12 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         let Some(down) = self.downs.get_mut(call.down) else { return };
         call.stage = Stage::Answering;
         pass::begins(call, &self.message, end);
+        if let Some(changes) = &call.plan.changes {
+            changes.answer.apply(&mut self.message);
+        }
         if down.arrival.manners.policy.via.is_some() {
             let version = self.ups.get(up_key).map_or("1.1", |up| up.connection.link.version());
             hop::via(&mut self.message, &down.arrival.manners.policy, version);
-        }
-        if let Some(changes) = &call.plan.changes {
-            changes.answer.apply(&mut self.message);
         }
         let (link, out) = down.connection.says(context.now, &mut self.buffers);
         link.answer(stream, self.message.head(), kind, end, out);
