@@ -58,9 +58,14 @@ impl Match {
     }
 
     /// The first part that `head` fails on, by name, or `None` when it passes.
-    pub fn fails_on(&self, head: Head<'_>) -> Option<&str> {
+    pub fn fails_on(&self, head: Head<'_>) -> Option<&[u8]> {
+        self.fails_behind(head, None)
+    }
+
+    /// The same of what a route was not `found` by.
+    fn fails_behind(&self, head: Head<'_>, found: Option<Kind>) -> Option<&[u8]> {
         if head.index.opaque && self.wants() != Wants::NONE {
-            return Some("content");
+            return Some(b"content");
         }
         // Some parts have two spellings, of which a route may name either.
         let either = |pattern: &Option<Pattern>, slot, other| {
@@ -69,43 +74,48 @@ impl Match {
                 pattern.matches(head.slot(slot)) || (other.is_some() && pattern.matches(other))
             })
         };
-        if !either(&self.service, Slot::Service, Slot::ServiceKey) {
-            return Some("service");
+        let by = |kinds: &[Kind]| found.is_some_and(|found| kinds.contains(&found));
+        if !by(&[Kind::ServiceMethod, Kind::Service])
+            && !either(&self.service, Slot::Service, Slot::ServiceKey)
+        {
+            return Some(b"service");
         }
-        if !either(&self.authority, Slot::Authority, Slot::Host) {
-            return Some("authority");
+        if !by(&[Kind::AuthorityPath, Kind::Authority])
+            && !either(&self.authority, Slot::Authority, Slot::Host)
+        {
+            return Some(b"authority");
         }
-        let slots = [
-            ("path", &self.path, Slot::Path),
-            ("method", &self.method, Slot::Method),
-            ("version", &self.version, Slot::Version),
-            ("group", &self.group, Slot::Group),
+        let slots: [(&[u8], _, _, _); 4] = [
+            (b"path", &self.path, Slot::Path, by(&[Kind::AuthorityPath, Kind::Path])),
+            (b"method", &self.method, Slot::Method, by(&[Kind::ServiceMethod])),
+            (b"version", &self.version, Slot::Version, false),
+            (b"group", &self.group, Slot::Group, false),
         ];
-        for (name, pattern, slot) in slots {
-            if pattern.as_ref().is_some_and(|pattern| !pattern.matches(head.slot(slot))) {
+        for (name, pattern, slot, known) in slots {
+            if !known && pattern.as_ref().is_some_and(|pattern| !pattern.matches(head.slot(slot))) {
                 return Some(name);
             }
         }
         if !self.query_passes(head) {
-            return Some("query");
+            return Some(b"query");
         }
         if let Some((name, _)) =
             self.headers.iter().find(|(name, pattern)| !pattern.matches(head.field(name)))
         {
-            return Some(std::str::from_utf8(name).unwrap_or("header"));
+            return Some(name);
         }
         self.fails_on_others(head)
     }
 
     /// The same of the matches inside it.
-    fn fails_on_others(&self, head: Head<'_>) -> Option<&str> {
+    fn fails_on_others(&self, head: Head<'_>) -> Option<&[u8]> {
         if let Some(part) = self.all.iter().find_map(|nested| nested.fails_on(head)) {
             return Some(part);
         }
         if !self.any.is_empty() && self.any.iter().all(|nested| nested.fails_on(head).is_some()) {
-            return Some("any");
+            return Some(b"any");
         }
-        self.not.iter().any(|nested| nested.fails_on(head).is_none()).then_some("not")
+        self.not.iter().any(|nested| nested.fails_on(head).is_none()).then_some(b"not")
     }
 
     fn query_passes(&self, head: Head<'_>) -> bool {
@@ -296,7 +306,7 @@ impl RouteTable {
                     self.look_up(best, Key { kind: Kind::Authority, first: authority, second: None }, head);
             }
         }
-        self.better(best, &self.rest, head)
+        self.better(best, &self.rest, None, head)
     }
 
     fn has(&self, kind: Kind) -> bool {
@@ -309,7 +319,7 @@ impl RouteTable {
             return best;
         }
         match self.index.find(self.hasher.hash_one(key), |entry| entry.key() == key) {
-            Some(entry) => self.better(best, &entry.candidates, head),
+            Some(entry) => self.better(best, &entry.candidates, Some(key.kind), head),
             None => best,
         }
     }
@@ -329,12 +339,18 @@ impl RouteTable {
         }
     }
 
-    /// The first of `candidates` (ascending) that matches, if it stands before `best`.
-    fn better<'a>(&'a self, best: Found<'a>, candidates: &[u32], head: Head<'_>) -> Found<'a> {
+    /// The first of `candidates` (ascending) that matches, if it stands before `best`. `by`: what they were found by.
+    fn better<'a>(
+        &'a self,
+        best: Found<'a>,
+        candidates: &[u32],
+        by: Option<Kind>,
+        head: Head<'_>,
+    ) -> Found<'a> {
         let end = best.map_or(u32::MAX, |(at, _)| at);
         for &at in candidates.iter().take_while(|at| **at < end) {
             if let Some(route) = self.routes.get(at as usize)
-                && route.matches.fails_on(head).is_none()
+                && route.matches.fails_behind(head, by).is_none()
             {
                 return Some((at, route));
             }
@@ -460,7 +476,7 @@ mod tests {
             for (name, value) in fields {
                 message.add(name.as_bytes(), value.as_bytes());
             }
-            assert_eq!(whole.fails_on(message.head()), fails, "{fields:?}");
+            assert_eq!(whole.fails_on(message.head()), fails.map(str::as_bytes), "{fields:?}");
         }
     }
 
@@ -610,11 +626,11 @@ mod tests {
             query: vec![((*b"v").into(), Pattern::exact("1"))],
             ..path("/x")
         };
-        assert_eq!(matches.fails_on(http("b", "/x?v=1").head()), Some("authority"));
-        assert_eq!(matches.fails_on(http("a:1", "/y?v=1").head()), Some("path"));
-        assert_eq!(matches.fails_on(http("a", "/x?v=2").head()), Some("query"));
+        assert_eq!(matches.fails_on(http("b", "/x?v=1").head()), Some(&b"authority"[..]));
+        assert_eq!(matches.fails_on(http("a:1", "/y?v=1").head()), Some(&b"path"[..]));
+        assert_eq!(matches.fails_on(http("a", "/x?v=2").head()), Some(&b"query"[..]));
         assert_eq!(matches.fails_on(http("a", "/x?v=1").head()), None);
-        assert_eq!(matches.fails_on(Call::new("s", "m").head()), Some("authority"));
+        assert_eq!(matches.fails_on(Call::new("s", "m").head()), Some(&b"authority"[..]));
     }
 
     #[test]

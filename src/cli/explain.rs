@@ -133,6 +133,7 @@ fn explain(plan: &Plan, listener: &ListenerPlan, head: Head<'_>, out: &mut Strin
     for (at, route) in listener.routes.iter().enumerate() {
         match route.matches.fails_on(head) {
             Some(part) => {
+                let part = String::from_utf8_lossy(part);
                 passed += 1;
                 if passed <= PASSED_MAX {
                     let _ = writeln!(
