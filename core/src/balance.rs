@@ -2,9 +2,9 @@
 //!
 //! * `round_robin`: in turn; by weight in the smooth order nginx made known.
 //! * `random`: by weight.
-//! * `least_request`: fewest calls in flight for its weight; all endpoints are looked at when there are at most
-//!   eight, otherwise two drawn by weight.
-//! * `p2c_ewma`: of two drawn by weight the one with the smaller peak-EWMA latency × (in flight + 1), as Finagle.
+//! * `least_request`: fewest calls in flight for its weight, where that is equal one drawn by weight; all endpoints are looked at
+//!   when there are at most eight, otherwise two drawn by weight.
+//! * `p2c_ewma`: of two drawn by weight the one with the smaller peak-EWMA latency × (in flight for its weight + 1), as Finagle.
 //!
 //! * `ring_hash`, `maglev`: by a key of the call; who has none goes anywhere.
 //!
@@ -72,6 +72,14 @@ impl Field<'_> {
 
     fn weight(&self, at: usize) -> u32 {
         self.cluster.endpoints.get(self.part.position(at)).map_or(1, |endpoint| endpoint.weight)
+    }
+
+    /// Its weight, where all together have 1 each.
+    fn relative(&self, at: usize) -> f64 {
+        match self.part.weights.cumulative.last() {
+            Some(total) => f64::from(self.weight(at)) * self.part.size as f64 / *total as f64,
+            None => 1.0,
+        }
     }
 
     /// Whether it gets calls by its weight.
@@ -212,27 +220,22 @@ fn draw(local: &mut Local, field: Field<'_>) -> usize {
 }
 
 /// The cheaper of two positions drawn at random.
-fn better(local: &mut Local, field: Field<'_>, cost: impl Fn(&Local, EndpointSlot, u32) -> f64) -> usize {
+fn better(local: &mut Local, field: Field<'_>, cost: impl Fn(&Local, EndpointSlot, f64) -> f64) -> usize {
     let one = draw(local, field);
     let mut two = draw(local, field);
-    if one == two {
-        // The neighbour keeps the choice a real one without a third draw.
-        let next = two.wrapping_add(1).checked_rem(field.part.size).unwrap_or(0);
-        if field.is_weighty(next) {
-            two = next;
-        }
+    if one == two && field.part.weights.turns.is_empty() {
+        // The neighbour keeps the choice a real one without a third draw. Where weights differ it would get what is another's.
+        two = two.wrapping_add(1).checked_rem(field.part.size).unwrap_or(0);
     }
-    let price = |at: usize| {
-        let weight = field.weight(at).max(1);
-        field.slot(local, at).map_or(f64::INFINITY, |slot| cost(local, slot, weight))
-    };
+    let price =
+        |at: usize| field.slot(local, at).map_or(f64::INFINITY, |slot| cost(local, slot, field.relative(at)));
     if price(two) < price(one) { two } else { one }
 }
 
-/// The usable endpoint with the fewest calls in flight for its weight, looked for from a random place.
+/// The usable endpoint with the fewest calls in flight for its weight, looked for from one drawn by weight.
 fn least(local: &mut Local, field: Field<'_>) -> Option<EndpointSlot> {
     let n = field.part.size;
-    let from = local.random(n as u64) as usize;
+    let from = draw(local, field);
     let mut best: Option<(u8, f64, EndpointSlot)> = None;
     for step in 0..n {
         let at = from.wrapping_add(step).checked_rem(n)?;
@@ -246,7 +249,7 @@ fn least(local: &mut Local, field: Field<'_>) -> Option<EndpointSlot> {
         } else {
             u8::from(local.avoided(slot, field.all, field.now) || !field.is_weighty(at))
         };
-        let load = local.load(slot, field.weight(at).max(1));
+        let load = local.load(slot, field.relative(at));
         if best.is_none_or(|(was_shunned, least, _)| (shunned, load) < (was_shunned, least)) {
             best = Some((shunned, load, slot));
         }

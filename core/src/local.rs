@@ -405,19 +405,19 @@ impl Local {
     }
 
     /// Calls in flight for the weight.
-    pub(crate) fn load(&self, slot: EndpointSlot, weight: u32) -> f64 {
+    pub(crate) fn load(&self, slot: EndpointSlot, weight: f64) -> f64 {
         self.endpoint(slot)
-            .map_or(f64::INFINITY, |endpoint| (f64::from(endpoint.in_flight) + 1.0) / f64::from(weight))
+            .map_or(f64::INFINITY, |endpoint| f64::from(endpoint.in_flight) / weight.max(f64::MIN_POSITIVE))
     }
 
-    /// Latency × load for the weight.
-    pub(crate) fn cost(&self, slot: EndpointSlot, weight: u32, now: Tick) -> f64 {
+    /// Latency × load for the weight. By the load alone: who is drawn by weight has had the good of it.
+    pub(crate) fn cost(&self, slot: EndpointSlot, weight: f64, now: Tick) -> f64 {
         let Some(endpoint) = self.endpoint(slot) else { return f64::INFINITY };
         let latency = endpoint.latency(now);
         // One that has calls in flight but never answered is not cheap, only unknown.
         let latency =
             if latency < 1.0 && endpoint.in_flight > 0 { FAILURE_COSTS.as_nanos() as f64 } else { latency };
-        latency * (f64::from(endpoint.in_flight) + 1.0) / f64::from(weight)
+        latency * (self.load(slot, weight) + 1.0)
     }
 
     /// A number below `below`; 0 when that is 0.

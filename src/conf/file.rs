@@ -649,7 +649,7 @@ pub enum Balance {
     P2cEwma,
     /// By `hash`, on a ring.
     RingHash,
-    /// By `hash`, in a table.
+    /// By `hash`, in a table; among endpoints of a subset, tag or zone on a ring.
     Maglev,
 }
 

@@ -7,10 +7,10 @@
 //! * `maglev` fills its table by weight (in hundredths of the greatest), and keys fall anywhere in it: as `random`.
 //! * `ring_hash` has 256 points for the greatest weight, so that a share is off by some 1/16 of itself (one deviation): four
 //!   of these are allowed. One in a hundred it cannot keep, whatever the number of calls.
-//! * `least_request` compares calls in flight by weight: it follows weights while many are in flight. While none is, the greatest
-//!   weight is the cheapest: with equal weights calls are spread evenly, with others all go to the greatest.
-//! * `p2c_ewma` draws two by weight and compares by weight *again*: it is even where weights are equal, and orders endpoints
-//!   by weight where they are not; no share is promised.
+//! * `least_request` compares calls in flight for their weight, and where these are equal draws by weight: within one in a
+//!   hundred, idle or busy.
+//! * `p2c_ewma` draws two by weight and compares latency and load for the weight: within one in a hundred where many calls are
+//!   in flight; where none are, it goes by what it remembers of latencies, and is off by six in a hundred at most.
 
 use std::time::Duration;
 
@@ -136,10 +136,13 @@ fn who_looks_at_load_follows_weights_as_far_as_that_goes() {
         let (least, p2c) = (Balance::LeastRequest, Balance::P2cEwma);
         within(least, &EVEN, &idle(seed, least, &EVEN), |_| 0.01);
         within(least, &UNEVEN, &busy(seed, least, &UNEVEN, 200), |_| 0.01);
-        assert_eq!(idle(seed, least, &UNEVEN), [0.0, 0.0, 0.0, 1.0, 0.0]);
+        within(least, &UNEVEN, &idle(seed, least, &UNEVEN), |_| 0.01);
+        within(p2c, &UNEVEN, &busy(seed, p2c, &UNEVEN, 200), |_| 0.01);
         within(p2c, &EVEN, &busy(seed, p2c, &EVEN, 200), |_| 0.01);
         let (even, uneven) = (idle(seed, p2c, &EVEN), idle(seed, p2c, &UNEVEN));
-        assert!(uneven[..4].is_sorted() && uneven[4] == 0.0, "{uneven:?}");
+        // What was seen of those that get few calls fades more between two of them, which makes them look faster.
+        within(p2c, &UNEVEN, &uneven, |_| 0.06);
+        assert!(uneven[4] == 0.0, "no weight, no call: {uneven:?}");
         // Whoever is best is taken whenever it is drawn: as one of two, or as the neighbour of who is drawn twice.
         let most = 2.0 * 0.2 - 0.2 * 0.2 + 0.2 * 0.2 + 0.01;
         assert!(even.iter().all(|share| *share <= most), "{even:?}");
