@@ -531,6 +531,7 @@ fn two_thousand_slow_callers_are_closed_at_their_deadlines_and_the_canary_sings(
 
 #[test]
 fn requests_in_one_write_are_answered_in_order_and_more_than_is_read_is_not_taken() {
+    const IN_BLOCK: usize = 20;
     let upstream = Upstream::start();
     let mut sidecar = straight(&upstream, "", "", "");
     let mut client = sidecar.http();
@@ -545,7 +546,6 @@ fn requests_in_one_write_are_answered_in_order_and_more_than_is_read_is_not_take
     let deaf = small(&sidecar);
     deaf.link.stream().set_write_timeout(Some(Duration::from_secs(1))).expect("a socket option");
     // Long ones, whose answers are as long: what the kernel holds of them is a few thousand, not a hundred thousand.
-    const IN_BLOCK: usize = 20;
     let block = get(&format!("/echo/{}", "unread".repeat(340))).repeat(IN_BLOCK);
     let before = upstream.seen().len();
     let mut sent = 0;
