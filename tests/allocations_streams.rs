@@ -87,6 +87,7 @@ fn snapshot(speaks: Option<&'static str>) -> Snapshot {
         retry: None,
         by_header: None,
         changes: None,
+        response: None,
     };
     let endpoints = ["a:1", "b:1"].map(|address| Endpoint::new(address, 1));
     let settings = ClusterSettings { speaks, ..ClusterSettings::default() };

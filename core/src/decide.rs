@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use outrigger_codec::{Changes, Head, Refusal};
+use outrigger_codec::{Changes, Head, Refusal, Response, Slot};
 
 use crate::{
     EndpointSlot, ListenerId, Local, Lot, Retry, RouteSlot, RouteTable, Snapshot, Target, Tick, Tried,
@@ -45,7 +45,7 @@ impl Plan {
 }
 
 /// A call that goes nowhere; already counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// Why.
     pub why: Refusal,
@@ -53,6 +53,14 @@ pub struct Refused {
     pub route: Option<RouteSlot>,
     /// How long to wait before it may pass, where a limit knows.
     pub wait: Option<Duration>,
+    /// What its route says instead, to callers of HTTP.
+    pub response: Option<Arc<Response>>,
+}
+
+impl From<Refusal> for Refused {
+    fn from(why: Refusal) -> Self {
+        Self { why, route: None, wait: None, response: None }
+    }
 }
 
 /// Decides one call that came in on `listener`. `arrived` is when its first byte came, `now` when it was complete.
@@ -71,6 +79,9 @@ pub fn decide(
     let Some((at, route)) = found else { return Err(refuse(local, listener, None, Refusal::NoRoute)) };
     if let Some(Err(wait)) = route.limit.as_ref().map(|limit| limit.admit(now)) {
         return Err(Refused { wait: Some(wait), ..refuse(local, listener, Some(at), Refusal::Limited) });
+    }
+    if let Some(response) = &route.response {
+        return Err(respond(local, (listener, at), response, head));
     }
     let target = match &route.by_header {
         None => draw(local, &route.targets),
@@ -143,7 +154,24 @@ fn refuse(local: &mut Local, listener: ListenerId, route: Option<u32>, why: Refu
     if let Some(slot) = route {
         local.count_refusal(slot, why);
     }
-    Refused { why, route, wait: None }
+    Refused { route, ..Refused::from(why) }
+}
+
+/// A route that answers itself answers in HTTP: for a call of any other protocol it leads nowhere.
+fn respond(
+    local: &mut Local,
+    (listener, at): (ListenerId, u32),
+    response: &Arc<Response>,
+    head: Head<'_>,
+) -> Refused {
+    if head.slot(Slot::Target).is_none() {
+        return refuse(local, listener, Some(at), Refusal::NoRoute);
+    }
+    let route = local.route_slot(listener, Some(at));
+    if let Some(slot) = route {
+        local.count_response(slot, response.outcome());
+    }
+    Refused { route, response: Some(response.clone()), ..Refused::from(Refusal::NoRoute) }
 }
 
 #[cfg(test)]
@@ -151,7 +179,7 @@ fn refuse(local: &mut Local, listener: ListenerId, route: Option<u32>, why: Refu
 mod tests {
     use std::num::NonZeroU32;
 
-    use outrigger_codec::{HeadIndex, Outcome, Slot, Span};
+    use outrigger_codec::{HeadIndex, Outcome, Span};
 
     use super::*;
     use crate::{

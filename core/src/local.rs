@@ -283,6 +283,12 @@ impl Local {
         }
     }
 
+    pub(crate) fn count_response(&mut self, slot: RouteSlot, outcome: Outcome) {
+        if let Some(route) = self.routes.get_mut(slot.0) {
+            route.tally.record(End::Answered(outcome), Duration::ZERO);
+        }
+    }
+
     pub(crate) fn begin(&mut self, route: RouteSlot, endpoint: EndpointSlot, now: Tick) {
         self.picked(endpoint, now);
         self.unsettled = self.unsettled.saturating_add(1);

@@ -8,7 +8,7 @@ use std::{hash::BuildHasher, sync::Arc, time::Duration};
 
 use foldhash::quality::RandomState;
 use hashbrown::HashTable;
-use outrigger_codec::{Changes, Head, Slot, Wants};
+use outrigger_codec::{Changes, Head, Response, Slot, Wants};
 
 use crate::{Limit, Lot, Pattern, Retry};
 
@@ -181,6 +181,8 @@ pub struct Route {
     pub retry: Option<Arc<Retry>>,
     /// What is changed of requests and answers on their way; `None`: nothing.
     pub changes: Option<Arc<Changes>>,
+    /// What it says itself, so that its calls go nowhere; `None`: they go to its targets.
+    pub response: Option<Arc<Response>>,
 }
 
 /// The routes of one listener, indexed.

@@ -4,7 +4,7 @@
 
 use std::{fmt::Write, path::PathBuf};
 
-use outrigger_codec::{Change, Field, Head, HeadIndex, Slot, Span, change::NewPath};
+use outrigger_codec::{Change, Field, Head, HeadIndex, Redirect, Response, Slot, Span, change::NewPath};
 use outrigger_core::{Division, Lot, Outlier, Route};
 
 use crate::{
@@ -160,6 +160,9 @@ fn explain(plan: &Plan, listener: &ListenerPlan, head: Head<'_>, out: &mut Strin
 }
 
 fn chosen(plan: &Plan, route: &Route, out: &mut String) {
+    if let Some(response) = &route.response {
+        return answered(response, route, out);
+    }
     match &route.timeout {
         Some(timeout) => writeln!(out, "    timeout: {timeout:?}, or the caller's own when that is smaller"),
         None => writeln!(out, "    timeout: the caller's own"),
@@ -226,6 +229,35 @@ fn chosen(plan: &Plan, route: &Route, out: &mut String) {
                 let _ = writeln!(out, "      what registry {registry} knows of {service}");
             }
         }
+    }
+}
+
+/// What a route answers itself.
+fn answered(response: &Response, route: &Route, out: &mut String) {
+    if let Some(limit) = &route.limit {
+        let _ = writeln!(out, "    limit: {limit}");
+    }
+    let _ = write!(out, "    answered with status {}", response.status);
+    let _ = match &response.redirect {
+        None => writeln!(out, " and {} bytes; sent nowhere", response.body.len()),
+        Some(_) => writeln!(out, ": the caller is sent elsewhere"),
+    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    for line in &response.headers {
+        let _ = writeln!(out, "      {}: {}", text(&line.name), text(&line.value));
+    }
+    let Some(Redirect { scheme, authority, path, drops_query }) = &response.redirect else { return };
+    if let Some(scheme) = scheme {
+        let _ = writeln!(out, "      by {scheme}");
+    }
+    if let Some(authority) = authority {
+        let _ = writeln!(out, "      to {}", text(authority));
+    }
+    if path.is_some() {
+        changed(&Change { path: path.clone(), ..Change::default() }, "the redirect", out);
+    }
+    if *drops_query {
+        out.push_str("      without the query\n");
     }
 }
 

@@ -22,6 +22,14 @@ pub struct Headers {
     pub remove: Vec<String>,
 }
 
+impl Rewrite {
+    /// Whether nothing is changed.
+    pub fn is_none(&self) -> bool {
+        let Self { path, strip_prefix, add_prefix, authority } = self;
+        [path, strip_prefix, add_prefix, authority].iter().all(|part| part.is_none())
+    }
+}
+
 /// What endpoints are asked for instead of what callers ask for (HTTP).
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

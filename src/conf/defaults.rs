@@ -61,7 +61,18 @@ struct Section {
 
 const ROUTE: Section = Section {
     key: "route",
-    own: &["name", "match", "to", "to_header", "weights", "subset", "subset_fallback", "rewrite"],
+    own: &[
+        "name",
+        "match",
+        "to",
+        "to_header",
+        "weights",
+        "subset",
+        "subset_fallback",
+        "rewrite",
+        "respond",
+        "redirect",
+    ],
     only: ("retry", |route| scalar(route, "idempotent").is_some_and(|word| boolean(word) == Some(true))),
 };
 
@@ -221,8 +232,13 @@ impl Room {
 /// Puts the defaults into a route or cluster; false when there is no room for them.
 fn merge(own: &mut Node, defaults: &[Preset], room: &mut Room) -> bool {
     let Kind::Map(entries) = &mut own.kind else { return true };
+    let answers = entries.iter().any(|(key, _)| matches!(key.text(), Some("respond" | "redirect")));
     for default in defaults {
         if default.only.is_some_and(|only| !only(entries)) {
+            continue;
+        }
+        // A route that answers itself has nothing to do with how calls are sent.
+        if answers && default.key.text() != Some("limit") {
             continue;
         }
         let written = entries.iter_mut().find(|(key, _)| key.text() == default.key.text());

@@ -19,6 +19,7 @@ use super::{
     endpoints::{Endpoint, Tags, Zones},
     health::Health,
     off::{Off, OrOff, optional_or_off, or_off},
+    respond::{Redirect, Respond},
     units::{Duration, Percent, Rate, Size},
 };
 use crate::plugins::{exchanges, names};
@@ -290,6 +291,12 @@ pub struct Route {
     /// What endpoints are asked for instead of what callers ask for (HTTP).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rewrite: Option<Rewrite>,
+    /// What is answered instead of a call being sent anywhere (HTTP).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub respond: Option<Respond>,
+    /// Where callers are sent instead of a call being sent anywhere (HTTP).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect: Option<Redirect>,
 }
 
 /// What is tried again, on another endpoint where there is one, never after anything of an answer was given on, and out of

@@ -36,6 +36,7 @@ mod defaults_told;
 mod endpoints;
 mod health;
 mod http;
+mod respond;
 #[cfg(test)]
 mod tests;
 
@@ -459,7 +460,8 @@ impl Lowering<'_> {
     ) -> Option<core::Route> {
         let matches = self.matches(at.key("match"), &route.matches);
         self.of_use(at, route, carries);
-        let targets = self.targets(at, route);
+        let response = self.response(at, route, carries);
+        let targets = if response.is_some() { Some(Vec::new()) } else { self.targets(at, route) };
         let changes = self.changes(at, route, carries);
         let limit = match &route.limit {
             Some(limit) => Some(self.limit(at.key("limit"), limit)?),
@@ -482,6 +484,7 @@ impl Lowering<'_> {
             retry: self.retry(at, route),
             by_header: route.to_header.as_deref().map(|name| name.as_bytes().into()),
             changes,
+            response,
         })
     }
 

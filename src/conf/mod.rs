@@ -14,6 +14,7 @@ pub mod health;
 pub mod lower;
 pub mod off;
 pub mod report;
+mod respond;
 pub mod units;
 pub mod yaml;
 

@@ -10,6 +10,12 @@ use outrigger_core::Tick;
 /// Characters of a name that are repeated to the caller.
 const NAME_MAX: usize = 200;
 
+/// For a request that would be sent elsewhere, but names no host and no path to be sent to.
+pub const NOWHERE: &str = "outrigger: this cannot be redirected, it names no host or no path";
+
+/// For an answer of a route's own that its caller gives no room for.
+pub const NO_ROOM: &str = "outrigger: the caller's window is too small for this answer";
+
 /// The message for a call that was refused before it went anywhere.
 pub fn refused(why: Refusal, head: Head<'_>, listener: &str) -> String {
     let service = head.slot(Slot::ServiceKey).or(head.slot(Slot::Service));

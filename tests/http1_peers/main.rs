@@ -44,6 +44,10 @@ listeners:
       - match: {{ authority: again.example }}
         to: web
         idempotent: true
+      - match: {{ path: {{ prefix: /moved }} }}
+        redirect: {{ strip_prefix: /moved, status: 307 }}
+      - match: {{ path: /closed }}
+        respond: {{ status: 410, body: "gone for good\n" }}
       - match: {{}}
         to: web
 clusters:
@@ -169,6 +173,17 @@ fn curl_requests(port: u16) {
     let hints = curl(port, &["{}/hints"]);
     assert_eq!(hints.is(200).text(), "after the hints");
     assert!(hints.heads.starts_with("HTTP/1.1 103 Early Hints\r\n"), "{}", hints.heads);
+
+    // By the sidecar itself; to where it sends, the same method with the same body on the same connection.
+    assert_eq!(curl(port, &["{}/closed"]).is(410).text(), "gone for good\n");
+    let seen = curl(port, &["-L", "{}/moved/echo?x=1", "-d", "carried"]);
+    assert!(seen.heads.contains("Location: /echo?x=1") || seen.heads.contains("location: /echo?x=1"));
+    assert_eq!(seen.connects.iter().sum::<u32>(), 1, "{}", seen.heads);
+    let seen = seen.json();
+    assert_eq!(
+        (&seen["method"], &seen["body"], &seen["query"]),
+        (&json!("POST"), &json!("carried"), &json!("x=1"))
+    );
 
     let head = curl(port, &["-I", "{}/big?bytes=12345"]);
     assert_eq!(head.is(200).header("content-length"), Some("12345"));

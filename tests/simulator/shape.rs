@@ -180,6 +180,7 @@ impl Shape {
             retry: None,
             by_header: None,
             changes: None,
+            response: None,
         };
         RouteTable::new(services.map(route).collect())
     }

@@ -106,6 +106,21 @@ impl Change {
 }
 
 impl NewPath {
+    /// What `path` becomes; `None`: it stays as it is.
+    pub fn of(&self, path: &[u8]) -> Option<Vec<u8>> {
+        Some(match self {
+            Self::Whole(whole) => whole.to_vec(),
+            Self::Prefix { from, to } => {
+                let rest = path.strip_prefix(&**from)?;
+                // One slash where the two meet.
+                let to = if rest.first() == Some(&b'/') { to.strip_suffix(b"/").unwrap_or(to) } else { to };
+                let slash = to.last() != Some(&b'/') && rest.first() != Some(&b'/');
+                let between: &[u8] = if slash && (to.is_empty() || !rest.is_empty()) { b"/" } else { b"" };
+                [to, between, rest].concat()
+            }
+        })
+    }
+
     fn apply(&self, message: &mut Message) {
         let target = message.head().slot(Slot::Target).unwrap_or_default();
         // `*`, and what a tunnel is asked for, are no paths.
@@ -114,17 +129,7 @@ impl NewPath {
         }
         let path_len = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
         let (path, query) = target.split_at_checked(path_len).unwrap_or((target, &[]));
-        let mut new = match self {
-            Self::Whole(whole) => whole.to_vec(),
-            Self::Prefix { from, to } => {
-                let Some(rest) = path.strip_prefix(&**from) else { return };
-                // One slash where the two meet.
-                let to = if rest.first() == Some(&b'/') { to.strip_suffix(b"/").unwrap_or(to) } else { to };
-                let slash = to.last() != Some(&b'/') && rest.first() != Some(&b'/');
-                let between: &[u8] = if slash && (to.is_empty() || !rest.is_empty()) { b"/" } else { b"" };
-                [to, between, rest].concat()
-            }
-        };
+        let Some(mut new) = self.of(path) else { return };
         let path_len = new.len();
         new.extend_from_slice(query);
         let span = message.put(&new);

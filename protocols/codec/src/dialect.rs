@@ -5,7 +5,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{Head, HeadIndex, Message, Outcome, Refusal};
+use crate::{Head, HeadIndex, Message, Outcome, Refusal, Response};
 
 /// A dialect of HTTP.
 pub trait Dialect: fmt::Debug + Sync {
@@ -37,4 +37,7 @@ pub trait Dialect: fmt::Debug + Sync {
         begun: bool,
         answer: &mut Message,
     ) -> bool;
+
+    /// Writes what a route says itself into an empty `answer`, as a whole one without a body. `false`: as for `refuse`.
+    fn respond(&self, response: &Response, answer: &mut Message) -> bool;
 }

@@ -323,6 +323,9 @@ pub trait ExchangeCodec: 'static {
         out: &mut Vec<u8>,
     );
 
+    /// Appends a whole answer that was made here: its head, which says how long its body is, and its body.
+    fn respond(asked: &Asked, head: Head<'_>, body: &[u8], close: bool, out: &mut Vec<u8>);
+
     /// Appends a whole answer to what cannot be carried; the connection is closed after it. Where the request could not
     /// be read, `head` is what there is of it.
     fn fault(head: &[u8], asked: Option<&Asked>, fault: Fault, message: &str, out: &mut Vec<u8>);

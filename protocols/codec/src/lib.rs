@@ -11,6 +11,7 @@
 //! * [`dialect`]: what is spoken inside such a stream (gRPC, Triple).
 //! * [`message`]: a head that owns its bytes.
 //! * [`change`]: what a route changes of the heads that pass.
+//! * [`respond`]: what a route answers itself.
 //! * [`http`]: what the versions of HTTP share.
 //! * [`sniff`]: telling protocols apart by the first bytes of a connection.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
@@ -23,6 +24,7 @@ pub mod head;
 pub mod http;
 pub mod message;
 pub mod refusal;
+pub mod respond;
 pub mod sniff;
 pub mod streams;
 
@@ -33,5 +35,6 @@ pub use frames::{FrameCodec, FrameKind, Framed, Malformed, Outcome, Scan, Ticket
 pub use head::{Field, Head, HeadIndex, Slot, Span, Wants};
 pub use message::Message;
 pub use refusal::Refusal;
+pub use respond::{Redirect, Response};
 pub use sniff::Sniff;
 pub use streams::{Code, Event, Link, Step, StreamCodec, Tag};

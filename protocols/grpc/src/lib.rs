@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use outrigger_codec::{Dialect, Head, HeadIndex, Message, Outcome, Refusal, http::grpc};
+use outrigger_codec::{Dialect, Head, HeadIndex, Message, Outcome, Refusal, Response, http::grpc};
 
 /// gRPC.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +44,11 @@ impl Dialect for Grpc {
         answer: &mut Message,
     ) -> bool {
         grpc::refuse(why, wait, text, begun, answer);
+        true
+    }
+
+    fn respond(&self, response: &Response, answer: &mut Message) -> bool {
+        grpc::respond(response, answer);
         true
     }
 }

@@ -155,6 +155,10 @@ impl ExchangeCodec for Http1 {
         spell::refuse(asked, why, wait, message, close, out);
     }
 
+    fn respond(asked: &Asked, head: Head<'_>, body: &[u8], close: bool, out: &mut Vec<u8>) {
+        spell::respond(asked, head, body, close, out);
+    }
+
     fn fault(head: &[u8], asked: Option<&Asked>, fault: Fault, message: &str, out: &mut Vec<u8>) {
         spell::fault(head, asked, fault, message, out);
     }

@@ -191,6 +191,28 @@ pub(crate) fn fault(head: &[u8], asked: Option<&Asked>, fault: Fault, message: &
     rest(asked, bodiless, fault.refusal(), message, true, out);
 }
 
+pub(crate) fn respond(asked: &Asked, head: Head<'_>, body: &[u8], close: bool, out: &mut Vec<u8>) {
+    let status = head.slot(Slot::Target).unwrap_or_default();
+    for part in [b"HTTP/1.1 ", status, b" ", reason(status).as_bytes(), b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+    head.index.fields.iter().for_each(|field| line(head, field, out));
+    connection(Some(asked), close, out);
+    out.extend_from_slice(b"\r\n");
+    if !has(asked.ticket, bits::HEAD) {
+        out.extend_from_slice(body);
+    }
+}
+
+/// Whether another request may follow, where the caller would not know.
+fn connection(asked: Option<&Asked>, close: bool, out: &mut Vec<u8>) {
+    if close {
+        out.extend_from_slice(b"Connection: close\r\n");
+    } else if asked.is_some_and(|asked| has(asked.ticket, bits::OLD)) {
+        out.extend_from_slice(b"Connection: keep-alive\r\n");
+    }
+}
+
 fn rest(asked: Option<&Asked>, bodiless: bool, why: Refusal, message: &str, close: bool, out: &mut Vec<u8>) {
     let length = message.len().saturating_add(1);
     let _ = write!(
@@ -198,11 +220,7 @@ fn rest(asked: Option<&Asked>, bodiless: bool, why: Refusal, message: &str, clos
         "Content-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\nx-outrigger-error: {}\r\n",
         why.name()
     );
-    if close {
-        out.extend_from_slice(b"Connection: close\r\n");
-    } else if asked.is_some_and(|asked| has(asked.ticket, bits::OLD)) {
-        out.extend_from_slice(b"Connection: keep-alive\r\n");
-    }
+    connection(asked, close, out);
     out.extend_from_slice(b"\r\n");
     if !bodiless {
         let _ = writeln!(out, "{message}");

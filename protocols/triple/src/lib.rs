@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use outrigger_codec::{
-    Dialect, Head, HeadIndex, Message, Outcome, Refusal, Slot, Span,
+    Dialect, Head, HeadIndex, Message, Outcome, Refusal, Response, Slot, Span,
     http::{chars, grpc},
 };
 
@@ -107,6 +107,11 @@ impl Dialect for Triple {
         grpc::refuse(why, wait, text, begun, answer);
         true
     }
+
+    fn respond(&self, response: &Response, answer: &mut Message) -> bool {
+        grpc::respond(response, answer);
+        true
+    }
 }
 
 impl Dialect for TripleHttp {
@@ -156,6 +161,10 @@ impl Dialect for TripleHttp {
     }
 
     fn refuse(&self, _: Refusal, _: Option<Duration>, _: &str, _: bool, _: &mut Message) -> bool {
+        false
+    }
+
+    fn respond(&self, _: &Response, _: &mut Message) -> bool {
         false
     }
 }

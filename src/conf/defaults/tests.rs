@@ -376,7 +376,7 @@ fn ones_own_mistakes_stay_ones_own() {
         told,
         [
             "5:47 unknown key `timeot`, expected one of `name`, `match`, `to`, `to_header`, `subset`, `subset_fallback`, \
-             `weights`, `timeout`, `limit`, `idempotent`, `retry`, `request`, `response` or `rewrite` | did you mean `timeout`?",
+             `weights`, `timeout`, `limit`, `idempotent`, `retry`, `request`, `response`, `rewrite`, `respond` or `redirect` | did you mean `timeout`?",
             "5:79 expected a duration, found `5` without a unit | write 5ms or 5s; write a number with a unit, as in \
              250ms, 3s, 5m or 1h",
             "5:100 a call that may have been processed is not sent again | write `idempotent: true` as well if that \

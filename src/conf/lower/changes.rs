@@ -70,9 +70,7 @@ impl Lowering<'_> {
         }
         let mut lines = |key, written: &std::collections::BTreeMap<String, String>| {
             let each = written.iter().map(|(name, value)| {
-                let at = at.key(key).key(name);
-                self.header_name(at, name);
-                self.header_value(at, value);
+                self.header(at.key(key).key(name), name, value);
                 Line::new(name, value)
             });
             each.collect::<Vec<_>>()
@@ -83,6 +81,12 @@ impl Lowering<'_> {
         }
         let remove = headers.remove.iter().map(|name| name.as_bytes().into()).collect();
         Change { remove, set, add, ..Change::default() }
+    }
+
+    /// A header that is written as it is.
+    pub(super) fn header(&mut self, at: At<'_>, name: &str, value: &str) {
+        self.header_name(at, name);
+        self.header_value(at, value);
     }
 
     fn header_name(&mut self, at: At<'_>, name: &str) {
@@ -108,13 +112,22 @@ impl Lowering<'_> {
     }
 
     fn rewrite(&mut self, at: At<'_>, rewrite: &written::Rewrite, change: &mut Change) {
-        let written::Rewrite { path, strip_prefix, add_prefix, authority } = rewrite;
-        let prefixes = strip_prefix.is_some() || add_prefix.is_some();
-        if path.is_none() && !prefixes && authority.is_none() {
+        if rewrite.is_none() {
             let problem = at.problem("nothing is changed");
             self.problems
                 .push(problem.with_help("as in { strip_prefix: /api } or { authority: example.com }"));
         }
+        (change.path, change.authority) = self.place(at, rewrite);
+    }
+
+    /// Another path and authority.
+    pub(super) fn place(
+        &mut self,
+        at: At<'_>,
+        place: &written::Rewrite,
+    ) -> (Option<NewPath>, Option<Box<[u8]>>) {
+        let written::Rewrite { path, strip_prefix, add_prefix, authority } = place;
+        let prefixes = strip_prefix.is_some() || add_prefix.is_some();
         if path.is_some() && prefixes {
             self.problems.push(at.key("path").problem("a path is either another or has another beginning"));
         }
@@ -135,10 +148,10 @@ impl Lowering<'_> {
             }
         }
         let bytes = |text: &Option<String>| text.as_deref().unwrap_or_default().as_bytes().into();
-        change.path = match path {
+        let new = match path {
             Some(_) => Some(NewPath::Whole(bytes(path))),
             None => prefixes.then(|| NewPath::Prefix { from: bytes(strip_prefix), to: bytes(add_prefix) }),
         };
-        change.authority = authority.as_ref().map(|_| bytes(authority));
+        (new, authority.as_ref().map(|_| bytes(authority)))
     }
 }

@@ -494,3 +494,67 @@ fn what_cannot_be_changed_of_a_head_is_refused_at_its_place() {
         assert_eq!(refused(&conf(protocol, keys)), [told], "{keys}");
     }
 }
+
+#[test]
+fn a_route_that_answers_itself_sends_nobody_anywhere() {
+    let conf = |protocol: &str, keys: &str| {
+        format!(
+            "app: a\nadmin: off\nlisteners:\n  l:\n    bind: 127.0.0.1:0\n    protocol: {protocol}\n    \
+             routes: [{{ {keys} }}]\nclusters:\n  c: {{ endpoints: [a:1] }}\n"
+        )
+    };
+    let both = |at: &str, key: &str| {
+        format!("7:{at} a route with `{key}` answers itself | leave one of the two out")
+    };
+    let only_http = "is of HTTP, which this listener does not speak | leave it out, or let the listener's `protocol` be or list `http1`, `http2`, `grpc` or `triple`";
+    let path = "expected a path that begins with `/`, as it is sent | without a query; as in /api";
+    for (protocol, keys, told) in [
+        ("auto", "respond: {}, to: c", both("33", "respond")),
+        ("auto", "redirect: { path: /x }, weights: { c: 1 }", both("49", "redirect")),
+        ("auto", "redirect: { path: /x }, respond: {}", both("49", "redirect")),
+        ("auto", "respond: {}, timeout: 1s", both("38", "respond")),
+        ("auto", "respond: {}, rewrite: { path: /x }", both("38", "respond")),
+        (
+            "auto",
+            "respond: {}, response: { set: { a: b } }",
+            "7:39 a route with `respond` answers itself | write headers below `respond: { headers: … }`".into(),
+        ),
+        ("bolt", "respond: {}", format!("7:16 `respond` {only_http}")),
+        ("tcp", "redirect: { path: /x }", format!("7:16 `redirect` {only_http}")),
+        ("auto", "respond: { status: 199 }", "7:35 expected a status from 200 to 599 | -".into()),
+        (
+            "auto",
+            "respond: { status: 302 }",
+            "7:35 a caller is not told here where to go | write `redirect: { status: …, path: … }`".into(),
+        ),
+        (
+            "auto",
+            "respond: { status: 204, body: x }",
+            "7:46 an answer of this status has no body | -".into(),
+        ),
+        (
+            "auto",
+            "respond: { headers: { Content-Length: '1' } }",
+            "7:54 `Content-Length` belongs to connections, not to messages | it is written as each connection needs it"
+                .into(),
+        ),
+        ("auto", "redirect: { path: /x, status: 200 }", "7:46 expected 301, 302, 303, 307 or 308 | -".into()),
+        ("auto", "redirect: { scheme: ftp }", "7:36 expected `http` or `https` | -".into()),
+        ("auto", "redirect: { path: x }", format!("7:34 {path}")),
+        (
+            "auto",
+            "redirect: { drop_query: true }",
+            "7:26 this leads nowhere else | as in { scheme: https } or { strip_prefix: /old }".into(),
+        ),
+    ] {
+        assert_eq!(refused(&conf(protocol, keys)), [told], "{keys}");
+    }
+    let long = format!("respond: {{ body: {} }}", "x".repeat(4_097));
+    assert_eq!(refused(&conf("http1", &long)), ["7:33 longer than 4 KiB | -"]);
+    // What is said of all routes is no mistake of one that answers itself.
+    let by_default = conf("auto", "respond: {}").replace(
+        "clusters:",
+        "defaults: { route: { timeout: 1s, limit: { rate: 1/s }, request: { set: { a: b } } } }\nclusters:",
+    );
+    well(&by_default);
+}

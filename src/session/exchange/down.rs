@@ -5,7 +5,9 @@
 
 use std::fmt::Write as _;
 
-use outrigger_codec::{Asked, Body, ExchangeCodec, Fault, Find, Framing, Head, Refusal, Wants, exchange};
+use outrigger_codec::{
+    Asked, Body, ExchangeCodec, Fault, Find, Framing, Head, Message, Refusal, Wants, exchange,
+};
 use outrigger_core::{End, Plan, Refused, Tick, decide, retry, settle};
 
 use super::{
@@ -194,6 +196,11 @@ impl<C: ExchangeCodec> Exchange<C> {
         let head = Head { bytes, index: &self.index };
         match decide(context.snapshot, listener, context.local, head, arrived, context.now) {
             Ok(plan) => self.start(context, key, bytes, asked, plan),
+            Err(Refused { response: Some(response), .. }) => {
+                let mut answer = Message::default();
+                let told = response.write(head, &mut answer).then_some((&answer, &*response.body));
+                self.respond(context.now, key, &asked, told);
+            }
             Err(refused) => {
                 // A listener that a reload took away leaves its callers without routes until they have left.
                 let name =
@@ -230,7 +237,7 @@ impl<C: ExchangeCodec> Exchange<C> {
         let up = match got {
             Got::Full => {
                 let message = words::failed(Refusal::Overloaded, &endpoint.cluster, &endpoint.address, 0);
-                let refused = Refused { why: Refusal::Overloaded, route: None, wait: None };
+                let refused = Refused::from(Refusal::Overloaded);
                 settle(context.local, plan, End::Refused(Refusal::Overloaded), context.now);
                 return self.refuse(context.now, key, &asked, refused, &message);
             }
@@ -286,7 +293,7 @@ impl<C: ExchangeCodec> Exchange<C> {
         if let Some(down) = self.downs.get_mut(key) {
             down.leaving = true;
         }
-        let refused = Refused { why: Refusal::NoEndpoint, route: None, wait: None };
+        let refused = Refused::from(Refusal::NoEndpoint);
         self.refuse(context.now, key, asked, refused, &message);
     }
 
@@ -407,6 +414,21 @@ impl<C: ExchangeCodec> Exchange<C> {
 
     /// Answers a request in our own name. The connection stays where what follows can be told from its body.
     pub(super) fn refuse(&mut self, now: Tick, key: Key, asked: &Asked, refused: Refused, message: &str) {
+        self.say(now, key, asked, |close, out| {
+            C::refuse(Some(asked), refused.why, refused.wait, message, close, out);
+        });
+    }
+
+    /// Answers a request as its route says, by a head and a body; without them it cannot be told where it should go.
+    fn respond(&mut self, now: Tick, key: Key, asked: &Asked, told: Option<(&Message, &[u8])>) {
+        let Some((answer, body)) = told else {
+            return self.refuse(now, key, asked, Refused::from(Refusal::Malformed), words::NOWHERE);
+        };
+        self.say(now, key, asked, |close, out| C::respond(asked, answer.head(), body, close, out));
+    }
+
+    /// Says a whole answer of ours, which `spell` spells, whether we close the connection after it being told.
+    fn say(&mut self, now: Tick, key: Key, asked: &Asked, spell: impl FnOnce(bool, &mut Vec<u8>)) {
         let Some(down) = self.downs.get_mut(key) else { return };
         let discard = match asked.body {
             Framing::None => Some(0),
@@ -415,14 +437,7 @@ impl<C: ExchangeCodec> Exchange<C> {
         };
         let close = !asked.keep || discard.is_none() || self.draining || down.leaving;
         down.begins_to_say(now);
-        C::refuse(
-            Some(asked),
-            refused.why,
-            refused.wait,
-            message,
-            close,
-            down.outbox.buffer(&mut self.buffers),
-        );
+        spell(close, down.outbox.buffer(&mut self.buffers));
         down.discard = discard.unwrap_or(0);
         if close {
             self.close_after(key);

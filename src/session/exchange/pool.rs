@@ -261,7 +261,7 @@ impl<C: ExchangeCodec> Exchange<C> {
             other => other,
         };
         settle(context.local, call.plan, End::Refused(why), context.now);
-        let refused = Refused { why, route: None, wait: None };
+        let refused = Refused::from(why);
         self.refuse(context.now, key, &asked, refused, message);
         self.next_request(context, key);
     }

@@ -9,7 +9,7 @@ use outrigger_codec::{
     Code, Event, Fault, Link, Refusal, Slot, StreamCodec, Tag, exchange::Forwarded, http::hop,
     streams::StreamId,
 };
-use outrigger_core::{Plan, Tick, decide};
+use outrigger_core::{Plan, Refused, Tick, decide};
 
 use super::{
     super::{arena::Key, words},
@@ -243,6 +243,10 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         match decide(context.snapshot, listener, context.local, self.message.head(), context.now, context.now)
         {
             Ok(plan) => self.start(context, (key, stream), (end, bodiless), dialect, plan),
+            Err(Refused { response: Some(response), .. }) => {
+                self.respond(context.now, (key, stream), dialect, &response, bodiless);
+                self.call_less(key);
+            }
             Err(refused) => {
                 // A listener that a reload took away leaves its callers without routes until they have left.
                 let name =

@@ -5,13 +5,13 @@
 use std::time::Duration;
 
 use outrigger_codec::{
-    Code, Dialect, Fault, Link, Refusal, ReplyKind, StreamCodec, http::answer, streams::StreamId,
+    Code, Dialect, Fault, Link, Refusal, ReplyKind, Response, StreamCodec, http::answer, streams::StreamId,
 };
 use outrigger_core::{End, Tick, settle};
 
 use super::{
     super::{arena::Key, words},
-    Call, Context, Leg, Stage, Streams,
+    Call, Context, Down, Leg, Stage, Streams,
 };
 
 /// A stream of a caller.
@@ -33,7 +33,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         if !worded {
             answer::refuse(why, wait, text, &mut self.answer);
         }
-        self.say(now, place, worded || bodiless, text);
+        self.say(now, place, worded || bodiless, [text.as_bytes(), b"\n"]);
     }
 
     /// Answers what cannot be carried.
@@ -52,23 +52,48 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         if !worded {
             answer::fault(fault, &text, &mut self.answer);
         }
-        self.say(now, place, worded || bodiless, &text);
+        self.say(now, place, worded || bodiless, [text.as_bytes(), b"\n"]);
+    }
+
+    /// Answers a request as its route says.
+    pub(super) fn respond(
+        &mut self,
+        now: Tick,
+        place: Place,
+        dialect: Option<&'static dyn Dialect>,
+        response: &Response,
+        bodiless: bool,
+    ) {
+        self.answer.clear();
+        let worded = dialect.is_some_and(|dialect| dialect.respond(response, &mut self.answer));
+        if !worded && !response.write(self.message.head(), &mut self.answer) {
+            return self.refuse(now, place, dialect, (Refusal::Malformed, None), words::NOWHERE, bodiless);
+        }
+        let whole = worded || bodiless || response.body.is_empty();
+        let room = |down: &Down<A, B>| down.connection.link.fits(place.1, response.body.len());
+        if !whole && !self.downs.get(place.0).is_some_and(room) {
+            // An answer without its body would be another answer.
+            return self.refuse(now, place, dialect, (Refusal::Overloaded, None), words::NO_ROOM, bodiless);
+        }
+        self.say(now, place, whole, [&response.body, b""]);
     }
 
     /// Says the answer that was made. `whole`: it has no body.
-    fn say(&mut self, now: Tick, (key, stream): Place, whole: bool, text: &str) {
+    fn say(&mut self, now: Tick, (key, stream): Place, whole: bool, [text, rest]: [&[u8]; 2]) {
         let Some(down) = self.downs.get_mut(key) else { return };
         let (link, out) = down.connection.says(now, &mut self.buffers);
         link.disown(stream);
-        let fits = !whole && link.fits(stream, text.len() + 1);
+        let fits = !whole && link.fits(stream, text.len().saturating_add(rest.len()));
         if !whole && !fits {
             // Who gives no room for the reason is told the status alone.
             self.answer.replace(b"content-length", b"0");
         }
         link.answer(stream, self.answer.head(), ReplyKind::Final, !fits, out);
         if fits {
-            link.data(stream, text.as_bytes(), false, out);
-            link.data(stream, b"\n", true, out);
+            link.data(stream, text, rest.is_empty(), out);
+            if !rest.is_empty() {
+                link.data(stream, rest, true, out);
+            }
         }
         self.flush(Leg::Down(key));
         // What comes behind it may have nobody to read it.

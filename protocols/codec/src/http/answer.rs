@@ -68,7 +68,8 @@ fn begin(status: &str, why: Refusal, text: &str, answer: &mut Message) {
     answer.add(b"x-outrigger-error", why.name().as_bytes());
 }
 
-fn number(answer: &mut Message, name: &[u8], number: u64) {
+/// Adds a header that is a number.
+pub fn number(answer: &mut Message, name: &[u8], number: u64) {
     let name = answer.put(name);
     let at = answer.bytes.len();
     let _ = write!(answer.bytes, "{number}");

@@ -5,7 +5,7 @@
 
 use std::{fmt::Write as _, io::Write as _, time::Duration};
 
-use crate::{Head, HeadIndex, Message, Outcome, Refusal, Slot, Span};
+use crate::{Head, HeadIndex, Message, Outcome, Refusal, Response, Slot, Span};
 
 /// Whether a content type is gRPC's own: `application/grpc`, also with `+proto` and the like, but not gRPC-Web.
 pub fn is_grpc(content_type: &[u8]) -> bool {
@@ -103,6 +103,30 @@ pub fn refuse(why: Refusal, wait: Option<Duration>, text: &str, begun: bool, ans
         answer.add(b"grpc-retry-pushback-ms", wait.as_millis().max(1).to_string().as_bytes());
     }
     answer.add(b"x-outrigger-error", why.name().as_bytes());
+}
+
+/// Writes what a route says itself to a caller of gRPC, by the table for statuses of HTTP: trailers alone.
+pub fn respond(response: &Response, answer: &mut Message) {
+    let status = match response.status {
+        400 => "13",
+        401 => "16",
+        403 => "7",
+        404 => "12",
+        429 | 502..=504 => "14",
+        _ => "2",
+    };
+    answer.set(Slot::Target, b"200");
+    answer.add(b"content-type", b"application/grpc");
+    answer.add(b"grpc-status", status.as_bytes());
+    let text = String::from_utf8_lossy(&response.body);
+    if text.is_empty() {
+        answer.add(b"grpc-message", format!("HTTP status {}", response.status).as_bytes());
+    } else {
+        answer.add(b"grpc-message", escape(text.trim_end()).as_bytes());
+    }
+    for line in response.headers.iter().filter(|line| &*line.lower != b"content-type") {
+        answer.add(&line.lower, &line.value);
+    }
 }
 
 /// A text as `grpc-message` spells it: whatever is not printable ASCII, or is the sign of an escape, is escaped.
