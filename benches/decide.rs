@@ -70,9 +70,7 @@ fn snapshot(routes: usize, by: By, balance: Balance) -> Snapshot {
         targets: [Target::new(0, 1)].into(),
         timeout: Some(Duration::from_secs(1)),
         limit: limit.clone(),
-        retry: None,
-        by_header: None,
-        changes: None,
+        ..Route::default()
     };
     let endpoints = (0..3).map(|at| Endpoint::new(&format!("10.0.0.{at}:80"), 1)).collect();
     let table = RouteTable::new((0..routes).map(route).collect());

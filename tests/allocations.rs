@@ -87,9 +87,7 @@ fn snapshot(headers: bool) -> Snapshot {
         targets: [Target::new(0, 1)].into(),
         timeout: Some(Duration::from_secs(2)),
         limit: Limit::new(count, Duration::from_secs(1), count).map(Arc::new),
-        retry: None,
-        by_header: None,
-        changes: None,
+        ..Route::default()
     };
     let routes = vec![route("com.example.Other", METHOD), route(SERVICE, "other"), route(SERVICE, METHOD)];
     let endpoints = ["a:1", "b:1"].map(|address| Endpoint::new(address, 1));

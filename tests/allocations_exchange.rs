@@ -43,8 +43,7 @@ fn snapshot(idempotent: bool) -> Snapshot {
         timeout: Some(Duration::from_secs(2)),
         limit: Limit::new(count, Duration::from_secs(1), count).map(Arc::new),
         retry: idempotent.then(Arc::default),
-        by_header: None,
-        changes: None,
+        ..Route::default()
     };
     let endpoints = ["a:1", "b:1"].map(|address| Endpoint::new(address, 1));
     let cluster = Cluster::new("shop", Balance::P2cEwma, ClusterSettings::default(), endpoints.into());

@@ -84,10 +84,7 @@ fn snapshot(speaks: Option<&'static str>) -> Snapshot {
         targets: [Target::new(0, 1)].into(),
         timeout: Some(Duration::from_secs(2)),
         limit: Limit::new(count, Duration::from_secs(1), count).map(Arc::new),
-        retry: None,
-        by_header: None,
-        changes: None,
-        response: None,
+        ..Route::default()
     };
     let endpoints = ["a:1", "b:1"].map(|address| Endpoint::new(address, 1));
     let settings = ClusterSettings { speaks, ..ClusterSettings::default() };

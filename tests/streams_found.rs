@@ -36,9 +36,7 @@ impl World {
             targets: [Target::new(0, 1)].into(),
             timeout: None,
             limit: None,
-            retry: None,
-            by_header: None,
-            changes: None,
+            ..Route::default()
         };
         let settings =
             ClusterSettings { speaks: Some(speaks), connections: Some(1), ..ClusterSettings::default() };

@@ -440,9 +440,7 @@ mod tests {
             targets: [Target::new(0, 1)].into(),
             timeout: None,
             limit: None,
-            retry: None,
-            by_header: None,
-            changes: None,
+            ..Route::default()
         }
     }
 

@@ -7,7 +7,8 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use outrigger::session::exchange::Exchange;
 use outrigger_codec::{
-    Asked, Body, ExchangeCodec, Find, Framing, Head, HeadIndex, Policy, ReplyKind, Slot,
+    Asked, Body, ExchangeCodec, Find, Framing, Head, HeadIndex, Policy, Redirect, ReplyKind, Response, Slot,
+    change::NewPath,
     exchange::{Hop, Limits, Side},
 };
 use outrigger_core::{
@@ -30,7 +31,7 @@ const WIDE: Limits = Limits { head_max: 1 << 20, headers_max: 1 << 10, uri_max: 
 pub(super) const FLOOD: &[u8] = &[b'x'; 20 << 10];
 
 #[rustfmt::skip]
-pub(super) const CALLER_SAYS: [&[u8]; 20] = [
+pub(super) const CALLER_SAYS: [&[u8]; 21] = [
     b"GET /ok HTTP/1.1\r\nHost: a\r\n\r\n",
     b"POST /ok HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
     b"POST /ok HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
@@ -51,6 +52,7 @@ pub(super) const CALLER_SAYS: [&[u8]; 20] = [
     b"GET /ok HTTP/1.1\nHost: a\n\n",
     b"GET /ok?1 HTTP/1.1\r\nHost: a\r\n\r\nGET /ok?2 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
     b"GET /ok HTTP/1.1\r\nHo",
+    b"POST /moved//x?y HTTP/1.1\r\nHost: a:1\r\nContent-Length: 5\r\n\r\nhello",
 ];
 
 #[rustfmt::skip]
@@ -108,8 +110,7 @@ fn snapshot() -> Snapshot {
         timeout: Some(Duration::from_secs(2)),
         limit: Limit::new(one, Duration::from_secs(1), one).filter(|_| limited).map(Arc::new),
         retry: (!limited).then(Arc::default),
-        by_header: None,
-        changes: None,
+        ..Route::default()
     };
     let path = |path: &str| Match { path: Some(Pattern::exact(path)), ..Match::default() };
     let connect = Match { method: Some(Pattern::exact("CONNECT")), ..Match::default() };
@@ -117,11 +118,26 @@ fn snapshot() -> Snapshot {
         route("ok", path("/ok"), false),
         route("limited", path("/limited"), true),
         route("tunnel", connect, false),
+        moved(),
     ];
     let endpoints = ENDPOINTS.map(|address| Endpoint::new(address, 1));
     let settings = ClusterSettings { connections: Some(2), pending_max: 2, ..ClusterSettings::default() };
     let cluster = Cluster::new("web", Balance::RoundRobin, settings, endpoints.into());
     Snapshot::new(1, vec![Listener { name: "in".into(), routes: RouteTable::new(routes) }], vec![cluster])
+}
+
+/// A route that answers itself, with a place that is made of what was asked for.
+pub(super) fn moved() -> Route {
+    let path = NewPath::Prefix { from: (*b"/moved").into(), to: (*b"/to").into() };
+    let redirect = Redirect { scheme: Some("https".into()), path: Some(path), ..Redirect::default() };
+    let response =
+        Response { status: 308, headers: Vec::new(), body: (*b"there").into(), redirect: Some(redirect) };
+    Route {
+        name: "moved".into(),
+        matches: Match { path: Some(Pattern::Prefix((*b"/moved").into())), ..Match::default() },
+        response: Some(Arc::new(response)),
+        ..Route::default()
+    }
 }
 
 /// What a caller's requests ask, as far as all before them passed the gate; the heads that an endpoint may see of them

@@ -37,7 +37,7 @@ macro_rules! frame {
 
 /// HTTP/2's words: the literals are HPACK's, of which no byte is beyond ASCII.
 #[rustfmt::skip]
-const CALLER_SAYS: [&[u8]; 16] = [
+const CALLER_SAYS: [&[u8]; 17] = [
     // POST /ok, then /web and /limited, each on streams of their own.
     frame!("\x21", "\x01", "\x04", "\x01", "\0\x07:method\x04POST\0\x07:scheme\x04http\x04\x03/ok"),
     frame!("\x21", "\x01", "\x05", "\x03", "\0\x07:method\x04POST\0\x07:scheme\x04http\x04\x03/ok"),
@@ -55,6 +55,7 @@ const CALLER_SAYS: [&[u8]; 16] = [
     frame!("\x06", "\x04", "\0", "\0", "\0\x04\0\0\0\x10"),
     frame!("\x08", "\x06", "\x01", "\0", "outrigge"),
     frame!("\x08", "\x07", "\0", "\0", "\0\0\0\0\0\0\0\0"),
+    frame!("\x32", "\x01", "\x05", "\x0b", "\0\x07:method\x04POST\0\x07:scheme\x04http\x04\x06/moved\0\x0a:authority\x01a"),
 ];
 
 #[rustfmt::skip]
@@ -115,10 +116,10 @@ fn snapshot() -> Snapshot {
         timeout: Some(Duration::from_secs(2)),
         limit: Limit::new(one, Duration::from_secs(1), one).filter(|_| limited).map(Arc::new),
         retry: (!limited).then(Arc::default),
-        by_header: None,
-        changes: None,
+        ..Route::default()
     };
-    let routes = vec![route("ok", 0, false), route("web", 1, false), route("limited", 1, true)];
+    let routes =
+        vec![route("ok", 0, false), route("web", 1, false), route("limited", 1, true), exchange::moved()];
     let cluster = |name: &str, address: &str, speaks: &'static str| {
         let settings = ClusterSettings {
             connections: Some(2),

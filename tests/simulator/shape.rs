@@ -177,10 +177,7 @@ impl Shape {
             targets: [Target::new((at % self.listed.len()) as u32, 1)].into(),
             timeout: self.route_timeouts[at],
             limit: self.limit.clone(),
-            retry: None,
-            by_header: None,
-            changes: None,
-            response: None,
+            ..Route::default()
         };
         RouteTable::new(services.map(route).collect())
     }

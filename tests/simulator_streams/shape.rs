@@ -224,8 +224,7 @@ impl Shape {
             timeout: self.timeouts[at],
             limit: self.limit.clone().filter(|_| self.limited(at)),
             retry: Self::idempotent(at).then(Arc::default),
-            by_header: None,
-            changes: None,
+            ..Route::default()
         };
         let there = (0..ROUTES).filter(|at| *at != FLEETING || self.route_listed);
         RouteTable::new(there.map(route).collect())

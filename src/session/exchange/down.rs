@@ -206,7 +206,7 @@ impl<C: ExchangeCodec> Exchange<C> {
                 let name =
                     context.snapshot.listener(listener).map_or("(removed)", |listener| &*listener.name);
                 let message = words::refused(refused.why, head, name);
-                self.refuse(context.now, key, &asked, refused, &message);
+                self.refuse(context.now, key, &asked, &refused, &message);
             }
         }
     }
@@ -239,7 +239,7 @@ impl<C: ExchangeCodec> Exchange<C> {
                 let message = words::failed(Refusal::Overloaded, &endpoint.cluster, &endpoint.address, 0);
                 let refused = Refused::from(Refusal::Overloaded);
                 settle(context.local, plan, End::Refused(Refusal::Overloaded), context.now);
-                return self.refuse(context.now, key, &asked, refused, &message);
+                return self.refuse(context.now, key, &asked, &refused, &message);
             }
             Got::Line => None,
             Got::Connection(up) => Some(up),
@@ -294,7 +294,7 @@ impl<C: ExchangeCodec> Exchange<C> {
             down.leaving = true;
         }
         let refused = Refused::from(Refusal::NoEndpoint);
-        self.refuse(context.now, key, asked, refused, &message);
+        self.refuse(context.now, key, asked, &refused, &message);
     }
 
     /// Passes on what `bytes` are of a request's body; how many.
@@ -413,7 +413,7 @@ impl<C: ExchangeCodec> Exchange<C> {
     }
 
     /// Answers a request in our own name. The connection stays where what follows can be told from its body.
-    pub(super) fn refuse(&mut self, now: Tick, key: Key, asked: &Asked, refused: Refused, message: &str) {
+    pub(super) fn refuse(&mut self, now: Tick, key: Key, asked: &Asked, refused: &Refused, message: &str) {
         self.say(now, key, asked, |close, out| {
             C::refuse(Some(asked), refused.why, refused.wait, message, close, out);
         });
@@ -422,7 +422,7 @@ impl<C: ExchangeCodec> Exchange<C> {
     /// Answers a request as its route says, by a head and a body; without them it cannot be told where it should go.
     fn respond(&mut self, now: Tick, key: Key, asked: &Asked, told: Option<(&Message, &[u8])>) {
         let Some((answer, body)) = told else {
-            return self.refuse(now, key, asked, Refused::from(Refusal::Malformed), words::NOWHERE);
+            return self.refuse(now, key, asked, &Refused::from(Refusal::Malformed), words::NOWHERE);
         };
         self.say(now, key, asked, |close, out| C::respond(asked, answer.head(), body, close, out));
     }

@@ -262,7 +262,7 @@ impl<C: ExchangeCodec> Exchange<C> {
         };
         settle(context.local, call.plan, End::Refused(why), context.now);
         let refused = Refused::from(why);
-        self.refuse(context.now, key, &asked, refused, message);
+        self.refuse(context.now, key, &asked, &refused, message);
         self.next_request(context, key);
     }
 }
