@@ -157,6 +157,16 @@ fn rubbish<C: FrameCodec>() {
             let _ = C::head(frame, Wants::ALL, &mut index);
             let _ = (C::outcome(frame), C::ticket(frame), C::lane(frame));
             C::set_timeout(frame, &index, 5);
+            changed.clear();
+            if C::add_timeout(frame, 5, &mut changed) {
+                assert_eq!(whole::<C>(&changed).len, changed.len());
+                index.clear();
+                assert!(
+                    C::head(&changed, Wants::TIMEOUT, &mut index).is_err() || index.timeout_ms == Some(5)
+                );
+            } else {
+                assert!(changed.is_empty(), "{}: half a frame", C::NAME);
+            }
             C::set_id(frame, 6);
             assert_eq!(whole::<C>(frame).id, 6);
             changed.clear();

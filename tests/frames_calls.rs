@@ -534,17 +534,27 @@ fn of_the_routes_timeout_and_the_callers_own_the_smaller_wins() {
         let mut client = sidecar.client();
         let call = |service: &str| wire.call(5).service(service).payload("never answered");
         let seen = times_out(&mut client, &upstream, &call("short"), 250);
-        // Only a timeout that the caller wrote is changed.
-        assert_eq!(seen.timeout(), -1, "{seen:?}");
+        // The provider is told, although the caller wrote none, or one that means none.
+        assert!((1..=250).contains(&seen.timeout()), "{seen:?}");
+        let seen = times_out(&mut client, &upstream, &call("short").timeout(0), 250);
+        assert!((1..=250).contains(&seen.timeout()), "{seen:?}");
         let seen = times_out(&mut client, &upstream, &call("short").timeout(20_000), 250);
         assert!((1..=250).contains(&seen.timeout()), "{seen:?}");
         let seen = times_out(&mut client, &upstream, &call("long").timeout(200), 200);
         assert_eq!(seen.timeout(), 200, "{seen:?}");
-        times_out(&mut client, &upstream, &call("zero").timeout(200), 200);
+        let seen = times_out(&mut client, &upstream, &call("zero").timeout(200), 200);
+        assert_eq!(seen.timeout(), 200, "{seen:?}");
         times_out(&mut client, &upstream, &call("t.Echo").timeout(200), 200);
         client.well(wire, 6);
     }
-    assert_eq!(sidecar.outcomes("", "timed_out"), 20);
+    assert_eq!(sidecar.outcomes("", "timed_out"), WIRES.len() as u64 * 6);
+    // Nobody waits for the answer to a call that has none.
+    for wire in WIRES {
+        let call = wire.call(7).service("short").one_way().payload("nobody waits").bytes();
+        sidecar.client().send(&call);
+        let seen = upstream.next().frame;
+        assert_eq!((seen.timeout(), seen.bytes.len()), (-1, call.len()), "{wire:?}");
+    }
     sidecar.assert_well();
 }
 

@@ -42,6 +42,11 @@ impl Plan {
     pub fn complete(&mut self, now: Tick) {
         self.deadline = self.deadline.after(now.since(self.started)).min(self.caller_deadline);
     }
+
+    /// What is left of its time in whole milliseconds, at least one: what the next hop is told.
+    pub fn left_ms(&self, now: Tick) -> u32 {
+        u32::try_from(self.deadline.since(now).as_millis()).unwrap_or(u32::MAX).max(1)
+    }
 }
 
 /// A call that goes nowhere; already counted.

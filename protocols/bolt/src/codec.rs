@@ -138,13 +138,18 @@ impl FrameCodec for Bolt {
     }
 
     #[inline]
-    fn set_timeout(frame: &mut [u8], _index: &HeadIndex, ms: u32) {
-        if let Some(layout) = layout::of(frame)
-            && let Some(at) = layout.timeout
-        {
+    fn set_timeout(frame: &mut [u8], _index: &HeadIndex, ms: u32) -> bool {
+        let layout = layout::of(frame);
+        let place = layout.and_then(|layout| Some((layout, layout.timeout?)));
+        if let Some((layout, at)) = place {
             // Java reads a signed number: what it cannot hold is cut to the longest wait it can.
             patch(frame, layout, at, ms.min(i32::MAX as u32));
         }
+        place.is_some()
+    }
+
+    fn add_timeout(_frame: &[u8], _ms: u32, _out: &mut Vec<u8>) -> bool {
+        false
     }
 
     fn change(frame: &[u8], change: &Change, out: &mut Vec<u8>) -> bool {

@@ -128,9 +128,13 @@ pub trait FrameCodec: 'static {
     /// Replaces the id of a whole frame in place, keeping any checksum true. The id is cut to the field's width.
     fn set_id(frame: &mut [u8], id: u64);
 
-    /// Lowers the caller's timeout that is written in a request, where there is one and its place has room for the new one.
-    /// `index` is what [`FrameCodec::head`] read of this frame.
-    fn set_timeout(frame: &mut [u8], index: &HeadIndex, ms: u32);
+    /// Tells the next hop in a request that it has `ms` at most, where that needs no more room than there is. `index` is what
+    /// [`FrameCodec::head`] read of this frame. `false`: it is not told.
+    fn set_timeout(frame: &mut [u8], index: &HeadIndex, ms: u32) -> bool;
+
+    /// Appends a whole request that tells so, where [`FrameCodec::set_timeout`] could not, with every length and checksum
+    /// true. `false`: this frame cannot tell it, and nothing was appended.
+    fn add_timeout(frame: &[u8], ms: u32, out: &mut Vec<u8>) -> bool;
 
     /// Appends a whole frame, a request or a response, with the headers of its head changed and every length and checksum
     /// true. `false`: this frame cannot be changed, and nothing was appended.

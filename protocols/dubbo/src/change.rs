@@ -16,11 +16,48 @@ const NO_ATTACHMENTS: Malformed = Malformed("no attachments");
 
 /// Appends `frame` with its attachments changed. `false`: that cannot be done, and nothing was appended.
 pub(crate) fn apply(frame: &[u8], change: &Change, out: &mut Vec<u8>) -> bool {
+    anew(frame, |name| change.drops(name, false), |out| new_ones(change, out), out)
+}
+
+/// Appends `frame` with this timeout, in place of one that is no text or none that means anything.
+pub(crate) fn add_timeout(frame: &[u8], ms: u32, out: &mut Vec<u8>) -> bool {
+    let mut digits = [0; 10];
+    let drops = |name: &[u8]| matches!(name, b"timeout" | b"_TO");
+    let line = |out: &mut Vec<u8>| {
+        write_string("timeout", out);
+        write_string(decimal(ms, &mut digits), out);
+        Ok(())
+    };
+    anew(frame, drops, line, out)
+}
+
+fn decimal(mut number: u32, digits: &mut [u8; 10]) -> &str {
+    let mut at = digits.len();
+    loop {
+        at = at.saturating_sub(1);
+        if let Some(place) = digits.get_mut(at) {
+            *place = b'0'.wrapping_add((number % 10) as u8);
+        }
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    digits.get(at..).and_then(|digits| std::str::from_utf8(digits).ok()).unwrap_or_default()
+}
+
+/// Appends `frame` without the attachments that `drops` names and with those that `adds` writes.
+fn anew(
+    frame: &[u8],
+    drops: impl Fn(&[u8]) -> bool,
+    adds: impl FnOnce(&mut Vec<u8>) -> Result<(), Malformed>,
+    out: &mut Vec<u8>,
+) -> bool {
     let Some(header) = Header::read(frame).filter(|header| header.serialization() == HESSIAN2) else {
         return false;
     };
     let start = out.len();
-    if rewrite(frame, header, change, out).is_err() {
+    if rewrite(frame, header, drops, adds, out).is_err() {
         out.truncate(start);
         return false;
     }
@@ -32,7 +69,13 @@ pub(crate) fn apply(frame: &[u8], change: &Change, out: &mut Vec<u8>) -> bool {
     true
 }
 
-fn rewrite(frame: &[u8], header: Header, change: &Change, out: &mut Vec<u8>) -> Result<(), Malformed> {
+fn rewrite(
+    frame: &[u8],
+    header: Header,
+    drops: impl Fn(&[u8]) -> bool,
+    adds: impl FnOnce(&mut Vec<u8>) -> Result<(), Malformed>,
+    out: &mut Vec<u8>,
+) -> Result<(), Malformed> {
     let mut walker = hessian::Walker::new(frame, HEADER_LEN);
     if header.has(layout::REQUEST) {
         to_attachments(&mut walker, frame)?;
@@ -45,7 +88,7 @@ fn rewrite(frame: &[u8], header: Header, change: &Change, out: &mut Vec<u8>) -> 
         // Null, or none at all.
         out.extend_from_slice(part(0, before));
         out.push(MAP);
-        new_ones(change, out)?;
+        adds(out)?;
         out.push(MAP_END);
         out.extend_from_slice(part(walker.at(), frame.len()));
         return Ok(());
@@ -56,12 +99,12 @@ fn rewrite(frame: &[u8], header: Header, change: &Change, out: &mut Vec<u8>) -> 
         let Some(key) = walker.key()? else { break };
         let value = walker.value()?;
         let named = if let Value::Text(name) = key { name.of(frame) } else { None };
-        let goes = named.is_some_and(|name| change.drops(name, false)) && !matches!(value, Value::Opaque);
+        let goes = named.is_some_and(&drops) && !matches!(value, Value::Opaque);
         if !goes {
             out.extend_from_slice(part(from, walker.at()));
         }
     }
-    new_ones(change, out)?;
+    adds(out)?;
     out.push(MAP_END);
     out.extend_from_slice(part(walker.at(), frame.len()));
     Ok(())
@@ -101,16 +144,19 @@ fn to_attachments_of_answer(values: &mut impl Values, header: Header) -> Result<
     }
 }
 
-/// Lowers a timeout that is written in digits: in its place, with zeros before it.
-pub(crate) fn set_timeout(frame: &mut [u8], place: Span, ms: u32) {
+/// Lowers a timeout that is written in digits: in its place, with zeros before it. Whether there is one there.
+pub(crate) fn set_timeout(frame: &mut [u8], place: Span, ms: u32) -> bool {
     let end = (place.at as usize).saturating_add(place.len as usize);
-    let Some(digits) = frame.get_mut(place.at as usize..end).filter(|_| place.is_some()) else { return };
-    let said = head::digits(digits).filter(|said| *said > i64::from(ms));
-    if said.is_some() {
+    let Some(digits) = frame.get_mut(place.at as usize..end).filter(|_| place.is_some()) else {
+        return false;
+    };
+    let said = head::digits(digits).filter(|said| *said > 0);
+    if said.is_some_and(|said| said > i64::from(ms)) {
         let mut left = ms;
         for digit in digits.iter_mut().rev() {
             *digit = b'0'.wrapping_add((left % 10) as u8);
             left /= 10;
         }
     }
+    said.is_some()
 }

@@ -79,8 +79,13 @@ impl FrameCodec for Dubbo {
         }
     }
 
-    fn set_timeout(frame: &mut [u8], index: &HeadIndex, ms: u32) {
-        index.timeouts.iter().for_each(|span| change::set_timeout(frame, *span, ms));
+    fn set_timeout(frame: &mut [u8], index: &HeadIndex, ms: u32) -> bool {
+        let [own, left] = index.timeouts.map(|span| change::set_timeout(frame, span, ms));
+        own || left
+    }
+
+    fn add_timeout(frame: &[u8], ms: u32, out: &mut Vec<u8>) -> bool {
+        change::add_timeout(frame, ms, out)
     }
 
     fn change(frame: &[u8], change: &Change, out: &mut Vec<u8>) -> bool {

@@ -107,10 +107,41 @@ fn what_cannot_be_walked_passes_as_it_is() {
     }
 }
 
-fn shorten(frame: &mut [u8], ms: u32) {
+fn shorten(frame: &mut [u8], ms: u32) -> bool {
     let mut index = HeadIndex::default();
     Dubbo::head(frame, Wants::TIMEOUT, &mut index).unwrap();
-    Dubbo::set_timeout(frame, &index, ms);
+    Dubbo::set_timeout(frame, &index, ms)
+}
+
+#[test]
+fn a_timeout_that_has_no_place_is_added_and_takes_the_place_of_what_means_nothing() {
+    let told = |attachments: &[u8]| {
+        let mut call = call("I", &[0x91], attachments);
+        assert!(!shorten(&mut call, 250));
+        let mut anew = b"before".to_vec();
+        assert!(Dubbo::add_timeout(&call, 250, &mut anew));
+        let mut anew = anew.split_off(6);
+        assert!(matches!(Dubbo::scan(&anew, 1 << 20), Scan::Frame(framed) if framed.len == anew.len()));
+        let shown = (field(&anew, "timeout"), field(&anew, "_TO"), field(&anew, "a"));
+        assert!(shorten(&mut anew, 20), "the next time it has a place");
+        assert_eq!(field(&anew, "timeout").as_deref(), Some("020"));
+        shown
+    };
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(told(b"N"), (text("250"), None, None));
+    assert_eq!(told(b""), (text("250"), None, None));
+    assert_eq!(told(&map(&[("a", "b")])), (text("250"), None, text("b")));
+    for nothing in ["-1", "0", "soon", ""] {
+        assert_eq!(told(&map(&[("timeout", nothing), ("a", "b")])), (text("250"), None, text("b")));
+    }
+    // A number, as Go writes it: 3000, of both names.
+    assert_eq!(
+        told(b"H\x07timeout\xd7\x0b\xb8\x03_TO\xd7\x0b\xb8\x01a\x01bZ"),
+        (text("250"), None, text("b"))
+    );
+    // Of another serialization nothing is known.
+    let (other, mut out) = (frame(0xc6, b"{}"), Vec::new());
+    assert!(!Dubbo::add_timeout(&other, 250, &mut out) && out.is_empty());
 }
 
 #[test]

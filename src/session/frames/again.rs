@@ -65,13 +65,11 @@ impl<C: FrameCodec> Frames<C> {
         call.plan.placed = context.now;
         call.try_until = retry::try_deadline(&call.plan, call.again, context.now);
         self.next_deadline = self.next_deadline.min(call.due());
-        let deadline = call.plan.deadline;
-        if deadline != Tick::NEVER {
-            let left = u32::try_from(deadline.since(context.now).as_millis()).unwrap_or(u32::MAX);
-            // What cannot be read has no timeout that could be told.
+        if call.plan.deadline != Tick::NEVER {
+            // What cannot be read has no timeout that could be told; what had no place for one was given it the first time.
             self.index.clear();
             let _ = C::head(&call.kept, Wants::TIMEOUT, &mut self.index);
-            C::set_timeout(&mut call.kept, &self.index, left.max(1));
+            C::set_timeout(&mut call.kept, &self.index, call.plan.left_ms(context.now));
         }
         let frame = std::mem::take(&mut call.kept);
         let id = up.pending.insert(call);

@@ -6,8 +6,7 @@
 use std::time::Duration;
 
 use outrigger_codec::{
-    FrameCodec, FrameKind, Framed, Head, HeadIndex, Malformed, Refusal, Scan, Ticket, Wants,
-    frames::LANES_MAX,
+    FrameCodec, FrameKind, Framed, Head, Malformed, Refusal, Scan, Ticket, Wants, frames::LANES_MAX,
 };
 use outrigger_core::{End, EndpointSlot, ListenerId, Plan, Tick, decide, retry, settle};
 
@@ -220,12 +219,17 @@ impl<C: FrameCodec> Frames<C> {
                 self.refuse_planned(context, caller, C::ticket(frame), plan, Refusal::TimedOut);
             }
             Ok(plan) => {
-                if let Some(ms) = self.index.timeout_ms {
-                    let theirs = arrived.after(Duration::from_millis(ms.into()));
-                    shorten::<C>(frame, &self.index, theirs, &plan, context.now);
-                }
                 let id = (framed.kind == FrameKind::Request).then_some(framed.id);
-                self.forward_changed(context, key, id, frame, plan);
+                let theirs = self.index.timeout_ms.map(|ms| Duration::from_millis(ms.into()));
+                // Where its route gives it less than its caller did, the provider too shall give up in time. Nobody waits
+                // for a call without an answer: it has no time, unless its caller gave it some.
+                let waits = id.is_some() || theirs.is_some();
+                let less = plan.deadline < theirs.map_or(Tick::NEVER, |theirs| arrived.after(theirs));
+                let left = (less && waits).then(|| plan.left_ms(context.now));
+                match left.filter(|ms| !C::set_timeout(frame, &self.index, *ms)) {
+                    Some(ms) => self.forward_with_timeout(context, key, id, frame, ms, plan),
+                    None => self.forward_changed(context, key, id, frame, plan),
+                }
             }
             Err(refused) if framed.kind == FrameKind::Request => {
                 let message = words::refused(refused.why, head, name);
@@ -234,6 +238,23 @@ impl<C: FrameCodec> Frames<C> {
             }
             Err(_) => {}
         }
+    }
+
+    /// Hands a frame on, made longer by a timeout that it has no place for.
+    fn forward_with_timeout(
+        &mut self,
+        context: &mut Context<'_>,
+        key: Key,
+        id: Option<u64>,
+        frame: &[u8],
+        ms: u32,
+        plan: Plan,
+    ) {
+        let mut anew = self.buffers.take();
+        // What cannot tell it passes as it is.
+        let told = C::add_timeout(frame, ms, &mut anew);
+        self.forward_changed(context, key, id, if told { &anew } else { frame }, plan);
+        self.buffers.give(anew);
     }
 
     /// Hands a frame on, changed where its route says so.
@@ -445,13 +466,4 @@ pub(super) struct Answer<'a> {
     pub(super) id: u64,
     pub(super) why: Refusal,
     pub(super) message: &'a str,
-}
-
-/// Lowers the timeout in the frame where the route gives the call less than its caller did, so that the provider
-/// too gives up in time; leaves the frame untouched otherwise.
-fn shorten<C: FrameCodec>(frame: &mut [u8], index: &HeadIndex, theirs: Tick, plan: &Plan, now: Tick) {
-    if plan.deadline < theirs {
-        let left_ms = u32::try_from(plan.deadline.since(now).as_millis()).unwrap_or(u32::MAX);
-        C::set_timeout(frame, index, left_ms.max(1));
-    }
 }
