@@ -33,11 +33,13 @@ pub(crate) fn find(buf: &[u8], searched: usize, side: Side, limits: &Limits) -> 
     let mut at = searched.max(lead);
     while let Some(found) = buf.get(at..).and_then(|rest| memchr(b'\n', rest)) {
         let lf = at.saturating_add(found);
-        let Some(line_end) = lf.checked_sub(1).filter(|end| buf.get(*end) == Some(&b'\r')) else {
-            return Find::Fault(Fault::malformed("a line ends without CR"));
-        };
+        let line_end = lf.saturating_sub(1);
+        // Which of the two it is must not depend on how much of the line came at once: the first tells.
         if has_bare_cr(buf, at, line_end) {
             return Find::Fault(BARE_CR);
+        }
+        if lf == 0 || buf.get(line_end) != Some(&b'\r') {
+            return Find::Fault(Fault::malformed("a line ends without CR"));
         }
         if side == Side::Request && lf < most && ends_first_line(buf, lead, lf) == Some(false) {
             return Find::Fault(Fault::malformed("the request line"));

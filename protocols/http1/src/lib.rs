@@ -118,6 +118,10 @@ impl ExchangeCodec for Http1 {
         Http1Body::of_request(asked.body, hop.policy.underscores)
     }
 
+    fn retell(request: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+        spell::retell(request, name, value);
+    }
+
     fn reply(head: &[u8], asked: &Asked, limits: &Limits, index: &mut HeadIndex) -> Result<Reply, Malformed> {
         reply::read(head, asked, limits, index)
     }

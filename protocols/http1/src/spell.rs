@@ -49,6 +49,26 @@ pub(crate) fn request(head: Head<'_>, asked: &Asked, hop: &Hop<'_>, out: &mut Ve
     out.extend_from_slice(b"\r\n");
 }
 
+/// Gives a header of a request that was spelled here another value.
+pub(crate) fn retell(request: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    let mut at = 0usize;
+    // The head ends with an empty line, behind which nothing is looked at.
+    while let Some(rest) = request.get(at..)
+        && let Some(len) = rest.windows(2).position(|pair| pair == b"\r\n").filter(|len| *len > 0)
+    {
+        let line = rest.get(..len).unwrap_or_default();
+        if let Some((own, told)) = line.split_at_checked(name.len())
+            && own.eq_ignore_ascii_case(name)
+            && told.starts_with(b": ")
+        {
+            let from = at.saturating_add(name.len()).saturating_add(2);
+            drop(request.splice(from..at.saturating_add(len), value.iter().copied()));
+            return;
+        }
+        at = at.saturating_add(len).saturating_add(2);
+    }
+}
+
 /// The answer's head for the caller.
 pub(crate) fn answer(
     head: Head<'_>,
@@ -286,5 +306,31 @@ pub(crate) fn reason(status: &[u8]) -> &'static str {
         b"508" => "Loop Detected",
         b"511" => "Network Authentication Required",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_gets_another_value_and_nothing_else_does() {
+        let told = |request: &str| {
+            let mut request = request.as_bytes().to_vec();
+            retell(&mut request, b"x-left", b"7");
+            String::from_utf8(request).unwrap_or_default()
+        };
+        let body = "\r\nx-left: 100\r\n\r\n";
+        assert_eq!(
+            told(&format!("GET / HTTP/1.1\r\nHost: a\r\nx-left: 1000\r\nA: b\r\n{body}")),
+            format!("GET / HTTP/1.1\r\nHost: a\r\nx-left: 7\r\nA: b\r\n{body}")
+        );
+        for as_it_was in [
+            format!("GET / HTTP/1.1\r\nHost: a\r\nx-left2: 1\r\n{body}"),
+            "GET / HTTP/1.1\r\nx-lef".to_owned(),
+            String::new(),
+        ] {
+            assert_eq!(told(&as_it_was), as_it_was);
+        }
     }
 }
