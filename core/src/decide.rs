@@ -43,6 +43,11 @@ impl Plan {
         self.deadline = self.deadline.after(now.since(self.started)).min(self.caller_deadline);
     }
 
+    /// The same where anybody set a time.
+    pub fn told_ms(&self, now: Tick) -> Option<u32> {
+        (self.deadline != Tick::NEVER).then(|| self.left_ms(now))
+    }
+
     /// What is left of its time in whole milliseconds, at least one: what the next hop is told.
     pub fn left_ms(&self, now: Tick) -> u32 {
         u32::try_from(self.deadline.since(now).as_millis()).unwrap_or(u32::MAX).max(1)

@@ -172,6 +172,10 @@ pub struct Http {
     pub forwarded: Forwarded,
     /// Adds an `X-Request-Id` to requests that have none.
     pub request_id: bool,
+    /// The header in which callers say how many milliseconds they wait, and in which services are told what is left of that and
+    /// of the route's timeout; by default there is none. gRPC and Triple have their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_header: Option<String>,
 }
 
 impl Default for Http {
@@ -184,6 +188,7 @@ impl Default for Http {
             via: None,
             forwarded: Forwarded::Off,
             request_id: false,
+            timeout_header: None,
         }
     }
 }

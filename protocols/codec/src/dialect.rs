@@ -19,8 +19,8 @@ pub trait Dialect: fmt::Debug + Sync {
     /// Sets the slots of a request of this dialect: service, method, version, group; and its timeout.
     fn read(&self, bytes: &[u8], index: &mut HeadIndex);
 
-    /// Tells the next hop how much of the caller's own time is left: it said how much there was, `spent` of it is gone, and
-    /// no more than `left` is of use. Does nothing where the caller set no time.
+    /// Tells the next hop how much of a call's time is left: its caller said how much there was, `spent` of that is gone, and
+    /// no more than `left` is of use; `None`: nobody else sets a time.
     fn pass_timeout(&self, request: &mut Message, spent: Duration, left: Option<Duration>);
 
     /// How the call ended, as an answer's head tells (`ends`: nothing follows it) or its trailers. `so_far` is what the

@@ -69,6 +69,9 @@ pub struct Policy {
     pub forwarded: Forwarded,
     /// Gives each request an id where it has none.
     pub request_id: bool,
+    /// The header, in lower case, in which callers say how many milliseconds they wait and services are told what is left;
+    /// `None`: there is none.
+    pub timeout: Option<Box<[u8]>>,
 }
 
 impl Default for Policy {
@@ -81,6 +84,7 @@ impl Default for Policy {
             via: None,
             forwarded: Forwarded::Off,
             request_id: false,
+            timeout: None,
         }
     }
 }
@@ -292,6 +296,10 @@ pub trait ExchangeCodec: 'static {
 
     /// Appends the request's head as the endpoint shall see it; its body follows.
     fn forward(head: Head<'_>, asked: &Asked, hop: &Hop<'_>, out: &mut Vec<u8>) -> Self::Body;
+
+    /// Gives a header another value in a request that `forward` spelled, which is all there; its body may follow. Where there
+    /// is no such header nothing is done.
+    fn retell(request: &mut Vec<u8>, name: &[u8], value: &[u8]);
 
     /// Reads an answer's head, which is what `find` found, as the answer to `asked`.
     fn reply(head: &[u8], asked: &Asked, limits: &Limits, index: &mut HeadIndex) -> Result<Reply, Malformed>;

@@ -140,7 +140,13 @@ impl Dialect for TripleHttp {
     }
 
     fn pass_timeout(&self, request: &mut Message, spent: Duration, left: Option<Duration>) {
-        let Some((name, said)) = milliseconds(request.head()) else { return };
+        let Some((name, said)) = milliseconds(request.head()) else {
+            let [own, _] = TIMEOUTS;
+            if let Some(left) = left.filter(|_| request.head().field(own).is_none()) {
+                request.add(own, &grpc::number(left.as_millis().max(1)));
+            }
+            return;
+        };
         let rest = grpc::left_of(said, spent, left);
         if rest < said {
             request.replace(name, &grpc::number(rest.as_millis().max(1)));

@@ -89,7 +89,7 @@ impl Lowering<'_> {
         self.header_value(at, value);
     }
 
-    fn header_name(&mut self, at: At<'_>, name: &str) {
+    pub(super) fn header_name(&mut self, at: At<'_>, name: &str) {
         let lower = name.to_ascii_lowercase();
         if !is_token(name) {
             self.problems.push(at.problem(format!("{} cannot be the name of a header", quote(name))));

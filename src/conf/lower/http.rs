@@ -123,6 +123,9 @@ impl Lowering<'_> {
                 upgrades.push(name.into());
             }
         }
+        if let Some(name) = &http.timeout_header {
+            self.header_name(at.key("timeout_header"), name);
+        }
         if let Some(via) = &http.via
             && !is_token(via)
         {
@@ -145,6 +148,7 @@ impl Lowering<'_> {
                 file::Forwarded::Replace => Forwarded::Replace,
             },
             request_id: http.request_id,
+            timeout: http.timeout_header.as_deref().map(|name| name.to_ascii_lowercase().as_bytes().into()),
         }
     }
 

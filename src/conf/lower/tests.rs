@@ -127,7 +127,7 @@ fn a_listeners_manners_reach_its_connections() {
     assert_eq!(manners("    http: {}\n").policy, Policy::default());
     let all = manners(
         "    head_timeout: 1s\n    idle_timeout: 2s\n    keepalive_timeout: 3s\n    http: { underscores: reject, \
-         upgrades: [WebSocket, tls], trace: true, connect: true, via: outrigger, forwarded: append, request_id: true }\n",
+         upgrades: [WebSocket, tls], trace: true, connect: true, via: outrigger, forwarded: append, request_id: true, timeout_header: X-Left }\n",
     );
     assert_eq!(all.head_timeout, Duration::from_secs(1));
     assert_eq!(all.idle_timeout, Duration::from_secs(2));
@@ -142,6 +142,7 @@ fn a_listeners_manners_reach_its_connections() {
             via: Some("outrigger".into()),
             forwarded: Forwarded::Append,
             request_id: true,
+            timeout: Some((*b"x-left").into()),
         }
     );
     let other = manners("    http: { underscores: allow, upgrades: [], forwarded: replace }\n").policy;
@@ -186,7 +187,7 @@ fn manners_that_mean_nothing_are_refused() {
         (
             "http: { underscore: drop }",
             "7:13 unknown key `underscore`, expected one of `underscores`, `upgrades`, `trace`, `connect`, `via`, \
-             `forwarded` or `request_id` | did you mean `underscores`?",
+             `forwarded`, `request_id` or `timeout_header` | did you mean `underscores`?",
         ),
     ] {
         assert_eq!(bad(key), [told], "{key}");

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use outrigger_codec::{
-    Asked, Body, ExchangeCodec, Fault, Find, Framing, Head, Message, Refusal, Wants, exchange,
+    Asked, Body, ExchangeCodec, Fault, Find, Framing, Head, Message, Refusal, Wants, exchange, http::hop,
 };
 use outrigger_core::{End, Plan, Refused, Tick, decide, retry, settle};
 
@@ -194,6 +194,9 @@ impl<C: ExchangeCodec> Exchange<C> {
             }
         }
         let head = Head { bytes, index: &self.index };
+        let own = self.index.timeout_ms.or_else(|| hop::timeout(head, &down.arrival.manners.policy));
+        self.index.timeout_ms = own;
+        let head = Head { bytes, index: &self.index };
         match decide(context.snapshot, listener, context.local, head, arrived, context.now) {
             Ok(plan) => self.start(context, key, bytes, asked, plan),
             Err(Refused { response: Some(response), .. }) => {
@@ -254,7 +257,8 @@ impl<C: ExchangeCodec> Exchange<C> {
         };
         flow.begin(plan.retry.is_some());
         let change = plan.changes.as_ref().map(|changes| &changes.request);
-        let head = changed(head, change, &mut self.changed);
+        let left = policy.timeout.is_some().then(|| plan.told_ms(context.now)).flatten();
+        let head = changed(head, change, left.map(|ms| (policy, ms)), &mut self.changed);
         let body = C::forward(head, &asked, &hop, flow.buffer(&mut self.buffers));
         let try_until = retry::try_deadline(&plan, 0, context.now);
         if body.is_done() {

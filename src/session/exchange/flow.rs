@@ -85,6 +85,13 @@ impl Flow {
         self.let_go(pool);
     }
 
+    /// Lets `change` at the message, if none of it was written.
+    pub(super) fn unsent(&mut self, change: impl FnOnce(&mut Vec<u8>)) {
+        if self.is_unsent() {
+            change(&mut self.bytes);
+        }
+    }
+
     /// Whether no byte of the message was written.
     pub(super) fn is_unsent(&self) -> bool {
         self.written == 0 && !self.dropped

@@ -13,7 +13,9 @@
 use std::{collections::VecDeque, marker::PhantomData};
 
 use foldhash::quality::RandomState;
-use outrigger_codec::{Asked, Change, ExchangeCodec, Head, HeadIndex, Message, Outcome, Sniff};
+use outrigger_codec::{
+    Asked, Change, ExchangeCodec, Head, HeadIndex, Message, Outcome, Policy, Sniff, http::hop,
+};
 use outrigger_core::{EndpointSlot, ListenerId, Plan, Tick};
 
 use super::{
@@ -485,19 +487,33 @@ impl<C: ExchangeCodec> Engine for Exchange<C> {
     }
 }
 
-/// A head as its route changes it, copied into `scratch` only where it does.
-fn changed<'a>(head: Head<'a>, change: Option<&Change>, scratch: &'a mut Message) -> Head<'a> {
-    let Some(change) = change.filter(|change| !change.is_none()) else { return head };
+/// A head as its route changes it, and with what is left of its time where a header tells it; copied into `scratch` only
+/// where anything is changed.
+fn changed<'a>(
+    head: Head<'a>,
+    change: Option<&Change>,
+    left: Option<(&Policy, u32)>,
+    scratch: &'a mut Message,
+) -> Head<'a> {
+    let change = change.filter(|change| !change.is_none());
+    if change.is_none() && left.is_none() {
+        return head;
+    }
     scratch.bytes.clear();
     scratch.bytes.extend_from_slice(head.bytes);
     scratch.index.copy(head.index);
-    change.apply(scratch);
-    // The first header of a request is its host.
-    if let Some(authority) = change.authority_of(scratch) {
-        let value = scratch.put(authority);
-        if let Some(host) = scratch.index.fields.first_mut() {
-            host.value = value;
+    if let Some(change) = change {
+        change.apply(scratch);
+        // The first header of a request is its host.
+        if let Some(authority) = change.authority_of(scratch) {
+            let value = scratch.put(authority);
+            if let Some(host) = scratch.index.fields.first_mut() {
+                host.value = value;
+            }
         }
+    }
+    if let Some((policy, ms)) = left {
+        hop::tell_timeout(scratch, policy, ms);
     }
     scratch.head()
 }

@@ -194,7 +194,7 @@ impl<C: ExchangeCodec> Exchange<C> {
     }
 
     /// Puts a request on a connection.
-    pub(super) fn assign(&mut self, context: &Context<'_>, key: Key, up_key: Key, bytes: Flow) {
+    pub(super) fn assign(&mut self, context: &Context<'_>, key: Key, up_key: Key, mut bytes: Flow) {
         let Some(down) = self.downs.get_mut(key) else { return };
         let (Some(call), Some(up)) = (down.call.as_mut(), self.ups.get_mut(up_key)) else { return };
         call.up = Some(up_key);
@@ -202,6 +202,12 @@ impl<C: ExchangeCodec> Exchange<C> {
         self.next_deadline = self.next_deadline.min(call.due());
         up.down = Some(key);
         (up.last_in, up.last_out) = (context.now, context.now);
+        // It waited, in line or for another try: less is left of its time than it says.
+        if let Some(name) = &down.arrival.manners.policy.timeout
+            && let Some(ms) = call.plan.told_ms(context.now)
+        {
+            bytes.unsent(|request| C::retell(request, name, ms.to_string().as_bytes()));
+        }
         up.outbox = bytes;
         let resumes = down.paused && up.outbox.len() < super::LOW;
         self.flush_up(up_key);

@@ -163,7 +163,7 @@ impl<C: ExchangeCodec> Exchange<C> {
         let head = Head { bytes, index: &self.index };
         let policy = &down.arrival.manners.policy;
         let change = call.plan.changes.as_ref().map(|changes| &changes.answer);
-        let head = changed(head, change, &mut self.changed);
+        let head = changed(head, change, None, &mut self.changed);
         let close = !C::keeps(&call.asked, &reply) || !call.body.is_done() || self.draining || down.leaving;
         let body = C::answer(head, &call.asked, &reply, policy, close, down.outbox.buffer(&mut self.buffers));
         // It was answered: it will not be sent again.

@@ -239,6 +239,8 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
             let Message { bytes, index } = &mut self.message;
             dialect.read(bytes, index);
         }
+        let own = hop::timeout(self.message.head(), &manners.policy).filter(|_| dialect.is_none());
+        self.message.index.timeout_ms = self.message.index.timeout_ms.or(own);
         self.message.index.source = source;
         match decide(context.snapshot, listener, context.local, self.message.head(), context.now, context.now)
         {

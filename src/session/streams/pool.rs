@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use outrigger_codec::{Code, Link, Refusal, StreamCodec, Tag};
+use outrigger_codec::{Code, Link, Refusal, StreamCodec, Tag, http::hop};
 use outrigger_core::{EndpointSlot, Tick, retry};
 
 use super::{super::arena::Key, Connection, Context, Effect, Leg, Pool, Stage, Streams, Up, wire::Wire};
@@ -184,6 +184,10 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
             let left = (deadline != Tick::NEVER).then(|| deadline.since(context.now));
             dialect.pass_timeout(&mut call.kept, context.now.since(call.told_at), left);
             call.told_at = context.now;
+        } else if let Some(down) = self.downs.get(call.down)
+            && let Some(ms) = call.plan.told_ms(context.now)
+        {
+            hop::tell_timeout(&mut call.kept, &down.arrival.manners.policy, ms);
         }
         let end = call.request.end && call.request.is_empty() && call.request.trailers.is_none();
         let authority = context.local.endpoint(up.endpoint).map_or("", |endpoint| &*endpoint.address);

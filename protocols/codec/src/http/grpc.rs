@@ -69,10 +69,17 @@ pub fn left_of(said: Duration, spent: Duration, left: Option<Duration>) -> Durat
     left.map_or(rest, |left| left.min(rest))
 }
 
-/// Tells the next hop what is left of a `grpc-timeout`.
+/// Tells the next hop in a `grpc-timeout` what is left of a call's time.
 pub fn pass_timeout(request: &mut Message, spent: Duration, left: Option<Duration>) {
     const NAME: &[u8] = b"grpc-timeout";
-    let Some(said) = request.head().field(NAME).and_then(timeout) else { return };
+    let Some(said) = request.head().field(NAME) else {
+        if let Some(left) = left {
+            request.add(NAME, spell_timeout(left, &mut [0; 9]));
+        }
+        return;
+    };
+    // What is no time is the service's to refuse.
+    let Some(said) = timeout(said) else { return };
     let rest = left_of(said, spent, left);
     if rest < said {
         request.replace(NAME, spell_timeout(rest, &mut [0; 9]));

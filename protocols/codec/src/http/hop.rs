@@ -4,7 +4,8 @@
 
 use std::{io::Write, net::IpAddr};
 
-use crate::{Field, Message, Policy, Slot, Span, exchange::Forwarded};
+use super::{answer::number, chars::decimal};
+use crate::{Field, Head, Message, Policy, Slot, Span, exchange::Forwarded};
 
 /// The fields that tell of the caller.
 const FORWARDED: [&[u8]; 3] = [b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"];
@@ -24,6 +25,20 @@ pub fn decorate(
         request.add(b"x-request-id", fresh_id().as_bytes());
     }
     via(request, policy, version);
+}
+
+/// What a caller says of its own time in the header that the conf names: whole milliseconds, 0 and whatever is no number
+/// mean none.
+pub fn timeout(request: Head<'_>, policy: &Policy) -> Option<u32> {
+    let said = decimal(request.field(policy.timeout.as_deref()?)?)?;
+    (said > 0).then(|| u32::try_from(said).unwrap_or(u32::MAX))
+}
+
+/// Tells the service in that header that it has `ms`.
+pub fn tell_timeout(request: &mut Message, policy: &Policy, ms: u32) {
+    let Some(name) = &policy.timeout else { return };
+    request.retain(|own, _| !own.eq_ignore_ascii_case(name));
+    number(request, name, u64::from(ms));
 }
 
 /// Adds by whom a message was received, in which version.
