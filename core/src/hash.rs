@@ -22,8 +22,8 @@ const MAGLEV_MANY: usize = 655_373;
 const MANY: usize = 600;
 /// Points of an endpoint of weight one on the ring.
 const POINTS: usize = 256;
-/// Points of all endpoints together, about.
-const POINTS_MAX: usize = 1 << 20;
+/// Points of all endpoints together, about: 8 MiB.
+const POINTS_MAX: usize = 1 << 19;
 
 /// A table of endpoints by key.
 #[derive(Clone, Debug, Default)]
@@ -71,9 +71,9 @@ impl Hashed {
         let mut points = Vec::new();
         for ((endpoint, share), at) in endpoints.iter().zip(shares(endpoints)).zip(0u32..) {
             let count = (each as u64).saturating_mul(share).div_ceil(100);
-            for point in 0..count {
-                points.push((seeded(endpoint.borrow().address.as_bytes(), point.wrapping_add(1)), at));
-            }
+            // The address is read once, however many points it has.
+            let own = key(endpoint.borrow().address.as_bytes());
+            points.extend((0..count).map(|point| (seeded(&point.to_le_bytes(), own), at)));
         }
         points.sort_unstable();
         Self::Ring(points.into())
@@ -97,6 +97,9 @@ impl Hashed {
             })
             .collect();
         let mut table = vec![u32::MAX; size];
+        // Which places are taken, by bit: that fits where the whole table does not, and is looked at far more often.
+        let mut taken = vec![0u64; size.div_ceil(64)];
+        let bit = |place: usize| (place >> 6, 1u64 << (place & 63));
         let mut credit = vec![0u64; endpoints.len()];
         let mut left = size;
         while left > 0 {
@@ -107,11 +110,18 @@ impl Hashed {
                 }
                 *credit = credit.saturating_sub(100);
                 // The table's size is prime: the walk comes to every place.
-                while table.get(walk.0).is_some_and(|owner| *owner != u32::MAX) {
-                    walk.0 = walk.0.wrapping_add(walk.1).checked_rem(size).unwrap_or(0);
+                let is_taken = |taken: &[u64], place| {
+                    let (word, bit) = bit(place);
+                    taken.get(word).is_some_and(|word| word & bit != 0)
+                };
+                while is_taken(&taken, walk.0) {
+                    // Both are below the size: no division is needed to stay there.
+                    let next = walk.0.wrapping_add(walk.1);
+                    walk.0 = if next < size { next } else { next.wrapping_sub(size) };
                 }
-                if let Some(place) = table.get_mut(walk.0) {
-                    *place = at;
+                let (word, bit) = bit(walk.0);
+                if let (Some(place), Some(word)) = (table.get_mut(walk.0), taken.get_mut(word)) {
+                    (*place, *word) = (at, *word | bit);
                     left = left.saturating_sub(1);
                 }
             }
