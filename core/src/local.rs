@@ -323,8 +323,24 @@ impl Local {
                     endpoint.health.failed(&endpoint.crowd, now);
                 }
                 End::Refused(_) => endpoint.observe(took.max(FAILURE_COSTS), now),
-                End::Sent | End::Abandoned => {}
+                // It took longer than this at least.
+                End::Superseded if took.as_secs_f64() * 1e9 > endpoint.ewma_ns => endpoint.observe(took, now),
+                End::Sent | End::Abandoned | End::Superseded => {}
             }
+        }
+    }
+
+    /// A second try of the call of `plan`, beside it: a plan of its own, of which one of the two ends as superseded.
+    pub(crate) fn beside(&mut self, plan: &mut crate::Plan, to: EndpointSlot, now: Tick) -> crate::Plan {
+        self.begin(plan.route, to, now);
+        plan.tried = plan.tried.with(to);
+        crate::Plan {
+            endpoint: to,
+            placed: now,
+            tried: plan.tried.with(plan.endpoint),
+            retry: plan.retry.clone(),
+            changes: plan.changes.clone(),
+            ..*plan
         }
     }
 

@@ -3,7 +3,8 @@
 //! What was provably not processed may always go elsewhere, as it costs the service nothing. Everything else may have been
 //! processed: it is sent again only if its route says that this does no harm, on the failures that the route names, as often
 //! as it allows, and only out of the cluster's *budget*: a share of the calls plus a floor a second, so that a service that
-//! fails is never asked for much more than it was anyway (Finagle's `RetryBudget`). Decides only; the engines send.
+//! fails is never asked for much more than it was anyway (Finagle's `RetryBudget`). Out of the same budget a call that waits
+//! long may have a second try beside the first. Decides only; the engines send.
 
 use std::{
     num::NonZeroU32,
@@ -13,7 +14,7 @@ use std::{
 
 use outrigger_codec::Outcome;
 
-use crate::{EndpointSlot, Limit, Local, Plan, Tick};
+use crate::{EndpointSlot, Limit, Local, Plan, Snapshot, Tick};
 
 /// Failures that a route may have tried again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub struct Retry {
     /// How long the second time waits at most, twice as long each further time; the first does not wait. Drawn at random
     /// between nothing and that.
     pub backoff: Duration,
+    /// After how long without an answer a second try goes beside the first, which goes on; `None`: never.
+    pub hedge: Option<Duration>,
 }
 
 impl Default for Retry {
@@ -45,6 +48,7 @@ impl Default for Retry {
             tries: 1,
             per_try: None,
             backoff: Duration::from_millis(10),
+            hedge: None,
         }
     }
 }
@@ -55,7 +59,8 @@ impl Retry {
         self.overloaded || self.error || !self.statuses.is_empty()
     }
 
-    fn names(&self, failure: Failure) -> bool {
+    /// Whether a failure is a reason to try again.
+    pub fn names(&self, failure: Failure) -> bool {
         match failure {
             Failure::Lost => self.reset,
             Failure::Slow => self.per_try.is_some(),
@@ -149,12 +154,17 @@ impl Default for Budget {
     }
 }
 
-/// Whether a call that failed so may be sent again, after it was `again` times; and how long to wait before.
-pub fn may(local: &mut Local, plan: &Plan, failure: Failure, again: u8, now: Tick) -> Option<Duration> {
+/// Where a call that failed so may be sent again, after it was `again` times, and how long it waits before; `same_too`: where
+/// it was, if there is no other. Takes from the budget only what is then used.
+pub fn again(
+    local: &mut Local,
+    snapshot: &Snapshot,
+    plan: &Plan,
+    failure: Failure,
+    (again, same_too): (u8, bool),
+    now: Tick,
+) -> Option<(EndpointSlot, Duration)> {
     let retry = plan.retry.as_deref().filter(|retry| again < retry.tries && retry.names(failure))?;
-    if plan.deadline <= now {
-        return None;
-    }
     let wait = if again == 0 {
         Duration::ZERO
     } else {
@@ -162,7 +172,28 @@ pub fn may(local: &mut Local, plan: &Plan, failure: Failure, again: u8, now: Tic
             retry.backoff.saturating_mul(1u32.checked_shl(u32::from(again.min(10)).saturating_sub(1))?);
         Duration::from_nanos(local.random(u64::try_from(most.as_nanos()).unwrap_or(u64::MAX)))
     };
-    (now.after(wait) < plan.deadline && local.budget(plan.endpoint)?.take(now)).then_some(wait)
+    if plan.deadline <= now.after(wait) {
+        return None;
+    }
+    let to = place(local, snapshot, plan, same_too, now)?;
+    local.budget(plan.endpoint)?.take(now).then_some((to, wait))
+}
+
+/// When a second try goes beside the one that begins now, unless that was answered.
+pub fn hedge_at(plan: &Plan, again: u8, now: Tick) -> Tick {
+    let after = plan.retry.as_deref().filter(|retry| again < retry.tries).and_then(|retry| retry.hedge);
+    after.map_or(Tick::NEVER, |after| now.after(after))
+}
+
+/// A second try of a call that was not answered, beside the first and on another endpoint: its plan, if there is one. It is
+/// settled like any other, one of the two as [`crate::End::Superseded`].
+pub fn hedge(local: &mut Local, snapshot: &Snapshot, plan: &mut Plan, again: u8, now: Tick) -> Option<Plan> {
+    plan.retry.as_deref().filter(|retry| again < retry.tries)?;
+    if plan.deadline <= now {
+        return None;
+    }
+    let to = place(local, snapshot, plan, false, now)?;
+    local.budget(plan.endpoint)?.take(now).then(|| local.beside(plan, to, now))
 }
 
 /// Until when the try that begins now may take, where the route says so.
@@ -171,10 +202,15 @@ pub fn try_deadline(plan: &Plan, again: u8, now: Tick) -> Tick {
     bounded.map_or(Tick::NEVER, |per_try| now.after(per_try))
 }
 
+/// Whether an endpoint that was picked a while ago is still there.
+pub fn is_there(local: &Local, endpoint: EndpointSlot) -> bool {
+    local.endpoint(endpoint).is_some_and(|state| state.listed)
+}
+
 /// Where a call that may be tried again goes: another endpoint, or the same where there is no other and it may be.
 pub fn place(
     local: &mut Local,
-    snapshot: &crate::Snapshot,
+    snapshot: &Snapshot,
     plan: &Plan,
     same_too: bool,
     now: Tick,

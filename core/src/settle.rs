@@ -18,6 +18,8 @@ pub enum End {
     Refused(Refusal),
     /// Its caller left; nobody waits for the answer.
     Abandoned,
+    /// It was one of two tries of a call, and the other is the call.
+    Superseded,
 }
 
 /// Ends a plan: counts it, and lets the latency and load of the endpoint where it was last be known to the next pick.

@@ -34,6 +34,7 @@ impl Tally {
             End::Sent => Some(&mut self.sent),
             End::Refused(why) => self.refused.get_mut(why as usize),
             End::Abandoned => Some(&mut self.abandoned),
+            End::Superseded => None,
         };
         if let Some(count) = count {
             *count = count.wrapping_add(1);

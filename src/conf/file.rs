@@ -322,6 +322,10 @@ pub struct Retry {
     pub per_try_timeout: Option<Duration>,
     /// The longest pause before the second time, twice as long each further time; the first does not wait. Drawn at random.
     pub backoff: Duration,
+    /// After how long without an answer a second try goes beside the first, on another endpoint; the first to be answered well
+    /// counts. By default none does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hedge_after: Option<Duration>,
 }
 
 impl Default for Retry {
@@ -332,6 +336,7 @@ impl Default for Retry {
             tries: 1,
             per_try_timeout: None,
             backoff: duration(10),
+            hedge_after: None,
         }
     }
 }

@@ -684,6 +684,16 @@ impl Lowering<'_> {
         if per_try.is_some_and(|time| time.is_zero()) {
             self.problems.push(at.key("per_try_timeout").problem("expected a time above 0s"));
         }
+        let hedge = written.hedge_after.map(super::units::Duration::get);
+        if hedge.is_some_and(|time| time.is_zero()) {
+            self.problems.push(at.key("hedge_after").problem("expected a time above 0s"));
+        }
+        if let (Some(hedge), Some(per_try)) = (hedge, per_try)
+            && hedge >= per_try
+        {
+            let problem = at.key("hedge_after").problem("a try is over before that");
+            self.problems.push(problem.with_help("make it shorter than `per_try_timeout`"));
+        }
         let on = |failure| written.on.contains(&failure);
         Some(Arc::new(core::Retry {
             reset: on(file::RetryOn::Reset),
@@ -693,6 +703,7 @@ impl Lowering<'_> {
             tries: written.tries,
             per_try,
             backoff: written.backoff.get(),
+            hedge,
         }))
     }
 

@@ -28,12 +28,16 @@ pub struct Call {
     pub again: u8,
     /// Until when the present try may take.
     pub try_until: Tick,
+    /// When a second try goes beside this one.
+    pub hedge_at: Tick,
+    /// The other try of the same call: its connection, and its id there. The first to be answered is the call.
+    pub twin: Option<(Key, u32)>,
 }
 
 impl Call {
     /// When something must be done about it.
     pub fn due(&self) -> Tick {
-        self.plan.deadline.min(self.try_until)
+        self.plan.deadline.min(self.try_until).min(self.hedge_at)
     }
 }
 
@@ -81,10 +85,7 @@ impl Pending {
 
     /// Gives a call the frame that may have to be sent again.
     pub fn keep(&mut self, id: u32, frame: Vec<u8>) {
-        let Some(mask) = self.places.len().checked_sub(1) else { return };
-        if let Some(Some((theirs, call))) = self.places.get_mut(id as usize & mask)
-            && *theirs == id
-        {
+        if let Some(call) = self.get_mut(id) {
             call.kept = frame;
         }
     }
@@ -101,17 +102,20 @@ impl Pending {
         }
     }
 
-    /// The ids of calls whose present try has taken too long, but not the call itself. Each is told once.
+    /// The ids of calls whose present try has taken long enough for another, but not the call itself.
     pub fn slow(&mut self, now: Tick, into: &mut Vec<u32>) {
         if self.earliest() > now {
             return;
         }
-        for (id, call) in self.places.iter_mut().flatten() {
-            if call.try_until <= now && call.plan.deadline > now {
-                call.try_until = Tick::NEVER;
-                into.push(*id);
-            }
-        }
+        let slow = |call: &Call| call.try_until.min(call.hedge_at) <= now && call.plan.deadline > now;
+        into.extend(self.places.iter().flatten().filter(|(_, call)| slow(call)).map(|(id, _)| *id));
+    }
+
+    /// The call with this id, to be changed in what is no time.
+    pub fn get_mut(&mut self, id: u32) -> Option<&mut Call> {
+        let mask = self.places.len().checked_sub(1)?;
+        let (theirs, call) = self.places.get_mut(id as usize & mask)?.as_mut()?;
+        (*theirs == id).then_some(call)
     }
 
     /// Takes out the call with this id; `None` for ids that are unknown, answered or expired.

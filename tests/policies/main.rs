@@ -11,6 +11,7 @@ mod divide;
 mod endpoint;
 mod frames;
 mod hash;
+mod hedge;
 mod http1;
 mod http2;
 mod kill;

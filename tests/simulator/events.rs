@@ -195,7 +195,7 @@ impl<D: Dialect> Life<D> {
                 payload_len,
                 first_byte: None,
                 last_byte: None,
-                taken_by: None,
+                taken_by: Vec::new(),
                 served: false,
                 answered: false,
             });
@@ -253,7 +253,7 @@ impl<D: Dialect> Life<D> {
                 payload_len: 0,
                 first_byte: None,
                 last_byte: None,
-                taken_by: None,
+                taken_by: Vec::new(),
                 served: false,
                 answered: false,
             });
@@ -464,7 +464,7 @@ impl<D: Dialect> Life<D> {
     fn is_owed(&self, call: usize) -> bool {
         let call = &self.calls[call];
         let there = |caller: &Caller| caller.number == call.caller && !caller.spoiled;
-        !call.one_way && !call.answered && call.taken_by.is_some() && self.callers.iter().any(there)
+        !call.one_way && !call.answered && !call.taken_by.is_empty() && self.callers.iter().any(there)
     }
 
     /// The end of the process: what is written is still taken by the sockets, then all are closed.

@@ -177,7 +177,7 @@ impl<D: Dialect> Life<D> {
             caller.was_reading && pipe.partial_since.is_some_and(|since| now.since(since) >= frame_timeout);
         let waits = self.calls_waiting(&caller);
         // One that takes no answers is silent too.
-        let silent = silent && (!waits || pipe.blocked_since.is_some());
+        let silent = silent && (!waits || behind);
         let idle = (counters.idle_callers > idle || self.draining) && (silent || half);
         let quiet = self.draining && (!waits || self.pressing);
         // Its listener is gone: it may finish its calls, but not for ever.
@@ -214,10 +214,13 @@ impl<D: Dialect> Life<D> {
             pipe.partial_since.is_some_and(|since| now.since(since) >= self.shape.bounds.frame_timeout);
         let waits = up.inbox.iter().any(|(_, call)| !self.calls[*call].answered);
         let excused = up.spoiled || up.gone || stuck || mute || half || self.shut;
-        // A caller that left waits no more; its calls are nobody's.
+        // A caller that left waits no more; its calls are nobody's. Nor does a call here that is tried elsewhere, too, or may
+        // be about to.
+        let leaves = self.shape.leaves_slow_tries();
         let heard = up.inbox.iter().any(|(_, call)| {
             let call = &self.calls[*call];
-            !call.answered && self.callers.iter().any(|caller| caller.number == call.caller)
+            let here = call.taken_by.len() == 1 && !leaves;
+            !call.answered && here && self.callers.iter().any(|caller| caller.number == call.caller)
         });
         assert!(
             excused || !up.open || !(waits && heard) || self.all_expired(&up),
@@ -297,7 +300,7 @@ impl<D: Dialect> Life<D> {
                 let begun = |frame: &[u8]| Upstream::begins::<D>(number, address, frame, calls, &self.shape);
                 up.pipe.take::<D>(bytes, n, begun, |frame| frames.push(frame.to_vec()));
                 for frame in frames {
-                    up.hears::<D>(&frame, calls);
+                    up.hears::<D>(&frame, calls, &self.shape);
                 }
             }
         }

@@ -27,7 +27,7 @@ pub(crate) struct Call {
     pub(crate) first_byte: Option<Tick>,
     pub(crate) last_byte: Option<Tick>,
     /// The upstream connection whose socket took a byte of it.
-    pub(crate) taken_by: Option<u32>,
+    pub(crate) taken_by: Vec<u32>,
     /// An endpoint answered it.
     pub(crate) served: bool,
     pub(crate) answered: bool,
@@ -308,21 +308,23 @@ impl Upstream {
         }
         let token = token(D::payload(frame), false).expect("only calls of this life are forwarded");
         let call = &mut all[token];
+        // One without an answer is never sent again, one with an answer as often as its route allows.
+        let again = shape.tries().filter(|_| !call.one_way).unwrap_or(0);
         assert!(
-            call.taken_by.is_none(),
+            call.taken_by.len() <= again,
             "call {token} was sent on connection {number} after {:?} had taken a byte of it",
             call.taken_by
         );
-        call.taken_by = Some(number);
+        call.taken_by.push(number);
         let home = shape.home(call.service.expect("a call without a route was forwarded"));
         assert!(address.starts_with(&home), "call {token} went to {address}, it belongs to {home}");
     }
 
     /// The socket took a whole frame.
-    pub(crate) fn hears<D: Dialect>(&mut self, frame: &[u8], all: &[Call]) {
+    pub(crate) fn hears<D: Dialect>(&mut self, frame: &[u8], all: &[Call], shape: &Shape) {
         let Scan::Frame(framed) = D::scan(frame, usize::MAX) else { unreachable!("scanned before") };
         match framed.kind {
-            FrameKind::Request | FrameKind::OneWay => self.hears_call::<D>(frame, framed.id, all),
+            FrameKind::Request | FrameKind::OneWay => self.hears_call::<D>(frame, framed.id, all, shape),
             FrameKind::Heartbeat => {
                 self.stays_in_lane::<D>(frame);
                 if !self.mute {
@@ -335,7 +337,7 @@ impl Upstream {
         }
     }
 
-    fn hears_call<D: Dialect>(&mut self, frame: &[u8], id: u64, all: &[Call]) {
+    fn hears_call<D: Dialect>(&mut self, frame: &[u8], id: u64, all: &[Call], shape: &Shape) {
         self.stays_in_lane::<D>(frame);
         let token = token(D::payload(frame), false).expect("checked when it began");
         let call = &all[token];
@@ -343,9 +345,11 @@ impl Upstream {
         let mut index = HeadIndex::default();
         assert!(D::head(frame, Wants::TIMEOUT, &mut index).is_ok(), "call {token} arrives unreadable");
         let told = index.timeout_ms.map(|ms| Duration::from_millis(ms.into()));
+        let route = call.service.and_then(|service| shape.route_timeout(service)).filter(|_| !call.one_way);
+        let due = [call.timeout, route].into_iter().flatten().min();
         assert!(
-            told.is_some() == call.timeout.is_some() && told <= call.timeout,
-            "call {token}: timeout {:?} became {told:?}",
+            told.is_some() == due.is_some() && told <= due,
+            "call {token}: timeout {:?} and the route's {route:?} became {told:?}",
             call.timeout
         );
         assert!(!self.ids.contains(&id), "id {id} was used twice on connection {}", self.number);

@@ -7,7 +7,7 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use outrigger::session::frames::Bounds;
 use outrigger_core::{
-    Balance, Cluster, ClusterSettings, Endpoint, Limit, Listener, Match, Pattern, Route, RouteTable,
+    Balance, Cluster, ClusterSettings, Endpoint, Limit, Listener, Match, Pattern, Retry, Route, RouteTable,
     Snapshot, Target,
 };
 
@@ -37,6 +37,7 @@ pub(crate) struct Shape {
     balance: Balance,
     route_timeouts: [Option<Duration>; SERVICES.len()],
     /// For each cluster the endpoints that are listed.
+    retry: Option<Arc<Retry>>,
     listed: Vec<Vec<bool>>,
     listeners: Vec<bool>,
     /// The route of `s2`.
@@ -82,7 +83,19 @@ impl Shape {
         let timed = !calm && rng.chance(70);
         let route_timeouts = [0; SERVICES.len()]
             .map(|_| (timed && rng.chance(80)).then(|| ms(rng.pick(&[20, 150, 1_000, 3_000]))));
+        // What may be sent again: that happens by chance, of calls that were lost, slow or answered badly.
+        let again = (!calm && rng.chance(50)).then(|| Retry {
+            reset: true,
+            overloaded: rng.chance(50),
+            error: rng.chance(50),
+            tries: rng.range(1, 4) as u8,
+            per_try: rng.chance(40).then(|| ms(rng.pick(&[20, 200]))),
+            backoff: ms(rng.pick(&[0, 10, 100])),
+            hedge: rng.chance(70).then(|| ms(rng.pick(&[1, 10, 100]))),
+            ..Retry::default()
+        });
         Self {
+            retry: again.map(Arc::new),
             calm,
             bounds,
             steps: rng.range(30, 220),
@@ -137,6 +150,16 @@ impl Shape {
         self.route_timeouts[service]
     }
 
+    /// How often a call may be sent again that may have been processed; `None`: never.
+    pub(crate) fn tries(&self) -> Option<usize> {
+        self.retry.as_ref().map(|retry| retry.tries.into())
+    }
+
+    /// Whether a call may have left a connection that said nothing of it yet.
+    pub(crate) fn leaves_slow_tries(&self) -> bool {
+        self.retry.as_ref().is_some_and(|retry| retry.per_try.is_some() || retry.hedge.is_some())
+    }
+
     pub(crate) fn is_listed(&self, address: &str) -> bool {
         self.addresses().any(|listed| listed == address)
     }
@@ -177,6 +200,7 @@ impl Shape {
             targets: [Target::new((at % self.listed.len()) as u32, 1)].into(),
             timeout: self.route_timeouts[at],
             limit: self.limit.clone(),
+            retry: self.retry.clone(),
             ..Route::default()
         };
         RouteTable::new(services.map(route).collect())

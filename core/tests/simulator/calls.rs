@@ -198,18 +198,14 @@ impl World {
     /// Sends a call again that failed so; gives it back where it may not.
     fn try_again(&mut self, id: u64, mut call: Call, failure: Failure) -> Option<Call> {
         let at = &mut self.workers[call.worker];
-        let Some(wait) = retry::may(&mut at.local, &call.plan, failure, call.again, self.now) else {
-            return Some(call);
-        };
+        let snapshot = Arc::clone(&at.snapshot);
+        let meant = (call.again, true);
+        let again = retry::again(&mut at.local, &snapshot, &call.plan, failure, meant, self.now);
+        let Some((to, wait)) = again else { return Some(call) };
         assert!(
             self.now.after(wait) < call.plan.deadline,
             "there is no time for a pause of {wait:?}: {call:?}"
         );
-        let snapshot = Arc::clone(&at.snapshot);
-        let Some(to) = retry::place(&mut at.local, &snapshot, &call.plan, true, self.now) else {
-            self.judge.paid_for_nothing += 1;
-            return Some(call);
-        };
         at.local.try_failed(&call.plan, failure, self.now);
         call.again += 1;
         at.local.reassign(&mut call.plan, to, self.now);

@@ -28,7 +28,6 @@ pub(crate) struct Judge {
     pub(crate) nowhere: u64,
     pub(crate) paid_in: u64,
     pub(crate) resent: u64,
-    pub(crate) paid_for_nothing: u64,
     pub(crate) moved: u64,
     /// Calls that had no time left when they were decided.
     pub(crate) late: u64,

@@ -261,8 +261,9 @@ impl<C: ExchangeCodec> Exchange<C> {
         let head = changed(head, change, left.map(|ms| (policy, ms)), &mut self.changed);
         let body = C::forward(head, &asked, &hop, flow.buffer(&mut self.buffers));
         let try_until = retry::try_deadline(&plan, 0, context.now);
+        let hedge_at = retry::hedge_at(&plan, 0, context.now);
         if body.is_done() {
-            self.next_deadline = self.next_deadline.min(plan.deadline).min(try_until);
+            self.next_deadline = self.next_deadline.min(plan.deadline).min(try_until).min(hedge_at);
         }
         self.calls += 1;
         let awaits = asked.awaits;
@@ -279,6 +280,8 @@ impl<C: ExchangeCodec> Exchange<C> {
             tries: 1,
             again: 0,
             try_until,
+            hedge_at,
+            hedge: None,
             pausing: false,
         });
         match up {
@@ -330,6 +333,7 @@ impl<C: ExchangeCodec> Exchange<C> {
         if passed.done {
             call.plan.complete(context.now);
             call.try_until = retry::try_deadline(&call.plan, call.again, context.now);
+            call.hedge_at = retry::hedge_at(&call.plan, call.again, context.now);
             self.next_deadline = self.next_deadline.min(call.due());
         }
         if let Some(up) = call.up.filter(|_| waits > before) {

@@ -28,7 +28,7 @@ impl<C: ExchangeCodec> Exchange<C> {
             context.local.avoid(endpoint, context.now.after(AVOID_FAILED));
         }
         if let Some(down) = up.down {
-            self.lost_with(context, &mut up, down, why, clean);
+            self.lost_with(context, &mut up, key, (down, why, clean));
         }
         up.outbox.clear(&mut self.buffers);
         self.buffers.give(up.carry);
@@ -36,7 +36,13 @@ impl<C: ExchangeCodec> Exchange<C> {
     }
 
     /// The same, with a request on it.
-    fn lost_with(&mut self, context: &mut Context<'_>, up: &mut Up, down_key: Key, why: &str, clean: bool) {
+    fn lost_with(
+        &mut self,
+        context: &mut Context<'_>,
+        up: &mut Up,
+        key: Key,
+        (down_key, why, clean): (Key, &str, bool),
+    ) {
         let Some(down) = self.downs.get_mut(down_key) else { return };
         let Some(call) = down.call.as_mut() else { return };
         match &mut call.stage {
@@ -46,7 +52,9 @@ impl<C: ExchangeCodec> Exchange<C> {
                     let why = format!("{} (cluster {}): {why}", state.address, state.cluster);
                     self.tell(context.now, "lost an endpoint with a request on it", &why);
                 }
-                self.send_elsewhere(context, up, down_key);
+                if !self.leave_to_other(context, down_key, key, Failure::Lost) {
+                    self.send_elsewhere(context, up, down_key);
+                }
             }
             Stage::Body(Answer { body, .. }) => {
                 let out = down.outbox.buffer(&mut self.buffers);
@@ -85,21 +93,21 @@ impl<C: ExchangeCodec> Exchange<C> {
         let unsent = up.outbox.is_unsent();
         let unanswered = up.carry.is_empty() && call.interims == 0;
         let in_time = !call.body.is_done() || call.plan.deadline > context.now;
-        let wait = if !in_time || self.ending {
+        let (local, snapshot, now) = (&mut *context.local, context.snapshot, context.now);
+        // It was given up by its endpoint as the request came: that is no failure that would come again.
+        let stale = unanswered && up.used && call.again == 0 && call.plan.retry.is_some();
+        let placed = if !in_time || self.ending || !up.outbox.is_whole() {
             None
-        } else if unsent {
-            (call.tries < TRIES_MAX).then_some(Duration::ZERO)
-        } else if unanswered && up.used && call.again == 0 && call.plan.retry.is_some() {
-            // It was given up by its endpoint as the request came: that is no failure that would come again.
-            Some(Duration::ZERO)
-        } else if unanswered {
-            retry::may(context.local, &call.plan, Failure::Lost, call.again, context.now)
+        } else if if unsent { call.tries < TRIES_MAX } else { stale } {
+            let to = retry::place(local, snapshot, &call.plan, up.connected, now);
+            to.map(|to| (to, Duration::ZERO))
+        } else if unanswered && !unsent {
+            retry::again(local, snapshot, &call.plan, Failure::Lost, (call.again, up.connected), now)
         } else {
             None
         };
-        let bytes = if wait.is_some() { up.outbox.whole() } else { None };
-        let wait = wait.unwrap_or_default();
-        let Some(bytes) = bytes else {
+        let bytes = if placed.is_some() { up.outbox.whole() } else { None };
+        let (Some((endpoint, wait)), Some(bytes)) = (placed, bytes) else {
             call.up = None;
             let message = context.local.endpoint(up.endpoint).map_or_else(String::new, |endpoint| {
                 if unsent {
@@ -109,11 +117,6 @@ impl<C: ExchangeCodec> Exchange<C> {
                 }
             });
             return self.refuse_call_with(context, key, Refusal::Unreachable, &message);
-        };
-        let other = retry::place(context.local, context.snapshot, &call.plan, up.connected, context.now);
-        let Some(endpoint) = other else {
-            self.buffers.give(bytes);
-            return self.refuse_call(context, key, Refusal::Unreachable);
         };
         call.tries = call.tries.saturating_add(1);
         if unsent {
@@ -147,16 +150,16 @@ impl<C: ExchangeCodec> Exchange<C> {
     pub(super) fn tried_again(&mut self, context: &mut Context<'_>, key: Key, failure: Failure) -> bool {
         let Some(call) = self.downs.get(key).and_then(|down| down.call.as_ref()) else { return false };
         let Some(up_key) = call.up else { return false };
-        if self.ending || call.interims > 0 || !call.body.is_done() {
+        // Of two tries that take long, both go on.
+        if self.ending || call.interims > 0 || !call.body.is_done() || call.hedge.is_some() {
             return false;
         }
-        let whole = self.ups.get(up_key).is_some_and(|up| up.outbox.is_whole());
-        let wait =
-            whole.then(|| retry::may(context.local, &call.plan, failure, call.again, context.now)).flatten();
-        let Some(wait) = wait else { return false };
-        let Some(to) = retry::place(context.local, context.snapshot, &call.plan, true, context.now) else {
+        if !self.ups.get(up_key).is_some_and(|up| up.outbox.is_whole()) {
             return false;
-        };
+        }
+        let (local, snapshot, meant) = (&mut *context.local, context.snapshot, (call.again, true));
+        let again = retry::again(local, snapshot, &call.plan, failure, meant, context.now);
+        let Some((to, wait)) = again else { return false };
         let bytes = self.ups.get_mut(up_key).and_then(|up| up.outbox.whole());
         let Some(bytes) = bytes else { return false };
         if let Some(call) = self.downs.get_mut(key).and_then(|down| down.call.as_mut()) {
@@ -199,8 +202,17 @@ impl<C: ExchangeCodec> Exchange<C> {
             let call = self.downs.get_mut(key).and_then(|down| down.call.as_mut());
             let Some(call) = call.filter(|call| call.pausing) else { continue };
             call.pausing = false;
-            let (endpoint, bytes) = (call.plan.endpoint, call.parked.whole().unwrap_or_default());
-            self.place(context, key, endpoint, bytes);
+            let (mut to, bytes) = (call.plan.endpoint, call.parked.whole().unwrap_or_default());
+            if !retry::is_there(context.local, to) {
+                let (local, snapshot) = (&mut *context.local, context.snapshot);
+                let Some(other) = retry::place(local, snapshot, &call.plan, false, context.now) else {
+                    self.buffers.give(bytes);
+                    self.refuse_call(context, key, Refusal::Unreachable);
+                    continue;
+                };
+                to = other;
+            }
+            self.place(context, key, to, bytes);
         }
     }
 
@@ -224,6 +236,7 @@ impl<C: ExchangeCodec> Exchange<C> {
 
     /// A caller's call ends without an answer, because of the caller.
     pub(super) fn abandon(&mut self, context: &mut Context<'_>, key: Key) {
+        self.end_hedge(context, key);
         let Some(call) = self.take_call(key) else { return };
         let end = if matches!(call.stage, Stage::Tunnel) { End::Sent } else { End::Abandoned };
         match call.up {
@@ -235,12 +248,13 @@ impl<C: ExchangeCodec> Exchange<C> {
 
     /// Settles a call whose connection is gone already.
     fn end_call(&mut self, context: &mut Context<'_>, key: Key, end: End) {
+        self.end_hedge(context, key);
         if let Some(call) = self.take_call(key) {
             settle(context.local, call.plan, end, context.now);
         }
     }
 
-    /// Takes a call from its caller; it must be settled.
+    /// Takes a call from its caller; it must be settled, and have no second try.
     pub(super) fn take_call(&mut self, key: Key) -> Option<Call<C::Body>> {
         let mut call = self.downs.get_mut(key)?.call.take()?;
         self.calls = self.calls.saturating_sub(1);

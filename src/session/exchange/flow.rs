@@ -102,6 +102,13 @@ impl Flow {
         !self.dropped && !self.bytes.is_empty()
     }
 
+    /// A copy of the message; only where it is whole.
+    pub(super) fn copy(&self, pool: &mut Buffers) -> Vec<u8> {
+        let mut copy = pool.take();
+        copy.extend_from_slice(&self.bytes);
+        copy
+    }
+
     /// The message from its first byte, unless a part of it was let go.
     pub(super) fn whole(&mut self) -> Option<Vec<u8>> {
         if self.dropped {

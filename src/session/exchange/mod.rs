@@ -27,10 +27,12 @@ use super::{
     words::Teller,
 };
 use flow::Flow;
+use hedge::Hedge;
 
 mod down;
 mod fail;
 mod flow;
+mod hedge;
 mod pool;
 mod time;
 mod up;
@@ -60,6 +62,8 @@ counters! {
     moved,
     /// Requests that were sent again.
     resent,
+    /// Second tries of calls that waited long for their first.
+    hedged,
     /// Connections that became something else (101, CONNECT).
     tunnels,
     /// Callers that did not finish their request in time.
@@ -138,6 +142,10 @@ struct Call<B> {
     again: u8,
     /// Until when this try may take.
     try_until: Tick,
+    /// When a second try goes beside it.
+    hedge_at: Tick,
+    /// That, as long as neither was answered.
+    hedge: Option<Hedge>,
     /// It waits to be tried again.
     pausing: bool,
 }
@@ -148,7 +156,8 @@ impl<B: outrigger_codec::Body> Call<B> {
         if !self.body.is_done() {
             return Tick::NEVER;
         }
-        let tried = if matches!(self.stage, Stage::Head) { self.try_until } else { Tick::NEVER };
+        let tries = self.try_until.min(self.hedge_at);
+        let tried = if matches!(self.stage, Stage::Head) { tries } else { Tick::NEVER };
         self.plan.deadline.min(tried)
     }
 }
@@ -245,7 +254,7 @@ pub struct Exchange<C: ExchangeCodec> {
 }
 
 impl<C: ExchangeCodec> Exchange<C> {
-    /// Requests being served.
+    /// Requests being served, a second try counted as one more.
     pub fn calls(&self) -> usize {
         self.calls
     }

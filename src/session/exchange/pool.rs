@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use outrigger_codec::{Body, ExchangeCodec, Framing, Refusal};
-use outrigger_core::{End, EndpointSlot, Refused, retry, settle};
+use outrigger_codec::{Body, ExchangeCodec, Framing, Policy, Refusal};
+use outrigger_core::{End, EndpointSlot, Plan, Refused, retry, settle};
 
 use super::{
     super::{arena::Key, words},
@@ -199,20 +199,24 @@ impl<C: ExchangeCodec> Exchange<C> {
         let (Some(call), Some(up)) = (down.call.as_mut(), self.ups.get_mut(up_key)) else { return };
         call.up = Some(up_key);
         call.try_until = retry::try_deadline(&call.plan, call.again, context.now);
+        call.hedge_at = retry::hedge_at(&call.plan, call.again, context.now);
         self.next_deadline = self.next_deadline.min(call.due());
         up.down = Some(key);
         (up.last_in, up.last_out) = (context.now, context.now);
-        // It waited, in line or for another try: less is left of its time than it says.
-        if let Some(name) = &down.arrival.manners.policy.timeout
-            && let Some(ms) = call.plan.told_ms(context.now)
-        {
-            bytes.unsent(|request| C::retell(request, name, ms.to_string().as_bytes()));
-        }
+        // It waited, in line or for another try.
+        Self::tell_less(&down.arrival.manners.policy, &call.plan, &mut bytes, context.now);
         up.outbox = bytes;
         let resumes = down.paused && up.outbox.len() < super::LOW;
         self.flush_up(up_key);
         if resumes {
             self.effects.push(Effect::Resume(Leg::Down(key)));
+        }
+    }
+
+    /// Tells in a request that was spelled before how much is left of its time, where the conf names a header for that.
+    pub(super) fn tell_less(policy: &Policy, plan: &Plan, request: &mut Flow, now: Tick) {
+        if let (Some(name), Some(ms)) = (&policy.timeout, plan.told_ms(now)) {
+            request.unsent(|request| C::retell(request, name, ms.to_string().as_bytes()));
         }
     }
 
@@ -258,6 +262,7 @@ impl<C: ExchangeCodec> Exchange<C> {
         why: Refusal,
         message: &str,
     ) {
+        self.end_hedge(context, key);
         let Some(call) = self.take_call(key) else { return };
         let mut asked = call.asked;
         // What of the body was passed on already does not come again; what is left of it cannot be told from here.

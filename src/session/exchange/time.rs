@@ -55,11 +55,17 @@ impl<C: ExchangeCodec> Exchange<C> {
         let mut keys = std::mem::take(&mut self.keys);
         self.downs.keys_where(&mut keys, |down| deadline(down) <= now);
         for key in keys.drain(..) {
-            let call = self.downs.get(key).and_then(|down| down.call.as_ref());
-            if call.is_some_and(|call| call.plan.deadline > now) {
-                self.try_is_over(context, key);
-            } else {
+            let Some(call) = self.downs.get(key).and_then(|down| down.call.as_ref()) else { continue };
+            let (slow, late) = (call.hedge_at <= now, call.try_until <= now);
+            if call.plan.deadline <= now {
                 self.time_out(context, key);
+                continue;
+            }
+            if slow {
+                self.hedge(context, key);
+            }
+            if late {
+                self.try_is_over(context, key);
             }
         }
         self.keys = keys;

@@ -135,6 +135,25 @@ impl<C: ExchangeCodec> Exchange<C> {
             Ok(reply) => reply,
             Err(Malformed(why)) => return Next::Breaks(why),
         };
+        let told = || {
+            let head = Head { bytes, index: &self.index };
+            let status =
+                head.slot(Slot::Target).and_then(|text| text.get(..3)).and_then(http::chars::decimal);
+            Failure::Answered(reply.outcome, status.and_then(|it| u32::try_from(it).ok()).unwrap_or(u32::MAX))
+        };
+        let reads = reply.kind != ReplyKind::Interim
+            && call.plan.retry.as_deref().is_some_and(outrigger_core::Retry::reads_answers);
+        let told = reads.then(told);
+        if call.hedge.is_some() {
+            let named = |failure| call.plan.retry.as_deref().is_some_and(|retry| retry.names(failure));
+            if let Some(failure) = told.filter(|failure| named(*failure)) {
+                self.leave_to_other(context, down_key, key, failure);
+                return Next::Gone;
+            }
+            self.prevails(context, down_key, key);
+        }
+        let Some(down) = self.downs.get_mut(down_key) else { return Next::Ends };
+        let Some(call) = down.call.as_mut() else { return Next::Ends };
         let head = Head { bytes, index: &self.index };
         let policy = &down.arrival.manners.policy;
         if reply.kind == ReplyKind::Interim {
@@ -149,13 +168,8 @@ impl<C: ExchangeCodec> Exchange<C> {
             }
             return Next::Goes;
         }
-        if call.plan.retry.as_deref().is_some_and(outrigger_core::Retry::reads_answers) {
-            let text = head.slot(Slot::Target).and_then(|text| text.get(..3));
-            let status = text.and_then(http::chars::decimal).unwrap_or(0);
-            let failure = Failure::Answered(reply.outcome, u32::try_from(status).unwrap_or(u32::MAX));
-            if self.tried_again(context, down_key, failure) {
-                return Next::Gone;
-            }
+        if told.is_some_and(|failure| self.tried_again(context, down_key, failure)) {
+            return Next::Gone;
         }
         // Nothing was changed if not.
         let Some(down) = self.downs.get_mut(down_key) else { return Next::Ends };
@@ -279,6 +293,9 @@ impl<C: ExchangeCodec> Exchange<C> {
     pub(super) fn broken(&mut self, context: &mut Context<'_>, key: Key, down_key: Key, why: &'static str) {
         self.counters.broken_answers += 1;
         self.tell(context.now, "closed an endpoint's connection whose answer cannot be trusted", why);
+        if self.leave_to_other(context, down_key, key, Failure::Lost) {
+            return;
+        }
         let message = self
             .ups
             .get(key)

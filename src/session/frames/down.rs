@@ -221,10 +221,10 @@ impl<C: FrameCodec> Frames<C> {
             Ok(plan) => {
                 let id = (framed.kind == FrameKind::Request).then_some(framed.id);
                 let theirs = self.index.timeout_ms.map(|ms| Duration::from_millis(ms.into()));
-                // Where its route gives it less than its caller did, the provider too shall give up in time. Nobody waits
-                // for a call without an answer: it has no time, unless its caller gave it some.
+                // Where less is left than its caller said, by its route or by what was spent, the provider too shall give up
+                // in time. Nobody waits for a call without an answer: it has no time, unless its caller gave it some.
                 let waits = id.is_some() || theirs.is_some();
-                let less = plan.deadline < theirs.map_or(Tick::NEVER, |theirs| arrived.after(theirs));
+                let less = plan.deadline < theirs.map_or(Tick::NEVER, |theirs| context.now.after(theirs));
                 let left = (less && waits).then(|| plan.left_ms(context.now));
                 match left.filter(|ms| !C::set_timeout(frame, &self.index, *ms)) {
                     Some(ms) => self.forward_with_timeout(context, key, id, frame, ms, plan),
@@ -291,7 +291,8 @@ impl<C: FrameCodec> Frames<C> {
         let ours = match id {
             Some(id) => {
                 let try_until = retry::try_deadline(&plan, 0, context.now);
-                self.next_deadline = self.next_deadline.min(plan.deadline).min(try_until);
+                let hedge_at = retry::hedge_at(&plan, 0, context.now);
+                self.next_deadline = self.next_deadline.min(plan.deadline).min(try_until).min(hedge_at);
                 down.in_flight += 1;
                 up.pending.insert(Call {
                     down: key,
@@ -302,6 +303,8 @@ impl<C: FrameCodec> Frames<C> {
                     kept,
                     again: 0,
                     try_until,
+                    hedge_at,
+                    twin: None,
                 })
             }
             None => {

@@ -86,7 +86,8 @@ impl<C: FrameCodec> Frames<C> {
     }
 
     /// Sends a call that was not sent somewhere else, or answers it. `was_open`: the endpoint itself may be tried again.
-    fn move_call(&mut self, context: &mut Context<'_>, mut call: Call, frame: &[u8], was_open: bool) {
+    fn move_call(&mut self, context: &mut Context<'_>, call: Call, frame: &[u8], was_open: bool) {
+        let Some(mut call) = self.leave_to_twin(context, call, Failure::Lost) else { return };
         let from = call.plan.endpoint;
         let target = (call.tries < TRIES_MAX && call.plan.deadline > context.now)
             .then(|| {

@@ -64,6 +64,8 @@ counters! {
     moved,
     /// Calls that were sent again although they may have been processed.
     resent,
+    /// Second tries of calls that waited long for their first.
+    hedged,
     /// Frames whose route changes them, that could not be changed and passed as they were.
     unchanged,
     /// Callers closed because they did not read.
@@ -170,10 +172,11 @@ pub struct Frames<C> {
     pools: Vec<[Vec<Key>; LANES_MAX]>,
     effects: Vec<Effect>,
     buffers: Buffers,
-    /// Scratch, reused: the head of the request being read, calls being answered, keys being visited.
+    /// Scratch, reused: the head of the request being read, calls being answered, keys and ids being visited.
     index: HeadIndex,
     calls: Vec<Call>,
     keys: Vec<Key>,
+    ids: Vec<u32>,
     draining: Option<Tick>,
     /// Draining, and nothing more is read.
     pressing: bool,
@@ -202,6 +205,7 @@ impl<C: FrameCodec> Frames<C> {
             index: HeadIndex::default(),
             calls: Vec::new(),
             keys: Vec::new(),
+            ids: Vec::new(),
             draining: None,
             pressing: false,
             ending: false,

@@ -161,6 +161,7 @@ impl<C: FrameCodec> Frames<C> {
                 None => return,
             }
         }
+        self.end_twin(context, &mut call);
         self.buffers.let_go(std::mem::take(&mut call.kept));
         let Some(down) = self.downs.get_mut(call.down) else {
             return settle(context.local, call.plan, End::Abandoned, context.now);
@@ -184,6 +185,7 @@ impl<C: FrameCodec> Frames<C> {
     /// Answers a call in our own name instead of its endpoint, and settles it.
     pub(super) fn answer_for(&mut self, context: &mut Context<'_>, call: Call, why: Refusal, message: &str) {
         let mut call = call;
+        self.end_twin(context, &mut call);
         self.buffers.let_go(std::mem::take(&mut call.kept));
         let end = match self.downs.get_mut(call.down) {
             Some(down) => {

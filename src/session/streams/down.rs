@@ -312,6 +312,8 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
             tries: 1,
             again: 0,
             try_until: Tick::NEVER,
+            hedge_at: Tick::NEVER,
+            twin: None,
         });
         down.connection.calls += 1;
         down.connection.link.adopt(stream, Tag(key.bits()));

@@ -59,6 +59,9 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
 
     /// A call lost its place before its answer was complete. `sent`: it may have been processed, if it left us.
     pub(super) fn again(&mut self, context: &mut Context<'_>, key: Key, sent: bool, why: &str) {
+        if self.leave_to_twin(context, key, Failure::Lost) {
+            return;
+        }
         let Some(call) = self.calls.get(key) else { return };
         let (endpoint, up) = (call.plan.endpoint, call.up.and_then(|up| self.ups.get(up)));
         let connected = up.is_some_and(|up| up.connected);
@@ -70,16 +73,18 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
             let text = Self::lost_text(context, endpoint);
             return self.cut(context, key, Refusal::Unreachable, Code::INTERNAL, &text);
         }
-        let wait = if call.deadline() <= context.now || !call.whole || self.ending {
+        let (local, snapshot, now) = (&mut *context.local, context.snapshot, context.now);
+        let same_too = connected || !sent;
+        let placed = if call.deadline() <= now || !call.whole || self.ending {
             None
-        } else if unsent {
-            (call.tries < TRIES_MAX).then_some(Duration::ZERO)
-        } else if call.interims == 0 {
-            retry::may(context.local, &call.plan, Failure::Lost, call.again, context.now)
+        } else if unsent && call.tries < TRIES_MAX {
+            retry::place(local, snapshot, &call.plan, same_too, now).map(|to| (to, Duration::ZERO))
+        } else if !unsent && call.interims == 0 {
+            retry::again(local, snapshot, &call.plan, Failure::Lost, (call.again, same_too), now)
         } else {
             None
         };
-        let Some(wait) = wait else {
+        let Some((to, wait)) = placed else {
             let text = if unsent {
                 context.local.endpoint(endpoint).map_or_else(String::new, |state| {
                     let text = words::failed(Refusal::Unreachable, &state.cluster, &state.address, 0);
@@ -89,11 +94,6 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
                 Self::lost_text(context, endpoint)
             };
             return self.refuse_call_with(context, key, Refusal::Unreachable, &text);
-        };
-        let Some(to) =
-            retry::place(context.local, context.snapshot, &call.plan, connected || !sent, context.now)
-        else {
-            return self.refuse_call(context, key, Refusal::Unreachable);
         };
         if unsent {
             self.counters.moved += 1;
@@ -110,15 +110,17 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
     /// Tries a call elsewhere that failed in a way that its route names; `false`: it does not, or may not.
     pub(super) fn tried_again(&mut self, context: &mut Context<'_>, key: Key, failure: Failure) -> bool {
         let Some(call) = self.calls.get(key) else { return false };
+        if call.twin.is_some() {
+            // Of two tries that take long, both go on.
+            let named = call.plan.retry.as_deref().is_some_and(|retry| retry.names(failure));
+            return failure != Failure::Slow && named && self.leave_to_twin(context, key, failure);
+        }
         if !call.whole || self.ending || call.interims > 0 {
             return false;
         }
-        let Some(wait) = retry::may(context.local, &call.plan, failure, call.again, context.now) else {
-            return false;
-        };
-        let Some(to) = retry::place(context.local, context.snapshot, &call.plan, true, context.now) else {
-            return false;
-        };
+        let (local, snapshot, meant) = (&mut *context.local, context.snapshot, (call.again, true));
+        let again = retry::again(local, snapshot, &call.plan, failure, meant, context.now);
+        let Some((to, wait)) = again else { return false };
         self.counters.resent += 1;
         context.local.try_failed(&call.plan, failure, context.now);
         self.move_to(context, key, to, true, wait);

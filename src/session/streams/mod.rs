@@ -35,6 +35,7 @@ use wire::Wire;
 
 mod down;
 mod fail;
+mod hedge;
 mod outlet;
 mod own;
 mod pass;
@@ -69,6 +70,8 @@ counters! {
     moved,
     /// Calls that were sent again.
     resent,
+    /// Second tries of calls that waited long for their first.
+    hedged,
     /// Calls that their callers took back.
     cancelled,
     /// Calls that we took back from their endpoints.
@@ -248,6 +251,10 @@ struct Call {
     again: u8,
     /// Until when this try may take.
     try_until: Tick,
+    /// When a second try goes beside it.
+    hedge_at: Tick,
+    /// That, or the first, as long as neither was answered.
+    twin: Option<Key>,
 }
 
 impl Call {
@@ -258,7 +265,8 @@ impl Call {
 
     /// When something must be done about it.
     fn due(&self) -> Tick {
-        let tried = if self.stage == Stage::Asked { self.try_until } else { Tick::NEVER };
+        let tries = self.try_until.min(self.hedge_at);
+        let tried = if self.stage == Stage::Asked { tries } else { Tick::NEVER };
         self.deadline().min(tried)
     }
 }

@@ -172,6 +172,13 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
     /// told is up to who calls this.
     pub(super) fn end_call(&mut self, context: &mut Context<'_>, key: Key, end: End, code: Code) {
         let Some(call) = self.calls.remove(key) else { return };
+        if let Some(other) = call.twin {
+            // The call is over, and so is its other try.
+            if let Some(other) = self.calls.get_mut(other) {
+                other.twin = None;
+            }
+            self.end_call(context, other, End::Superseded, Code::CANCEL);
+        }
         let Call { plan, stage, down, up, up_stream, mut request, mut answer, kept, replay, .. } = call;
         if stage == Stage::Line {
             self.leave_line(plan.endpoint, key);

@@ -66,6 +66,22 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         }
     }
 
+    /// Hands a call that is nowhere to a connection, if there is one for it now.
+    pub(super) fn dispatch_now(
+        &mut self,
+        context: &mut Context<'_>,
+        key: Key,
+        endpoint: EndpointSlot,
+    ) -> bool {
+        let down = self.calls.get(key).and_then(|call| self.downs.get(call.down));
+        let Some(down) = down else { return false };
+        let kind = Self::kind_of(context, endpoint, down.connection.link.kind());
+        let patience = down.arrival.manners.idle_timeout.max(PATIENCE);
+        let Got::Place(up) = self.acquire(context, kind, endpoint, patience) else { return false };
+        self.ask(context, key, up);
+        true
+    }
+
     fn acquire(
         &mut self,
         context: &mut Context<'_>,
@@ -177,7 +193,10 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         call.up = Some(up_key);
         call.stage = Stage::Asked;
         call.try_until = retry::try_deadline(&call.plan, call.again, context.now);
-        self.next_deadline = self.next_deadline.min(call.try_until);
+        if call.twin.is_none() {
+            call.hedge_at = retry::hedge_at(&call.plan, call.again, context.now);
+        }
+        self.next_deadline = self.next_deadline.min(call.try_until).min(call.hedge_at);
         call.sent_at = connection.outlet.end();
         if let Some(dialect) = call.dialect {
             let deadline = call.deadline();

@@ -67,9 +67,15 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
     fn time_out(&mut self, context: &mut Context<'_>, key: Key) {
         let Some(call) = self.calls.get_mut(key) else { return };
         if call.deadline() > context.now {
-            // Only this try is over. Where there is no other, it goes on.
-            call.try_until = Tick::NEVER;
-            self.tried_again(context, key, Failure::Slow);
+            // Only this try takes long. Where there is no other, it goes on.
+            let late = call.try_until <= context.now;
+            if call.hedge_at <= context.now {
+                self.hedge(context, key);
+            }
+            if let Some(call) = self.calls.get_mut(key).filter(|_| late) {
+                call.try_until = Tick::NEVER;
+                self.tried_again(context, key, Failure::Slow);
+            }
             return;
         }
         if call.stage == Stage::Answering {

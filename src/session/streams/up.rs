@@ -25,6 +25,15 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         if let Some(up) = self.ups.get_mut(up_key) {
             (up.asked, up.asks) = (None, 0);
         }
+        let reads = call.plan.retry.as_deref().is_some_and(outrigger_core::Retry::reads_answers);
+        if reads && kind != ReplyKind::Interim {
+            let failure = pass::tells(call, &self.message, end);
+            if self.tried_again(context, key, failure) {
+                return;
+            }
+        }
+        self.prevails(context, key);
+        let Some(call) = self.calls.get_mut(key) else { return };
         let Some(down) = self.downs.get_mut(call.down) else { return };
         let stream = call.down_stream;
         if kind == ReplyKind::Interim {
@@ -37,14 +46,6 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
             let down = call.down;
             return self.flush(Leg::Down(down));
         }
-        if call.plan.retry.as_deref().is_some_and(outrigger_core::Retry::reads_answers) {
-            let failure = pass::tells(call, &self.message, end);
-            if self.tried_again(context, key, failure) {
-                return;
-            }
-        }
-        let Some(call) = self.calls.get_mut(key) else { return };
-        let Some(down) = self.downs.get_mut(call.down) else { return };
         call.stage = Stage::Answering;
         pass::begins(call, &self.message, end);
         if let Some(changes) = &call.plan.changes {
@@ -70,10 +71,13 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
 
     /// An endpoint ended a call before its answer was complete.
     pub(super) fn given_up(&mut self, context: &mut Context<'_>, key: Key, code: Code, ours: bool) {
-        let Some(call) = self.calls.get(key) else { return };
         if ours {
             return self.not_trusted(context, key, "the protocol was broken");
         }
+        if self.leave_to_twin(context, key, Failure::Lost) {
+            return;
+        }
+        let Some(call) = self.calls.get(key) else { return };
         // It has said everything, and wants no more of the request: what is left of its answer still goes on.
         if call.answer.end {
             return self.leave_up(context, key);
@@ -102,6 +106,9 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
     fn not_trusted(&mut self, context: &mut Context<'_>, key: Key, why: &'static str) {
         self.counters.broken_answers += 1;
         self.tell(context.now, "an endpoint's answer cannot be trusted", why);
+        if self.leave_to_twin(context, key, Failure::Lost) {
+            return;
+        }
         let Some(call) = self.calls.get(key) else { return };
         let text = context
             .local

@@ -33,6 +33,14 @@ impl Way {
         Self { end, ..Self::default() }
     }
 
+    /// One that brings again what came before, all of which was given back to its sender.
+    pub(super) fn again(bytes: &[u8], pool: &mut Buffers) -> Self {
+        let mut way = Self::new(true);
+        way.push(bytes, pool);
+        way.prepaid = bytes.len();
+        way
+    }
+
     /// What waits.
     pub(super) fn waiting(&self) -> &[u8] {
         self.bytes.get(self.gone..).unwrap_or_default()
