@@ -26,7 +26,8 @@ impl<C: ExchangeCodec> Exchange<C> {
             return;
         }
         let Some(first) = call.up.and_then(|up| self.ups.get(up)) else { return };
-        if !first.outbox.is_whole() {
+        // What has begun to be answered needs no help.
+        if !first.outbox.is_whole() || !first.carry.is_empty() {
             return;
         }
         let plan = retry::hedge(context.local, context.snapshot, &mut call.plan, call.again, context.now);
