@@ -183,6 +183,9 @@ fn chosen(plan: &Plan, route: &Route, out: &mut String) {
             retry.tries,
             on.join(", ")
         );
+        if let Some(hedge) = retry.hedge {
+            let _ = writeln!(out, "    without an answer after {hedge:?} also sent to another endpoint");
+        }
     }
     if let Some(changes) = &route.changes {
         changed(&changes.request, "requests", out);

@@ -677,7 +677,8 @@ impl Lowering<'_> {
         if written.tries > 10 {
             self.problems.push(at.key("tries").problem("expected 0 to 10"));
         }
-        if written.on.is_empty() && written.statuses.is_empty() && written.per_try_timeout.is_none() {
+        let slow = written.per_try_timeout.is_some() || written.hedge_after.is_some();
+        if written.on.is_empty() && written.statuses.is_empty() && !slow {
             self.problems.push(at.problem("nothing is named that is tried again"));
         }
         let per_try = written.per_try_timeout.map(super::units::Duration::get);

@@ -559,3 +559,32 @@ fn a_route_that_answers_itself_sends_nobody_anywhere() {
     );
     well(&by_default);
 }
+
+#[test]
+fn what_cannot_be_tried_again_is_refused_at_its_place() {
+    let conf = |protocol: &str, keys: &str| {
+        format!(
+            "app: a\nadmin: off\nlisteners:\n  l:\n    bind: 127.0.0.1:0\n    protocol: {protocol}\n    \
+             routes: [{{ to: c, {keys} }}]\nclusters:\n  c: {{ endpoints: [a:1] }}\n"
+        )
+    };
+    for (protocol, keys, told) in [
+        (
+            "auto",
+            "retry: { hedge_after: 5ms }",
+            "7:30 a call that may have been processed is not sent again | write `idempotent: true` as well if that does no harm",
+        ),
+        ("auto", "idempotent: true, retry: { hedge_after: 0s }", "7:63 expected a time above 0s | -"),
+        (
+            "auto",
+            "idempotent: true, retry: { per_try_timeout: 5ms, hedge_after: 5ms }",
+            "7:85 a try is over before that | make it shorter than `per_try_timeout`",
+        ),
+        ("auto", "idempotent: true, retry: { tries: 11 }", "7:57 expected 0 to 10 | -"),
+        ("auto", "idempotent: true, retry: { on: [] }", "7:48 nothing is named that is tried again | -"),
+        ("tcp", "idempotent: true", "7:23 a relayed connection is not made again | leave it out"),
+    ] {
+        assert_eq!(refused(&conf(protocol, keys)), [told], "{keys}");
+    }
+    well(&conf("auto", "idempotent: true, retry: { on: [], hedge_after: 5ms }"));
+}
