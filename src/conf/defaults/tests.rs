@@ -286,7 +286,7 @@ fn wrong_values_are_told_once_at_their_places() {
         (route("limit: no"), "3:29 expected a map or `off`, found `no` | -".to_owned()),
         (
             route("retry: { trys: 5 }"),
-            "3:31 unknown key `trys`, expected one of `on`, `statuses`, `tries`, `per_try_timeout` or `backoff` | did \
+            "3:31 unknown key `trys`, expected one of `on`, `statuses`, `tries`, `per_try_timeout`, `backoff` or `hedge_after` | did \
              you mean `tries`?"
                 .to_owned(),
         ),
