@@ -48,9 +48,11 @@ impl Plan {
         (self.deadline != Tick::NEVER).then(|| self.left_ms(now))
     }
 
-    /// What is left of its time in whole milliseconds, at least one: what the next hop is told.
+    /// What is left of its time in whole milliseconds, rounded up, at least one: what the next hop is told. What was spent of
+    /// the first of them is no reason to tell it anything else than its caller did.
     pub fn left_ms(&self, now: Tick) -> u32 {
-        u32::try_from(self.deadline.since(now).as_millis()).unwrap_or(u32::MAX).max(1)
+        let left = self.deadline.since(now).as_nanos().div_ceil(1_000_000);
+        u32::try_from(left).unwrap_or(u32::MAX).max(1)
     }
 }
 

@@ -9,7 +9,7 @@ use outrigger::session::arena::Key;
 use outrigger_core::Tick;
 
 use crate::{
-    calls::Outcome,
+    calls::{Call, Outcome},
     life::Pipe,
     wire::{Framing, Head, Part, Reader, Stream, start},
     world::World,
@@ -210,15 +210,9 @@ impl Caller {
         world: &World,
     ) -> usize {
         let call = &world.calls[id];
-        let named = format!("{id}-{}", call.attempts.len().wrapping_sub(1));
-        assert_eq!(
-            head.get("x-answer"),
-            Some(&*named),
-            "caller {} got the answer to another call",
-            self.number
-        );
-        let last = call.attempts.last().expect("it was named by it");
-        let reply = last.reply.as_ref().unwrap_or_else(|| panic!("call {id}: an answer that nobody gave"));
+        let at = self.said_by(call, head);
+        let reply = call.attempts[at].reply.as_ref();
+        let reply = reply.unwrap_or_else(|| panic!("call {id}: an answer that nobody gave"));
         assert_eq!(status, reply.status, "call {id}: the status");
         assert!(!reply.draining || close, "call {id}: answered while draining, and its connection goes on");
         if !bodiless {
@@ -228,14 +222,25 @@ impl Caller {
             };
             assert!(same, "call {id}: {:?} became {told:?}", reply.framing);
         }
-        call.attempts.len() - 1
+        at
+    }
+
+    /// The attempt that an answer's head, interim or final, is from: the one that was answered first, and no other.
+    fn said_by(&self, call: &Call, head: &Head) -> usize {
+        let id = call.id;
+        let at = call.prevails.unwrap_or_else(|| panic!("call {id}: {head:?} that nobody said: {call:?}"));
+        let named = format!("{id}-{at}");
+        let number = self.number;
+        assert_eq!(head.get("x-answer"), Some(&*named), "caller {number} got another answer: {call:?}");
+        at
     }
 
     fn interim(&mut self, status: u16, id: usize, head: &Head, world: &mut World) {
+        let at = self.said_by(&world.calls[id], head);
         let call = &mut world.calls[id];
         assert!(!call.old, "call {id}: {status} for HTTP/1.0");
-        let last = call.attempts.last().expect("only endpoints give interim answers");
-        assert!(last.interims.contains(&status), "call {id}: {status} that nobody gave");
+        let given = call.attempts[at].interims.contains(&status);
+        assert!(given, "call {id}: {status} that nobody gave");
         if status == 101 {
             assert!(call.upgrade && head.get("connection") == Some("upgrade"), "call {id}: no upgrade");
             call.outcome = Some(Outcome::Tunnel);

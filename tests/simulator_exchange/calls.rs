@@ -74,6 +74,9 @@ pub(crate) enum Outcome {
 #[derive(Debug)]
 pub(crate) struct Attempt {
     pub(crate) conn: u32,
+    pub(crate) address: String,
+    /// When its connection was given to it.
+    pub(crate) given: Tick,
     /// Bytes of the body that came.
     pub(crate) seen: usize,
     /// What was answered.
@@ -82,8 +85,18 @@ pub(crate) struct Attempt {
     pub(crate) interims: Vec<u16>,
     /// Bytes of the answer that the engine read.
     pub(crate) heard: usize,
+    /// When the engine read the first of them.
+    pub(crate) heard_at: Option<Tick>,
+    /// The engine read a whole head, interim or final, that can be trusted.
+    pub(crate) answered: bool,
     /// Its connection ended, or its answer is none that can be trusted.
     pub(crate) failed: bool,
+    /// When its connection ended for the engine, whoever ended it.
+    pub(crate) over: Option<Tick>,
+    /// It was left because it took too long.
+    pub(crate) slow: bool,
+    /// There was another, or one on its way, when it ended.
+    pub(crate) beside: bool,
 }
 
 /// An endpoint's answer.
@@ -126,6 +139,8 @@ pub(crate) struct Call {
     pub(crate) headed: Option<Tick>,
     pub(crate) whole: Option<Tick>,
     pub(crate) attempts: Vec<Attempt>,
+    /// The attempt that was answered first, whose answer is the call's.
+    pub(crate) prevails: Option<usize>,
     pub(crate) outcome: Option<Outcome>,
     /// Bytes that a tunnel's endpoint was given, and how many it had said when it ended in order.
     pub(crate) tunnelled: usize,
@@ -182,6 +197,7 @@ impl Call {
             headed: None,
             whole: None,
             attempts: Vec::new(),
+            prevails: None,
             outcome: None,
             tunnelled: 0,
             tunnel_said: None,
@@ -203,9 +219,25 @@ impl Call {
         target.unwrap_or_else(|| panic!("an endpoint is sent what no caller wrote: {text:?}"))
     }
 
-    /// Whether anything went wrong at an endpoint of its.
+    /// Whether it went wrong at its endpoint: the one whose answer it has, otherwise all that it was at.
     pub(crate) fn failed(&self) -> bool {
-        self.attempts.iter().any(|attempt| attempt.failed)
+        match self.prevails {
+            Some(at) => self.attempts[at].failed,
+            None => {
+                let any = self.attempts.iter().any(|attempt| attempt.failed);
+                any && self.attempts.iter().all(|attempt| attempt.failed || attempt.slow)
+            }
+        }
+    }
+
+    /// Whether an endpoint may still answer it.
+    pub(crate) fn is_somewhere(&self) -> bool {
+        self.attempts.iter().any(|attempt| attempt.over.is_none() && !attempt.failed)
+    }
+
+    /// The attempt that its body goes to: that whose answer it has, otherwise the last.
+    pub(crate) fn carrier(&self) -> Option<&Attempt> {
+        self.prevails.map_or(self.attempts.last(), |at| self.attempts.get(at))
     }
 
     /// Appends the request to what its caller writes.

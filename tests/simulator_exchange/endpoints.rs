@@ -1,7 +1,9 @@
 //! Endpoints: what they may be sent, byte for byte, and what they answer, right or wrong.
 //!
 //! A connection carries one request at a time and none after an answer that ended it; a request is seen again only
-//! where its route says that this does no harm, once, and not after a byte of its answer. A violation panics.
+//! where its route says that this does no harm, as often as that allows, and not after a byte of its answer, unless that
+//! came too slowly; and beside another only at another endpoint and after the time that its route names. A violation
+//! panics.
 
 use outrigger::session::arena::Key;
 use outrigger_core::Tick;
@@ -28,11 +30,18 @@ pub(crate) struct Upstream {
     reader: Reader,
     /// The call whose request it was given last, until both messages are over.
     pub(crate) current: Option<usize>,
+    /// Which of that call's attempts it carries or carried last.
+    pub(crate) attempt: usize,
+    /// When the engine gave it that, and whether it was used before it did.
+    pub(crate) given: Tick,
+    pub(crate) settled: bool,
     /// That request came whole.
     pub(crate) whole: bool,
     /// All it ever said, and how much of that was read.
     pub(crate) said: Vec<u8>,
     pub(crate) sent: usize,
+    /// Where in that the first head of the present answer ends, if it can be trusted.
+    head_end: Option<usize>,
     /// Where in that the present answer ends.
     answer_end: Option<usize>,
     /// A read never ends here: what follows would be taken for an answer to whatever comes next, by anybody.
@@ -82,7 +91,7 @@ const WRONGS: [Wrong; 10] = [
 ];
 
 impl Upstream {
-    pub(crate) fn new(number: u32, key: Key, address: &str, dial_until: Tick) -> Self {
+    pub(crate) fn new(number: u32, key: Key, address: &str, given: Tick, dial_until: Tick) -> Self {
         Self {
             number,
             key,
@@ -92,9 +101,13 @@ impl Upstream {
             dial_until,
             reader: Reader::default(),
             current: None,
+            attempt: 0,
+            given,
+            settled: false,
             whole: false,
             said: Vec::new(),
             sent: 0,
+            head_end: None,
             answer_end: None,
             no_split: None,
             ends: None,
@@ -119,6 +132,11 @@ impl Upstream {
             && self.ends.is_none()
             && !self.spent
             && self.unsent() == 0
+    }
+
+    /// Whether no byte of a request is on it.
+    pub(crate) fn carries_nothing(&self) -> bool {
+        self.current.is_none() && self.tunnel.is_none() && self.reader.is_idle()
     }
 
     /// Whether it was asked and has not answered.
@@ -171,22 +189,73 @@ impl Upstream {
         let route = call.route.unwrap_or_else(|| panic!("call {id} has no route"));
         let home = Shape::home(route);
         assert!(self.address.starts_with(home), "call {id} went to {}, it belongs to {home}", self.address);
-        if let Some(last) = call.attempts.last() {
-            let earlier = last.conn;
-            assert!(Shape::idempotent(route), "call {id} was sent on {earlier} and may not be sent again");
-            assert!(call.attempts.len() == 1, "call {id} was sent a third time");
-            assert!(last.heard == 0, "call {id} was answered on {earlier} already");
-            assert!(last.failed, "call {id} is with connection {earlier}, which did not fail");
-        }
+        self.may_have(call, route, &world.shape);
         call.attempts.push(Attempt {
             conn: number,
+            address: self.address.clone(),
+            given: self.given,
             seen: 0,
             reply: None,
             interims: Vec::new(),
             heard: 0,
+            heard_at: None,
+            answered: false,
             failed: self.ends.is_some() || self.gone,
+            over: None,
+            slow: false,
+            beside: false,
         });
-        (self.current, self.whole, self.answer_end) = (Some(id), false, None);
+        self.attempt = call.attempts.len() - 1;
+        (self.current, self.whole) = (Some(id), false);
+        (self.head_end, self.answer_end) = (None, None);
+    }
+
+    /// Whether a call may be sent here after all that became of it elsewhere.
+    fn may_have(&self, call: &Call, route: usize, shape: &Shape) {
+        let (id, most, given) = (call.id, shape.tries(), self.given);
+        let mut beside = 0;
+        for earlier in &call.attempts {
+            let conn = earlier.conn;
+            assert!(Shape::idempotent(route), "call {id} was sent on {conn} and may not be sent again");
+            assert!(call.attempts.len() <= most, "call {id} was sent too often: {call:?}");
+            assert!(!earlier.answered, "call {id} was answered on {conn} already: {call:?}");
+            if earlier.over.is_some_and(|over| over <= given) {
+                assert!(
+                    earlier.failed || earlier.slow,
+                    "call {id} left {conn}, which did not fail: {call:?}"
+                );
+                let mute = earlier.heard == 0 || earlier.slow || earlier.beside;
+                assert!(mute, "call {id} was half answered on {conn}: {call:?}");
+                continue;
+            }
+            beside += 1;
+            let after = shape.hedge(route);
+            let after =
+                after.unwrap_or_else(|| panic!("call {id} is with {conn}, which did not end: {call:?}"));
+            // The second may be made, and have the request, sooner than the first.
+            let (first, second) = (given.min(earlier.given), given.max(earlier.given));
+            assert!(second >= first.after(after), "call {id} left {conn} too little time: {call:?}");
+            let mute = earlier.heard_at.is_none_or(|heard| heard >= given);
+            assert!(mute, "call {id} was about to be answered on {conn}: {call:?}");
+            assert!(self.address != earlier.address, "call {id} is at {} twice: {call:?}", self.address);
+            let whole = call.whole.is_some_and(|whole| whole <= second);
+            assert!(whole, "call {id} was sent beside {conn} before it was whole: {call:?}");
+        }
+        assert!(beside <= 1, "call {id} is at three endpoints at once: {call:?}");
+    }
+
+    /// The attempt that it carries.
+    pub(crate) fn carries<'a>(&self, world: &'a mut World) -> Option<&'a mut Attempt> {
+        let id = self.tunnel.or(self.current)?;
+        world.calls[id].attempts.get_mut(self.attempt)
+    }
+
+    /// Its connection ends for the engine. `beside`: another attempt of its call is there, or on its way.
+    pub(crate) fn leaves(&self, beside: bool, world: &mut World) {
+        let now = world.now;
+        if let Some(attempt) = self.carries(world) {
+            (attempt.over, attempt.beside) = (Some(now), beside);
+        }
     }
 
     fn head(&mut self, head: &Head, world: &World) {
@@ -219,7 +288,7 @@ impl Upstream {
         let call = &mut world.calls[id];
         if self.tunnel.is_some() {
             call.tunnelled = self.reader.at;
-        } else if let Some(attempt) = call.attempts.last_mut() {
+        } else if let Some(attempt) = call.attempts.get_mut(self.attempt) {
             attempt.seen = self.reader.at;
         }
     }
@@ -234,11 +303,16 @@ impl Upstream {
         let from = self.sent;
         self.sent += n;
         self.moved = world.now;
-        if let Some(id) = self.current
-            && let Some(attempt) = world.calls[id].attempts.last_mut()
-            && attempt.conn == self.number
-        {
+        if let Some(id) = self.current.or(self.tunnel) {
+            let call = &mut world.calls[id];
+            let attempt = &mut call.attempts[self.attempt];
             attempt.heard += n;
+            attempt.heard_at.get_or_insert(world.now);
+            attempt.answered |= self.head_end.is_some_and(|end| self.sent >= end);
+            if attempt.answered {
+                let first = *call.prevails.get_or_insert(self.attempt);
+                assert!(first == self.attempt, "call {id} was answered twice: {call:?}");
+            }
         }
         if self.answer_end.is_some_and(|end| self.sent >= end) {
             self.answer_end = None;
@@ -253,24 +327,34 @@ impl Upstream {
     pub(crate) fn over(&self, end: End, world: &mut World) {
         let Some(id) = self.tunnel.or(self.current) else { return };
         let call = &mut world.calls[id];
-        let Some(last) = call.attempts.last_mut().filter(|last| last.conn == self.number) else { return };
+        let attempt = &mut call.attempts[self.attempt];
         match (self.tunnel, end) {
             (Some(_), End::Orderly) => call.tunnel_said = Some(self.tunnel_said),
-            _ => last.failed |= end == End::Reset || !last.reply.as_ref().is_some_and(|reply| reply.complete),
+            _ => {
+                let complete = attempt.reply.as_ref().is_some_and(|reply| reply.complete);
+                attempt.failed |= end == End::Reset || !complete;
+            }
         }
     }
 
     /// It says that the body may come.
     pub(crate) fn continues(&mut self, world: &mut World) {
-        let Some(id) = self.current else { return };
-        let Some(attempt) = world.calls[id].attempts.last_mut() else { return };
-        attempt.interims.push(100);
-        self.said.extend(b"HTTP/1.1 100 Continue\r\n\r\n");
+        if let Some(id) = self.current {
+            self.hints(100, id, world);
+        }
+    }
+
+    /// Gives an interim answer, which says whose it is.
+    fn hints(&mut self, status: u16, id: usize, world: &mut World) {
+        world.calls[id].attempts[self.attempt].interims.push(status);
+        let name = format!("x-answer: {id}-{}\r\n", self.attempt);
+        self.said.extend(format!("HTTP/1.1 {status} Soon\r\n{name}\r\n").bytes());
+        self.head_end.get_or_insert(self.said.len());
     }
 
     pub(crate) fn has_continued(&self, world: &World) -> bool {
-        let last = self.current.and_then(|id| world.calls[id].attempts.last());
-        last.is_some_and(|last| last.interims.contains(&100))
+        let attempt = self.current.map(|id| &world.calls[id].attempts[self.attempt]);
+        attempt.is_some_and(|attempt| attempt.interims.contains(&100))
     }
 
     /// Answers, in the way that is `wrong`. Everything that it will ever say to this request is said here.
@@ -278,21 +362,20 @@ impl Upstream {
         let Some(id) = self.current else { return };
         let draining = world.draining;
         let body_max = world.shape.body_max;
-        let call = &mut world.calls[id];
-        let number = call.attempts.len() - 1;
+        let call = &world.calls[id];
+        let number = self.attempt;
         let wrong = match wrong {
             Wrong::Unasked if call.upgrade => Wrong::Garbage,
             Wrong::Chunk if call.method == "HEAD" => Wrong::Garbage,
             wrong => wrong,
         };
         let many = if wrong == Wrong::Interims { 9 } else { usize::from(rng.chance(8)) };
-        let attempt = &mut call.attempts[number];
         for _ in 0..many {
             let status = rng.pick(&[102, 103]);
-            attempt.interims.push(status);
-            self.said.extend(format!("HTTP/1.1 {status} Soon\r\n\r\n").bytes());
+            self.hints(status, id, world);
         }
-        attempt.failed |= !matches!(wrong, Wrong::Nothing | Wrong::Leftover);
+        let call = &mut world.calls[id];
+        call.attempts[number].failed |= !matches!(wrong, Wrong::Nothing | Wrong::Leftover);
         if call.upgrade && self.whole && wrong == Wrong::Nothing && rng.chance(60) {
             return self.switches(id, world);
         }
@@ -326,6 +409,9 @@ impl Upstream {
         let trailer = framing == Framing::Chunked && rng.chance(30);
         self.write_head(status, old, &format!("{id}-{number}"), framing, says, wrong, bodiless);
         let head_end = self.said.len();
+        if !matches!(wrong, Wrong::Lengths | Wrong::Garbage | Wrong::Unasked) {
+            self.head_end.get_or_insert(head_end);
+        }
         if !bodiless {
             let stream = Stream::Answered(id, number);
             match framing {
@@ -359,6 +445,7 @@ impl Upstream {
             Wrong::Cut(end) => {
                 let at = rng.range(from, self.said.len() - 1);
                 self.said.truncate(at);
+                self.head_end = self.head_end.filter(|end| *end <= at);
                 self.ends = end;
                 if closes && end == Some(End::Orderly) && at >= head_end {
                     (reply.len, reply.complete) = (at - head_end, true);
@@ -411,9 +498,11 @@ impl Upstream {
 
     /// Agrees to become something else.
     fn switches(&mut self, id: usize, world: &mut World) {
-        self.said.extend(b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
-        let attempt = world.calls[id].attempts.last_mut().expect("it has this one");
-        attempt.interims.push(101);
+        let name = format!("x-answer: {id}-{}\r\n\r\n", self.attempt);
+        self.said.extend(b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n");
+        self.said.extend(name.bytes());
+        self.head_end.get_or_insert(self.said.len());
+        world.calls[id].attempts[self.attempt].interims.push(101);
         (self.tunnel, self.current) = (Some(id), None);
         self.spent = true;
         self.reader.body(Framing::Close);

@@ -255,7 +255,7 @@ impl Life {
             (Some(id), _) => self.world.calls[id].head_end + self.world.calls[id].tunnelled,
             (None, Some(id)) => {
                 let call = &self.world.calls[id];
-                call.start + call.attempts.last().map_or(0, |attempt| attempt.seen)
+                call.start + call.carrier().map_or(0, |attempt| attempt.seen)
             }
             (None, None) => caller.sent,
         };
@@ -327,7 +327,7 @@ impl Life {
         let n = self.chunk(unsent);
         let up = &mut self.ups[at];
         let n = up.split(n).min(unsent);
-        let call = up.current;
+        let (call, attempt) = (up.current, up.attempt);
         let mut bytes = up.deliver(n, &mut self.world);
         trace!(self, "connection {}: {n} bytes are read", up.number);
         self.handle_noting(
@@ -343,7 +343,9 @@ impl Life {
             return;
         };
         let Some(caller) = self.callers.iter().find(|caller| caller.number == call.caller) else { return };
-        let held = call.attempts.last().map_or(0, |attempt| attempt.heard) - caller.heard_of(call.id);
+        // Of the answer that is none the caller has nothing.
+        let taken = if call.prevails == Some(attempt) { caller.heard_of(call.id) } else { 0 };
+        let held = call.attempts[attempt].heard - taken;
         assert!(held <= ANSWER_MAX, "{held} bytes of the answer to call {} are held", call.id);
     }
 
@@ -351,7 +353,8 @@ impl Life {
     fn endpoint_dies(&mut self) {
         let Some(at) = self.some_up(|up| up.open && up.ends.is_none()) else { return };
         let up = &mut self.ups[at];
-        let reply = up.current.and_then(|id| self.world.calls[id].attempts.last()?.reply.as_ref());
+        let at = up.attempt;
+        let reply = up.current.and_then(|id| self.world.calls[id].attempts[at].reply.as_ref());
         // An end in order would make a whole answer of it.
         let to_end = reply.is_some_and(|reply| reply.framing == Framing::Close);
         let how = if to_end { self.rng.range(1, 3) } else { self.rng.below(4) };
@@ -361,7 +364,7 @@ impl Life {
             // A reset takes away what was not read.
             up.said.truncate(up.sent);
         }
-        if let Some(attempt) = up.current.and_then(|id| self.world.calls[id].attempts.last_mut()) {
+        if let Some(attempt) = up.current.map(|id| &mut self.world.calls[id].attempts[at]) {
             attempt.failed = true;
             if let Some(reply) = attempt.reply.as_mut().filter(|_| how == 3) {
                 reply.complete = false;

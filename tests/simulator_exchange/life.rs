@@ -132,6 +132,7 @@ impl Life {
                 trace!(self, "  {effect:?}");
                 match effect {
                     Effect::Flush(leg) => {
+                        self.given(leg);
                         let said = &mut self.pipe(leg).expect("a Flush for nobody").flush_said;
                         assert!(!std::mem::replace(said, true), "a second Flush before bytes were asked for");
                         self.dirty.push(leg);
@@ -172,10 +173,28 @@ impl Life {
         self.numbers += 1;
         let until = self.world.now.after(timeout);
         trace!(self, "  it is connection {}", self.numbers);
-        self.ups.push(Upstream::new(self.numbers, up, address, until));
+        self.ups.push(Upstream::new(self.numbers, up, address, self.world.now, until));
         let beside = self.ups.iter().filter(|up| up.address == address).count();
         let most = self.world.shape.settings.connections.unwrap_or(u32::MAX);
         assert!(beside <= most as usize, "{beside} connections to {address}");
+    }
+
+    /// An idle connection is about to get a request; a new one got its first when it was dialed.
+    fn given(&mut self, leg: Leg) {
+        let now = self.world.now;
+        let idle = |up: &&mut Upstream| Leg::Up(up.key) == leg && up.settled && up.carries_nothing();
+        if let Some(up) = self.ups.iter_mut().find(idle) {
+            up.given = now;
+        }
+    }
+
+    /// Whether another attempt of a connection's call is there, or may be on its way.
+    fn has_another(&self, up: &Upstream) -> bool {
+        let call = up.current.or(up.tunnel);
+        self.ups.iter().filter(|other| other.key != up.key && other.address != up.address).any(|other| {
+            let given = !other.open || (other.carries_nothing() && other.pipe.flush_said);
+            other.address[..3] == up.address[..3] && (given || (call.is_some() && other.current == call))
+        })
     }
 
     pub(crate) fn pipe(&mut self, leg: Leg) -> Option<&mut Pipe> {
@@ -208,21 +227,33 @@ impl Life {
             self.unwanted.push(key);
             return;
         }
+        up.leaves(self.has_another(&up), &mut self.world);
         let Some(call) = up.current.or(up.tunnel).map(|id| &self.world.calls[id]) else { return };
+        let attempt = &call.attempts[up.attempt];
         let (world, now) = (&self.world, self.world.now);
         let caller = self.callers.iter().find(|caller| caller.number == call.caller);
         let there = caller.is_some_and(|caller| !caller.gone);
         let late = world.timed_out(call) || world.stuck(Some(up.moved));
-        let bad = call.failed() || call.flaw != crate::calls::Flaw::None || up.ends.is_some() || up.gone;
+        let bad = attempt.failed || call.flaw != crate::calls::Flaw::None || up.ends.is_some() || up.gone;
         let large = call.len as u64 > world.shape.bounds.limits.body_max;
         let ended = caller
             .is_some_and(|caller| caller.ended || caller.pipe.blocked_since.is_some_and(|since| now > since));
         let heard = call.outcome.is_some() && call.outcome != Some(crate::calls::Outcome::Tunnel);
+        // Another was answered first.
+        let lost = call.prevails.is_some_and(|first| first != up.attempt);
+        // It took too long, and another takes its place, of which there is none yet.
+        let limit = call.route.and_then(|route| world.shape.per_try(route));
+        let alone = call.attempts.iter().filter(|attempt| attempt.over.is_none()).count() == 0;
+        let slow = alone && call.whole.is_some() && !attempt.answered;
+        let slow = slow && limit.is_some_and(|limit| world.passed(Some(attempt.given), limit));
         assert!(
-            !there || late || bad || large || ended || heard || world.shut,
+            !there || late || bad || large || ended || heard || lost || slow || world.shut,
             "connection {} was closed although {call:?} waits for it",
             up.number
         );
+        if let Some(attempt) = up.carries(&mut self.world) {
+            attempt.slow = slow;
+        }
     }
 
     /// Writes what was noted, each connection once, unless its socket is full.
@@ -306,6 +337,7 @@ impl Life {
         trace!(self, "connection {} ends: {why} ({end:?})", up.number);
         if up.open {
             up.over(end, &mut self.world);
+            up.leaves(self.has_another(&up), &mut self.world);
         }
         // Nothing of a request that was to go over it went anywhere.
         if up.current.is_none() && up.tunnel.is_none() {
@@ -332,6 +364,9 @@ impl Life {
         trace!(self, "connection {} opens, room {room}", up.number);
         if !self.handle(|engine, context| engine.up_open(context, key)) {
             assert!(self.ups.iter().all(|up| up.key != key), "a connection is not wanted and yet not closed");
+        }
+        if let Some(up) = self.ups.iter_mut().find(|up| up.key == key) {
+            up.settled = true;
         }
     }
 
@@ -394,5 +429,10 @@ impl Life {
             "calls in flight, connections by endpoint"
         );
         assert_eq!(self.engine.calls() as u64, self.local.unsettled(), "calls");
+        for up in &self.ups {
+            let Some(call) = up.current.or(up.tunnel).map(|id| &self.world.calls[id]) else { continue };
+            let lost = call.prevails.is_some_and(|first| first != up.attempt);
+            assert!(!lost, "connection {} goes on with what was answered elsewhere: {call:?}", up.number);
+        }
     }
 }

@@ -60,7 +60,10 @@ impl World {
             (429, "limited") => call.route.is_some_and(|route| shape.limited(route)),
             (503, "overloaded") => rough && shape.settings.pending_max < 100,
             (503, "no_endpoint") => rough && shape.holes,
-            (502, "unreachable") => rough && (self.shut || call.failed() || self.undialed(call)),
+            (502, "unreachable") => {
+                let failed = call.failed() || self.undialed(call);
+                rough && (self.shut || (failed && !call.is_somewhere()))
+            }
             (504, "timed_out") => rough && self.timed_out(call),
             (408, "timed_out") => rough && self.slow(call),
             (400, "malformed") => call.flaw == Flaw::Chunk,

@@ -78,7 +78,9 @@ impl Life {
         let Some(at) = self.some_caller(open) else { return };
         let caller = &mut self.callers[at];
         let id = caller.waiting[self.rng.below(caller.waiting.len())];
-        if !self.world.shape.calm && self.rng.chance(4) {
+        // Of those that were at several endpoints many: whoever answers then must be found.
+        let odds = if self.world.calls[id].attempts.len() > 1 { 30 } else { 4 };
+        if !self.world.shape.calm && self.rng.chance(odds) {
             let call = &mut self.world.calls[id];
             let why = self.rng.pick(&[code::CANCEL, code::CANCEL, code::INTERNAL, code::NO_ERROR]);
             trace!(self, "caller {} takes call {id} back: {why}", caller.number);

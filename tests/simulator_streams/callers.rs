@@ -249,7 +249,7 @@ impl Caller {
         }
         let status = get(fields, ":status").and_then(|text| text.parse().ok()).expect("a status");
         if status < 200 {
-            return Self::interim(status, id, world);
+            return self.interim(status, id, fields, world);
         }
         let told = get(fields, "content-length").map(|text| text.parse().expect("a length"));
         self.answer(stream, id, status, told, fields, end, world);
@@ -269,39 +269,53 @@ impl Caller {
         told: Option<usize>,
         fields: &Fields,
         end: bool,
-        world: &World,
+        world: &mut World,
     ) {
+        let error = get(fields, "x-outrigger-error");
+        let from = error.is_none().then(|| self.said_by(id, fields, world));
         let call = &world.calls[id];
         assert!(call.began.is_some(), "call {id} was answered before it was asked");
-        let error = get(fields, "x-outrigger-error");
-        let attempt = if let Some(name) = error {
+        if let Some(name) = error {
             let status = if call.grpc { status_of(fields) } else { status };
             let sound = world.plausible(status, name, call) && (!call.grpc || end);
             assert!(sound, "call {id} was refused without reason: {status} {name}, {call:?}");
-            None
-        } else {
-            let named = format!("{id}-{}", call.attempts.len().wrapping_sub(1));
-            let said = get(fields, "x-answer");
-            assert_eq!(said, Some(&*named), "caller {} got the answer to another call", self.number);
-            let last = call.attempts.last().expect("it was named by it");
-            let reply =
-                last.reply.as_ref().unwrap_or_else(|| panic!("call {id}: an answer that nobody gave"));
+        }
+        if let Some(at) = from {
+            let reply = call.attempts[at].reply.as_ref();
+            let reply = reply.unwrap_or_else(|| panic!("call {id}: an answer that nobody gave"));
             assert_eq!(status, reply.status, "call {id}: the status");
             // One that is not complete may say so, or something else.
             let length = (reply.told == Told::Length).then_some(reply.len + usize::from(reply.lies));
             let empty = told == Some(0) && self.h1 && reply.len == 0;
             assert!(told == length || status == 204 || empty, "call {id}: {length:?} became {told:?}");
-            Some(call.attempts.len() - 1)
-        };
+        }
         let bodiless = call.method == "HEAD" || status == 204 || status == 304;
         let status = if error.is_some() && call.grpc { 1_000 + status_of(fields) } else { status };
-        self.answers.insert(stream, Answer { call: id, attempt, status, bodiless, told, at: 0 });
+        self.answers.insert(stream, Answer { call: id, attempt: from, status, bodiless, told, at: 0 });
     }
 
-    fn interim(status: u16, id: usize, world: &World) {
+    /// The attempt that an answer's head, interim or final, is from: the first that was answered, except for those that
+    /// may have been left before that; and from then on no other.
+    fn said_by(&self, id: usize, fields: &Fields, world: &mut World) -> usize {
+        let (call, number) = (&mut world.calls[id], self.number);
+        let named =
+            get(fields, "x-answer").and_then(|name| name.strip_prefix(&format!("{id}-"))?.parse().ok());
+        let at =
+            named.unwrap_or_else(|| panic!("caller {number} got the answer to another call: {fields:?}"));
+        let place = call.answers.iter().position(|other| *other == at);
+        let place = place.unwrap_or_else(|| panic!("call {id}: an answer that nobody gave: {call:?}"));
+        let first = call.answers[..place].iter().all(|other| call.attempts[*other].doubtful);
+        assert!(first, "call {id} was answered by another first, and got {at}: {call:?}");
+        assert!(call.got.is_none_or(|got| got == at), "call {id} got two answers: {call:?}");
+        call.got = Some(at);
+        at
+    }
+
+    fn interim(&self, status: u16, id: usize, fields: &Fields, world: &mut World) {
+        let at = self.said_by(id, fields, world);
         let call = &world.calls[id];
         assert!(!call.old, "call {id}: {status} for HTTP/1.0");
-        let given = call.attempts.last().is_some_and(|last| last.interims.contains(&status));
+        let given = call.attempts[at].interims.contains(&status);
         assert!(given, "call {id}: {status} that nobody gave");
         assert!(status != 100 || call.expects, "call {id}: 100 that it did not ask for");
     }
@@ -371,7 +385,7 @@ impl Caller {
             None => {
                 assert!(world.unlucky(call), "call {id} was cut without reason: {code}, {call:?}");
                 assert_ne!(code, code::NO_ERROR, "call {id} was cut as if nothing had happened");
-                let begun = call.attempts.last().is_some_and(|last| last.reply.is_some());
+                let begun = call.carrier().is_some_and(|attempt| attempt.reply.is_some());
                 let refused = code == code::REFUSED && !begun;
                 assert!(!refused, "call {id} was refused by its endpoint, and went nowhere else: {call:?}");
                 self.ends_with(id, Outcome::Cut, world);
@@ -465,7 +479,7 @@ impl Caller {
             panic!("caller {} asked for nothing: {head:?}", self.number)
         };
         if status < 200 {
-            return Self::interim(status, id, world);
+            return self.interim(status, id, &head.fields, world);
         }
         let call = &world.calls[id];
         let says = head.get("connection");

@@ -72,6 +72,9 @@ pub(crate) enum Told {
 #[derive(Debug)]
 pub(crate) struct Attempt {
     pub(crate) conn: u32,
+    pub(crate) address: String,
+    /// When the engine gave it to its connection, at the earliest and at the latest.
+    pub(crate) given: [Tick; 2],
     /// Its endpoint was spoken to in HTTP/1.
     pub(crate) h1: bool,
     /// Bytes of the body that came, and whether that was all.
@@ -81,8 +84,12 @@ pub(crate) struct Attempt {
     pub(crate) reply: Option<Reply>,
     /// Interim answers.
     pub(crate) interims: Vec<u16>,
-    /// The engine was given a part of an answer.
+    /// The engine was given a whole head of an answer, when, and whether it may have left the attempt before.
     pub(crate) heard: bool,
+    pub(crate) heard_at: Tick,
+    pub(crate) doubtful: bool,
+    /// The engine took it back.
+    pub(crate) dropped: bool,
     /// Its connection ended, or its answer is none that can be trusted, or it was given up.
     pub(crate) failed: bool,
     /// The engine knows that it was not processed.
@@ -110,6 +117,11 @@ impl Attempt {
     /// What its endpoint was spoken to in.
     pub(crate) fn spoken(&self) -> &'static str {
         if self.h1 { "HTTP/1" } else { "HTTP/2" }
+    }
+
+    /// Whether the engine may have left it by then because it took longer than that.
+    pub(crate) fn is_slow(&self, limit: Option<Duration>, by: Tick) -> bool {
+        limit.is_some_and(|limit| by >= self.given[0].after(limit))
     }
 }
 
@@ -155,6 +167,9 @@ pub(crate) struct Call {
     /// The longest in which nothing of it came.
     pub(crate) longest: Duration,
     pub(crate) attempts: Vec<Attempt>,
+    /// Those of which the engine was given a head of an answer, in that order; and whose answer its caller got.
+    pub(crate) answers: Vec<usize>,
+    pub(crate) got: Option<usize>,
     pub(crate) outcome: Option<Outcome>,
 }
 
@@ -219,6 +234,8 @@ impl Call {
             came: Tick::ZERO,
             longest: Duration::ZERO,
             attempts: Vec::new(),
+            answers: Vec::new(),
+            got: None,
             outcome: None,
         }
     }
@@ -235,6 +252,11 @@ impl Call {
     pub(crate) fn named_by(target: &str) -> usize {
         let id = target.rsplit('/').next().and_then(|id| id.parse().ok());
         id.unwrap_or_else(|| panic!("an endpoint is sent what no caller said: {target:?}"))
+    }
+
+    /// Whether the engine may think that it came whole: where its length is told, nobody waits to be told of its end as well.
+    pub(crate) fn may_be_whole(&self) -> bool {
+        self.whole.is_some() || (!self.h1 && self.told == Some(Told::Length))
     }
 
     /// Bytes of it move.
@@ -260,13 +282,51 @@ impl Call {
 
     /// Whether its answer was whole for its caller by its length, before its endpoint had ended it.
     pub(crate) fn told_early(&self) -> bool {
-        let reply = self.attempts.last().and_then(|last| last.reply.as_ref());
-        reply.is_some_and(|reply| reply.told == Told::Length && (reply.end.is_none() || !reply.complete))
+        self.carrier().is_some_and(|attempt| {
+            // Or before the engine had read that.
+            let unended = |reply: &Reply| reply.end.is_none() || !reply.complete || attempt.failed;
+            attempt.reply.as_ref().is_some_and(|reply| reply.told == Told::Length && unended(reply))
+        })
     }
 
-    /// Whether anything went wrong at an endpoint of its.
+    /// The attempt whose answer is the call's, where there is no doubt.
+    pub(crate) fn prevails(&self) -> Option<usize> {
+        let first = self.answers.first().copied();
+        self.got.or(first.filter(|at| !self.attempts[*at].doubtful))
+    }
+
+    /// That, otherwise the last.
+    pub(crate) fn carrier(&self) -> Option<&Attempt> {
+        self.prevails().map_or(self.attempts.last(), |at| self.attempts.get(at))
+    }
+
+    /// Whether an attempt answered it that was made beside another, which did not fail.
+    pub(crate) fn won_beside(&self) -> bool {
+        let others = |at: usize| self.attempts.iter().enumerate().filter(move |(other, _)| *other != at);
+        let first = |at: usize, attempt: &Attempt| attempt.given[1] < self.attempts[at].given[0];
+        self.got.is_some_and(|at| others(at).any(|(_, it)| !it.failed && !it.doubtful && first(at, it)))
+    }
+
+    /// The engine is given a whole head of an answer of this attempt.
+    pub(crate) fn hears(&mut self, at: usize, per_try: Option<Duration>, now: Tick) {
+        let attempt = &mut self.attempts[at];
+        let left = attempt.dropped && per_try.is_some();
+        if !attempt.heard && !left {
+            (attempt.heard, attempt.heard_at) = (true, now);
+            attempt.doubtful = attempt.is_slow(per_try, now);
+            self.answers.push(at);
+        }
+    }
+
+    /// Whether anything went wrong at its endpoint: the one whose answer it has, otherwise at all that may still answer.
     pub(crate) fn failed(&self) -> bool {
-        self.attempts.iter().any(|attempt| attempt.failed)
+        match self.prevails() {
+            Some(at) => self.attempts[at].failed,
+            None => {
+                let left = |attempt: &Attempt| attempt.failed || attempt.dropped || attempt.doubtful;
+                self.attempts.iter().any(|attempt| attempt.failed) && self.attempts.iter().all(left)
+            }
+        }
     }
 
     /// Whether bytes at this place of what its caller says were read already.

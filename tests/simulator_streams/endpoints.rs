@@ -1,7 +1,8 @@
 //! Endpoints: what they may be sent, byte for byte, in either protocol.
 //!
 //! A request is seen again only where the first endpoint that saw it did not process it, or where its route says that
-//! this does no harm, once, and not after a byte of its answer. A violation panics. What they answer is in `replies`.
+//! this does no harm, as often as that allows, and not after its answer began; and beside another only at another endpoint
+//! and after the time that its route names. A violation panics. What they answer is in `replies`.
 
 use std::collections::BTreeMap;
 
@@ -56,8 +57,8 @@ pub(crate) struct Upstream {
     pub(crate) goodbye: Option<u32>,
     /// What the engine knows as soon as it has read so far: of which attempt of which call.
     pub(crate) marks: Vec<(usize, usize, usize, Mark)>,
-    /// Where parts of answers end in what it says, and of which calls (HTTP/2).
-    pub(crate) moves: Vec<(usize, usize)>,
+    /// Where parts of answers end in what it says, and of which calls and attempts (HTTP/2).
+    pub(crate) moves: Vec<(usize, usize, usize)>,
     /// How it ends behind what it said.
     pub(crate) ends: Option<End>,
     /// Nothing more can be written to it, but nobody has noticed yet; then somebody has.
@@ -67,6 +68,9 @@ pub(crate) struct Upstream {
     pub(crate) mute: bool,
     /// It broke the protocol.
     pub(crate) wild: bool,
+    /// Since when the engine has something to write to it, unless it has nothing.
+    pub(crate) stirred: Tick,
+    pub(crate) dry: bool,
     /// When bytes last moved, and when it last said something.
     pub(crate) moved: Tick,
     pub(crate) last_said: Tick,
@@ -75,6 +79,8 @@ pub(crate) struct Upstream {
     /// that it came whole; where the answer's head ends, and the answer; where no read may end; that no request may follow.
     pub(crate) current: Option<usize>,
     late: Option<usize>,
+    /// Which of that call's attempts it is.
+    pub(crate) attempt: usize,
     pub(crate) whole: bool,
     pub(crate) head_end: usize,
     pub(crate) answer_end: Option<usize>,
@@ -83,7 +89,7 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    pub(crate) fn new(number: u32, key: Key, address: &str, dial_until: Tick) -> Self {
+    pub(crate) fn new(number: u32, key: Key, address: &str, stirred: Tick, dial_until: Tick) -> Self {
         Self {
             number,
             key,
@@ -103,11 +109,14 @@ impl Upstream {
             deaf: false,
             mute: false,
             wild: false,
+            stirred,
+            dry: false,
             moved: Tick::ZERO,
             last_said: Tick::ZERO,
             reader: Reader::default(),
             current: None,
             late: None,
+            attempt: 0,
             whole: false,
             head_end: usize::MAX,
             answer_end: None,
@@ -116,13 +125,14 @@ impl Upstream {
         }
     }
 
-    /// Calls that are with it.
-    pub(crate) fn carried<'a>(&'a self, world: &'a World) -> impl Iterator<Item = &'a Call> {
+    /// Calls that are with it, and which attempts of theirs.
+    pub(crate) fn carried<'a>(&'a self, world: &'a World) -> impl Iterator<Item = (&'a Call, usize)> {
         let open = |(stream, served): (&u32, &Served)| {
-            (!self.peer.streams[stream].is_over() && !served.ignored).then_some(served.call)
+            let open = !self.peer.streams[stream].is_over() && !served.ignored;
+            open.then_some((served.call, served.attempt))
         };
-        let ids = self.served.iter().filter_map(open).chain(self.current);
-        ids.map(|id| &world.calls[id])
+        let ids = self.served.iter().filter_map(open).chain(self.current.map(|id| (id, self.attempt)));
+        ids.map(|(id, attempt)| (&world.calls[id], attempt))
     }
 
     /// Streams whose call has no answer yet, though it was processed.
@@ -186,7 +196,13 @@ impl Upstream {
                         self.h2_whole(stream, &Fields::new(), world);
                     }
                 }
-                Heard::Reset { .. } => {}
+                Heard::Reset { stream, .. } => {
+                    let served = self.served.get(&stream);
+                    let attempt = served.and_then(|it| world.calls[it.call].attempts.get_mut(it.attempt));
+                    if let Some(attempt) = attempt {
+                        attempt.dropped = true;
+                    }
+                }
                 Heard::Goaway { code, .. } => {
                     let reason = code == 0 || self.wild;
                     assert!(reason, "connection {}: a goodbye without reason: {code}", self.number);
@@ -207,13 +223,10 @@ impl Upstream {
         );
         let mut expected = call.fields();
         let mut came: Fields = fields.iter().filter(|(name, _)| !name.starts_with(':')).cloned().collect();
-        if let Some(time) = call.time {
-            // Some of it is gone.
-            let at = came.iter().position(|(name, _)| name == "grpc-timeout").expect("its caller set a time");
-            let left = micros(&came.remove(at).1);
-            assert!(left <= time.as_micros(), "call {id}: its time grew to {left}");
-            expected.retain(|(name, _)| *name != "grpc-timeout");
-        }
+        let at = came.iter().position(|(name, _)| name == "grpc-timeout");
+        let told = at.map(|at| came.remove(at).1);
+        self.tells_its_time(call, told.as_deref(), world);
+        expected.retain(|(name, _)| *name != "grpc-timeout");
         let mut expected: Fields =
             expected.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         expected.sort();
@@ -236,32 +249,86 @@ impl Upstream {
         assert!(!unprocessed, "call {id} was sent although its caller was told that it is not processed");
         let route = call.route.unwrap_or_else(|| panic!("call {id} has no route"));
         assert_eq!(self.cluster, Shape::home(route), "call {id} went to {}", self.address);
-        let earlier: Vec<&Attempt> = call.attempts.iter().filter(|attempt| !attempt.unprocessed).collect();
-        if let Some(last) = earlier.last() {
-            let conn = last.conn;
-            assert!(
-                Shape::idempotent(route),
-                "call {id} was sent on {conn} and may not be sent again: {call:?}"
-            );
-            assert!(earlier.len() == 1, "call {id} was sent a third time: {call:?}");
-            assert!(!last.heard, "call {id} was answered on {conn} already");
-            assert!(last.failed, "call {id} is with connection {conn}, which did not fail");
-        }
-        // Three where it is not processed, and what its route allows where it may have been.
-        let most = if Shape::idempotent(route) { 4 } else { 3 };
-        assert!(call.attempts.len() < most, "call {id} goes round in a circle: {call:?}");
+        self.may_have(call, route, &world.shape, world.now);
         call.attempts.push(Attempt {
             conn: number,
+            address: self.address.clone(),
+            given: [self.stirred, world.now],
             h1: self.h1 == Some(true),
             seen: 0,
             whole: false,
             reply: None,
             interims: Vec::new(),
             heard: false,
+            heard_at: Tick::ZERO,
+            doubtful: false,
+            dropped: false,
             failed: self.ends.is_some() || self.gone || self.wild,
             unprocessed: false,
         });
         call.attempts.len() - 1
+    }
+
+    /// Whether a call may come here after all that became of it elsewhere.
+    fn may_have(&self, call: &Call, route: usize, shape: &Shape, now: Tick) {
+        let (id, tries) = (call.id, shape.tries());
+        let (per_try, hedge) = (shape.per_try(route), shape.hedge(route));
+        let earlier: Vec<&Attempt> = call.attempts.iter().filter(|attempt| !attempt.unprocessed).collect();
+        let mut beside = 0;
+        for last in &earlier {
+            let conn = last.conn;
+            assert!(
+                Shape::idempotent(route),
+                "call {id} was sent on {conn} and may not be sent again: {call:?}"
+            );
+            assert!(earlier.len() <= tries, "call {id} was sent too often: {call:?}");
+            // This one may have been left before its connection was made: then its end follows.
+            let born_left = per_try.is_some_and(|per_try| last.given[1] >= self.stirred.after(per_try));
+            // That may have been left before, or this one have begun before.
+            let sooner = (hedge.is_some() || born_left) && self.stirred <= last.heard_at;
+            let before = last.doubtful || sooner;
+            assert!(!last.heard || before, "call {id} was answered on {conn} already: {call:?}");
+            if last.failed || last.is_slow(per_try, now) || born_left {
+                continue;
+            }
+            beside += 1;
+            let after = hedge.unwrap_or_else(|| {
+                panic!("call {id} is with connection {conn}, which did not fail: {call:?}")
+            });
+            // The second may be made, and have the request, sooner than the first.
+            let second = now >= last.given[0].after(after) || last.given[1] >= self.stirred.after(after);
+            assert!(second, "call {id} left {conn} too little time: {call:?}");
+            assert!(self.address != last.address, "call {id} is at {} twice: {call:?}", self.address);
+            assert!(call.may_be_whole(), "call {id} was sent beside {conn} before it was whole: {call:?}");
+        }
+        assert!(beside <= 1, "call {id} is at three endpoints at once: {call:?}");
+        // Three where it is not processed, and what its route allows where it may have been.
+        let most = if Shape::idempotent(route) { 3 + tries } else { 3 };
+        assert!(call.attempts.len() < most, "call {id} goes round in a circle: {call:?}");
+    }
+
+    /// What a request says of its time is what is left of its caller's; or of its route's, which counts for what was whole.
+    fn tells_its_time(&self, call: &Call, told: Option<&str>, world: &World) {
+        let id = call.id;
+        let limit = call.route.and_then(|route| world.shape.timeout(route)).filter(|_| call.grpc);
+        let ours = limit.and_then(|limit| Some(limit.saturating_sub(self.stirred.since(call.whole?))));
+        // Whether it was whole when it was sent is known only where it had been before.
+        let ours_counts = ours.is_some() && call.whole.is_some_and(|whole| whole < self.stirred);
+        let Some(told) = told else {
+            return assert!(
+                call.time.is_none() && !ours_counts,
+                "call {id} does not tell its time: {call:?}"
+            );
+        };
+        let most = match (call.time, ours) {
+            (Some(theirs), Some(ours)) if ours_counts => theirs.min(ours),
+            (Some(theirs), _) => theirs,
+            (None, ours) => {
+                ours.unwrap_or_else(|| panic!("call {id} has no time, and tells {told}: {call:?}"))
+            }
+        };
+        let left = micros(told);
+        assert!(left <= most.as_micros().max(1), "call {id}: its time grew to {told}: {call:?}");
     }
 
     /// A request ended, with these trailers.
@@ -272,9 +339,7 @@ impl Upstream {
 
     fn whole(id: usize, attempt: usize, at: usize, trailers: &Fields, carried: bool, world: &mut World) {
         let call = &mut world.calls[id];
-        // Where its length is told, nobody waits to be told of its end as well.
-        let ended = call.whole.is_some() || (!call.h1 && call.told == Some(Told::Length));
-        assert!(ended && call.flaw == Flaw::None, "call {id} has an end it never had");
+        assert!(call.may_be_whole() && call.flaw == Flaw::None, "call {id} has an end it never had");
         assert_eq!(at, call.len, "call {id} was cut");
         let expected = if call.trailer && carried { call.trailers(false) } else { Vec::new() };
         let expected: Fields = expected.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
@@ -298,23 +363,24 @@ impl Upstream {
         self.marks.retain(|(at, call, attempt, mark)| {
             let known = *at <= sent;
             if known {
-                let attempt = &mut world.calls[*call].attempts[*attempt];
+                let call = &mut world.calls[*call];
+                let per_try = call.route.and_then(|route| world.shape.per_try(route));
                 match mark {
-                    Mark::Heard => attempt.heard = true,
-                    Mark::Unprocessed => attempt.unprocessed = true,
+                    Mark::Heard => call.hears(*attempt, per_try, world.now),
+                    Mark::Unprocessed => call.attempts[*attempt].unprocessed = true,
                 }
             }
             !known
         });
-        self.moves.retain(|(at, call)| {
+        self.moves.retain(|(at, call, attempt)| {
             let moved = *at <= sent;
             if moved {
-                world.calls[*call].comes(world.now);
+                world.answer_comes(*call, *attempt);
             }
             !moved
         });
         if let Some(id) = self.current.filter(|_| sent > self.head_end) {
-            world.calls[id].comes(world.now);
+            world.answer_comes(id, self.attempt);
         }
         if self.answer_end.is_some_and(|end| sent >= end) {
             self.answer_end = None;
@@ -327,7 +393,7 @@ impl Upstream {
     /// It ends: what it has not answered fails. `lossy`: what the engine has not read is lost.
     pub(crate) fn over(&self, world: &mut World, lossy: bool) {
         let sent = self.peer.sent;
-        let current = self.current.and_then(|id| Some((id, world.calls[id].attempts.len().checked_sub(1)?)));
+        let current = self.current.map(|id| (id, self.attempt));
         let served = self.served.values().filter(|served| !served.ignored);
         let served = served.map(|served| (served.call, served.attempt));
         for (id, at) in served.chain(current).collect::<Vec<_>>() {
@@ -381,17 +447,13 @@ impl Upstream {
                     let at = self.reader.at - data.len();
                     let body = Stream::Asked(id);
                     assert!(data == body.bytes(at, data.len()), "{body:?} at {at}: {:?}", start(data));
-                    let attempt = world.calls[id].attempts.last_mut().expect("it began");
-                    if attempt.conn == self.number {
-                        attempt.seen = self.reader.at;
-                    }
+                    world.calls[id].attempts[self.attempt].seen = self.reader.at;
                 }
                 Part::End => {
                     let id = self.current.or(self.late.take()).expect("it began with a call");
-                    let attempt = world.calls[id].attempts.len() - 1;
                     let trailers = std::mem::take(&mut self.reader.trailers);
                     let carried = world.calls[id].told == Some(Told::End);
-                    Self::whole(id, attempt, self.reader.at, &trailers, carried, world);
+                    Self::whole(id, self.attempt, self.reader.at, &trailers, carried, world);
                     self.whole = true;
                 }
             }
@@ -409,6 +471,7 @@ impl Upstream {
         assert_eq!(head.get("x-id"), Some(&*id.to_string()), "call {id}");
         assert_eq!(head.get("connection"), None, "call {id}: what is for one hop alone");
         assert_eq!(head.get("expect").is_some(), call.expects, "call {id}: what it expects");
+        self.tells_its_time(call, head.get("grpc-timeout"), world);
         let framing = head.framing();
         let sound = match (call.told, framing) {
             (Some(Told::Length), Some(Framing::Length(length))) => {
@@ -420,7 +483,7 @@ impl Upstream {
             _ => false,
         };
         assert!(sound, "call {id}: {:?} became {framing:?}", call.told);
-        self.begins(id, world);
+        self.attempt = self.begins(id, world);
         (self.current, self.whole, self.answer_end) = (Some(id), false, None);
         self.head_end = usize::MAX;
         self.reader.body(framing.unwrap_or(Framing::Length(0)));

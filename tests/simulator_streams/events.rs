@@ -159,7 +159,7 @@ impl Life {
     fn holds_little(&self, key: Key) {
         let Some(caller) = self.callers.iter().find(|caller| caller.key == key && caller.h1) else { return };
         let Some(call) = caller.waiting.front().map(|id| &self.world.calls[*id]) else { return };
-        let seen = call.attempts.last().map_or(0, |attempt| attempt.seen);
+        let seen = call.carrier().map_or(0, |attempt| attempt.seen);
         let held = caller.peer.sent.saturating_sub(call.start + seen);
         // What was seen is a part of the body; what is kept to be sent again is bounded by its own mark.
         assert!(held <= HELD_MAX, "{held} bytes of caller {} are held: {call:?}", caller.number);
@@ -300,7 +300,7 @@ impl Life {
         let Some(at) = self.some_up(|up| up.open && up.ends.is_none()) else { return };
         let how = self.rng.below(4);
         let up = &mut self.ups[at];
-        let reply = up.current.and_then(|id| self.world.calls[id].attempts.last()?.reply.as_ref());
+        let reply = up.current.and_then(|id| self.world.calls[id].attempts[up.attempt].reply.as_ref());
         // An end in order would make a whole answer of one that ends with its connection.
         let how = if reply.is_some() { how.max(1) } else { how };
         up.dies(how, &mut self.world);

@@ -54,8 +54,8 @@ pub(crate) struct Life {
     pub(crate) unwanted: Vec<Key>,
     /// Connections to endpoints that ended by themselves.
     lost: Vec<Key>,
-    /// Connections that were just closed, and calls that they carried.
-    suspects: Vec<(u32, usize)>,
+    /// Connections that were just closed, and calls that they carried, with their attempts.
+    suspects: Vec<(u32, usize, usize)>,
     pub(crate) numbers: u32,
     dirty: Vec<Leg>,
     /// When `tick` is called next.
@@ -146,6 +146,7 @@ impl Life {
                         let Some(pipe) = self.pipe(leg) else { continue };
                         pipe.flush_said = true;
                         self.dirty.push(leg);
+                        self.stirs(leg);
                     }
                     Effect::Dial { up, address, timeout, .. } => self.dialed(up, &address, timeout),
                     Effect::Close(Leg::Down(key)) | Effect::Finish(key) => {
@@ -188,7 +189,15 @@ impl Life {
         self.numbers += 1;
         let until = self.world.now.after(timeout);
         trace!(self, "  it is connection {} to {address}", self.numbers);
-        self.ups.push(Upstream::new(self.numbers, up, address, until));
+        self.ups.push(Upstream::new(self.numbers, up, address, self.world.now, until));
+    }
+
+    /// There is something to write to an endpoint that had everything.
+    fn stirs(&mut self, leg: Leg) {
+        let now = self.world.now;
+        if let Some(up) = self.ups.iter_mut().find(|up| Leg::Up(up.key) == leg && up.dry) {
+            (up.dry, up.stirred) = (false, now);
+        }
     }
 
     /// A connection has bytes to write.
@@ -232,11 +241,14 @@ impl Life {
         let silent = up.is_silent(&self.world) && !self.world.shape.calm;
         let late = self.world.passed(Some(up.moved), Duration::from_secs(30));
         let bad = up.wild || up.ends.is_some() || up.gone || silent || late;
-        for call in up.carried(&self.world).filter(|_| !bad) {
-            let early = call.attempts.last().and_then(|last| last.reply.as_ref()).is_some();
+        for (call, attempt) in up.carried(&self.world).filter(|_| !bad) {
+            let early = call.attempts[attempt].reply.is_some();
             if !(early && up.h1 == Some(true)) {
-                self.suspects.push((up.number, call.id));
+                self.suspects.push((up.number, call.id, attempt));
             }
+        }
+        for (id, attempt) in up.carried(&self.world).map(|(call, at)| (call.id, at)).collect::<Vec<_>>() {
+            self.world.calls[id].attempts[attempt].dropped = true;
         }
         if bad {
             up.over(&mut self.world, false);
@@ -246,8 +258,14 @@ impl Life {
 
     /// Connections that were closed carried no call that somebody waits for, when all is done that was asked for.
     fn nobody_is_left_alone(&mut self) {
-        for (number, id) in std::mem::take(&mut self.suspects) {
+        for (number, id, attempt) in std::mem::take(&mut self.suspects) {
             let call = &self.world.calls[id];
+            // Another was answered, or it took too long and another takes its place.
+            let lost = call.answers.iter().any(|other| *other != attempt);
+            let limit = call.route.and_then(|route| self.world.shape.per_try(route));
+            let slow = call.attempts[attempt].is_slow(limit, self.world.now);
+            let beside = call.route.and_then(|route| self.world.shape.hedge(route)).is_some();
+            let replaced = slow || (lost && (beside || limit.is_some()));
             let caller = self.callers.iter().find(|caller| caller.number == call.caller);
             let stalls = |caller: &Caller| caller.peer.unsent() > 0 && caller.late(&self.world);
             let halved = |caller: &Caller| caller.ended && call.whole.is_none();
@@ -255,7 +273,7 @@ impl Life {
                 let over = caller.gone || caller.wild || halved(caller) || stalls(caller);
                 over || call.taken_back(caller.peer.sent)
             });
-            let over = call.outcome.is_some() || self.world.unlucky(call) || left;
+            let over = call.outcome.is_some() || self.world.unlucky(call) || left || replaced;
             let state =
                 caller.map(|it| (it.peer.unsent(), it.last_in, it.pipe.reading, it.pipe.blocked_since));
             assert!(over, "connection {number} was closed although {call:?} waits for it, {state:?}");
@@ -270,6 +288,21 @@ impl Life {
                 if self.pipe(leg).is_some_and(|pipe| pipe.blocked_since.is_none()) && !deaf {
                     self.flush(leg);
                 }
+            }
+        }
+        self.nobody_goes_on_in_vain();
+    }
+
+    /// What was written told every endpoint of calls of which nobody wants its answer any more.
+    fn nobody_goes_on_in_vain(&self) {
+        let told = |up: &&Upstream| up.h1 == Some(false) && up.pipe.blocked_since.is_none() && !up.gone;
+        for up in self.ups.iter().filter(|up| up.ends.is_none()).filter(told) {
+            for (call, attempt) in up.carried(&self.world) {
+                let lost = call.prevails().is_some_and(|first| first != attempt);
+                assert!(!lost, "connection {} goes on with what was answered elsewhere: {call:?}", up.number);
+                let caller = self.callers.iter().find(|caller| caller.number == call.caller);
+                let back = caller.is_none_or(|caller| call.taken_back(caller.peer.sent));
+                assert!(!back, "connection {} goes on with what was taken back: {call:?}", up.number);
             }
         }
     }
@@ -309,6 +342,9 @@ impl Life {
         pipe.flush_said = false;
         let bytes = self.engine.outgoing(leg);
         if bytes.is_empty() {
+            if let Some(up) = self.ups.iter_mut().find(|up| Leg::Up(up.key) == leg) {
+                up.dry = true;
+            }
             return false;
         }
         assert!(bytes.len() <= OUTLET_MAX, "{} bytes wait for {leg:?}", bytes.len());

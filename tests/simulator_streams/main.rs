@@ -71,9 +71,12 @@ impl Sums {
             let outcome = call.outcome.map_or_else(|| "nothing".to_owned(), |outcome| format!("{outcome:?}"));
             *self.outcomes.entry(outcome).or_default() += 1;
             if call.outcome == Some(Outcome::Answered) {
-                let last = call.attempts.last().expect("somebody answered");
+                let last = call.carrier().expect("somebody answered");
                 let from = if call.h1 { "HTTP/1" } else { "HTTP/2" };
                 *self.outcomes.entry(format!("answered {from} {}", last.spoken())).or_default() += 1;
+                if call.won_beside() {
+                    *self.outcomes.entry("answered beside".to_owned()).or_default() += 1;
+                }
             }
         }
         for (name, count) in life.engine.counts().0 {
@@ -93,7 +96,7 @@ impl Sums {
                 assert!(count(&format!("answered {from} {to}")) > 1_000, "{from} to {to}: {self:?}");
             }
         }
-        for outcome in ["Cut", "Lost", "Unprocessed", "Left"] {
+        for outcome in ["Cut", "Lost", "Unprocessed", "Left", "answered beside"] {
             assert!(count(outcome) > 0, "{outcome} never happened: {self:?}");
         }
         // HTTP's own statuses, and 1000 and gRPC's.

@@ -121,7 +121,9 @@ impl Upstream {
         for _ in 0..many {
             let status = if call.expects && rng.chance(50) { 100 } else { rng.pick(&[102, 103]) };
             attempt.interims.push(status);
-            self.peer.says_head(stream, &[(":status", status.to_string())], false, true, rng);
+            let name = format!("{}-{}", call.id, served.attempt);
+            let fields = [(":status", status.to_string()), ("x-answer", name)];
+            self.peer.says_head(stream, &fields, false, true, rng);
             self.marks.push((self.peer.said.len(), served.call, served.attempt, Mark::Heard));
         }
         let mut draft = Draft::draw(call.method, call.grpc, most, rng);
@@ -164,7 +166,7 @@ impl Upstream {
             end: end.then_some(self.peer.said.len()),
         };
         attempt.reply = Some(reply);
-        self.moves.push((self.peer.said.len(), served.call));
+        self.moves.push((self.peer.said.len(), served.call, served.attempt));
         if !matches!(wrong, Wrong::Garbage | Wrong::Misplaced | Wrong::Interims) {
             self.marks.push((self.peer.said.len(), served.call, served.attempt, Mark::Heard));
         }
@@ -190,7 +192,7 @@ impl Upstream {
         if n > 0 {
             let bytes = Stream::Answered(served.call, served.attempt).bytes(0, n);
             self.peer.says_data(stream, bytes, false, &mut Rng::new(0));
-            self.moves.push((self.peer.said.len(), served.call));
+            self.moves.push((self.peer.said.len(), served.call, served.attempt));
             reply.said += n;
         }
     }
@@ -224,7 +226,7 @@ impl Upstream {
         if last && reply.trailer {
             self.peer.says_head(stream, &trailers, true, false, rng);
         }
-        self.moves.push((self.peer.said.len(), served.call));
+        self.moves.push((self.peer.said.len(), served.call, served.attempt));
         reply.end = last.then_some(self.peer.said.len());
         if last && !self.is_whole(stream) && rng.chance(50) {
             // It has said everything, and wants no more (RFC 9113 §8.1).
@@ -266,13 +268,8 @@ impl Upstream {
     /// Says that the body may come.
     pub(crate) fn continues(&mut self, world: &mut World) {
         let Some(id) = self.current else { return };
-        let attempt = world.calls[id].attempts.last_mut().expect("it has this one");
-        if attempt.interims.is_empty() {
-            attempt.interims.push(100);
-            self.peer.said.extend(b"HTTP/1.1 100 Continue\r\n\r\n");
-            let at = self.peer.said.len();
-            self.moves.push((at, id));
-            self.marks.push((at, id, world.calls[id].attempts.len() - 1, Mark::Heard));
+        if world.calls[id].attempts[self.attempt].interims.is_empty() {
+            self.hints(id, 100, world);
         }
     }
 
@@ -280,9 +277,12 @@ impl Upstream {
     pub(crate) fn h1_answers(&mut self, wrong: Wrong, rng: &mut Rng, world: &mut World) {
         let Some(id) = self.current else { return };
         let most = world.shape.body_max;
-        let number = world.calls[id].attempts.len() - 1;
+        let number = self.attempt;
         let many = if wrong == Wrong::Interims { 9 } else { usize::from(rng.chance(8)) };
-        (0..many).for_each(|_| self.hints(id, rng, world));
+        for _ in 0..many {
+            let status = rng.pick(&[102, 103]);
+            self.hints(id, status, world);
+        }
         let call = &mut world.calls[id];
         let attempt = &mut call.attempts[number];
         attempt.failed |= !matches!(wrong, Wrong::Nothing | Wrong::Misplaced);
@@ -355,14 +355,13 @@ impl Upstream {
         world.calls[id].attempts[number].reply = Some(reply);
     }
 
-    /// Gives an interim answer.
-    fn hints(&mut self, id: usize, rng: &mut Rng, world: &mut World) {
-        let status = rng.pick(&[102, 103]);
-        self.peer.said.extend(format!("HTTP/1.1 {status} Soon\r\n\r\n").bytes());
-        let attempts = &mut world.calls[id].attempts;
-        attempts.last_mut().expect("it has this one").interims.push(status);
-        self.marks.push((self.peer.said.len(), id, attempts.len() - 1, Mark::Heard));
-        self.moves.push((self.peer.said.len(), id));
+    /// Gives an interim answer, which says whose it is.
+    fn hints(&mut self, id: usize, status: u16, world: &mut World) {
+        let name = format!("x-answer: {id}-{}\r\n", self.attempt);
+        self.peer.said.extend(format!("HTTP/1.1 {status} Soon\r\n{name}\r\n").bytes());
+        world.calls[id].attempts[self.attempt].interims.push(status);
+        self.marks.push((self.peer.said.len(), id, self.attempt, Mark::Heard));
+        self.moves.push((self.peer.said.len(), id, self.attempt));
     }
 
     /// Cuts an answer that lies behind `from`.

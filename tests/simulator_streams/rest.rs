@@ -83,7 +83,7 @@ impl Life {
         assert_eq!((self.local.unsettled(), self.engine.calls()), (0, 0), "calls were never settled");
         self.everyone_goes_on(true);
         for up in &self.ups {
-            let left: Vec<_> = up.carried(&self.world).filter(|call| call.outcome.is_some()).collect();
+            let left: Vec<_> = up.carried(&self.world).filter(|(call, _)| call.outcome.is_some()).collect();
             let excused = up.gone || up.deaf || up.h1 == Some(true);
             assert!(excused || left.is_empty(), "connection {} still has {left:?}", up.number);
         }

@@ -9,7 +9,7 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use outrigger::session::{Bounds, Dialects, Manners};
 use outrigger_codec::exchange::Limits;
 use outrigger_core::{
-    Balance, Cluster, ClusterSettings, Endpoint, Limit, Listener, Match, Pattern, Route, RouteTable,
+    Balance, Cluster, ClusterSettings, Endpoint, Limit, Listener, Match, Pattern, Retry, Route, RouteTable,
     Snapshot, Target,
 };
 
@@ -24,6 +24,8 @@ pub(crate) const ROUTES: usize = 6;
 const FLEETING: usize = 2;
 
 pub(crate) struct Shape {
+    /// What may be tried again of what may be.
+    retry: Arc<Retry>,
     pub(crate) calm: bool,
     pub(crate) bounds: Bounds,
     pub(crate) manners: Arc<Manners>,
@@ -93,8 +95,16 @@ impl Shape {
         let timeouts =
             [0; ROUTES].map(|_| (timed && rng.chance(80)).then(|| ms(rng.pick(&[20, 150, 1_000, 3_000]))));
         let endpoints = rng.range(1, 3);
+        let mut retry = Retry::default();
+        if !calm && rng.chance(40) {
+            retry.tries = rng.range(1, 3) as u8;
+            retry.per_try = rng.chance(40).then(|| ms(rng.pick(&[20, 200])));
+            retry.hedge = rng.chance(70).then(|| ms(rng.pick(&[1, 10, 100])));
+            retry.backoff = ms(rng.pick(&[0, 10, 100]));
+        }
         Self {
             calm,
+            retry: Arc::new(retry),
             bounds: Bounds { limits, ..Bounds::default() },
             manners: Arc::new(manners),
             steps: rng.range(40, 420),
@@ -184,6 +194,21 @@ impl Shape {
         &self.timeouts
     }
 
+    /// How often a call may be sent again that may have been processed.
+    pub(crate) fn tries(&self) -> usize {
+        self.retry.tries.into()
+    }
+
+    /// How long one attempt may take before another takes its place.
+    pub(crate) fn per_try(&self, route: usize) -> Option<Duration> {
+        self.retry.per_try.filter(|_| Self::idempotent(route))
+    }
+
+    /// After how long without an answer another attempt may go beside one.
+    pub(crate) fn hedge(&self, route: usize) -> Option<Duration> {
+        self.retry.hedge.filter(|_| Self::idempotent(route))
+    }
+
     pub(crate) fn is_listed(&self, address: &str) -> bool {
         self.addresses().any(|listed| listed == address)
     }
@@ -223,7 +248,7 @@ impl Shape {
             targets: [Target::new(Self::home(at) as u32, 1)].into(),
             timeout: self.timeouts[at],
             limit: self.limit.clone().filter(|_| self.limited(at)),
-            retry: Self::idempotent(at).then(Arc::default),
+            retry: Self::idempotent(at).then(|| Arc::clone(&self.retry)),
             ..Route::default()
         };
         let there = (0..ROUTES).filter(|at| *at != FLEETING || self.route_listed);

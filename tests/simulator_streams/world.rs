@@ -7,7 +7,7 @@ use std::time::Duration;
 use outrigger_core::Tick;
 
 use crate::{
-    calls::{Call, Flaw},
+    calls::{Attempt, Call, Flaw},
     shape::{SPEAKS, Shape},
 };
 
@@ -40,6 +40,19 @@ impl World {
         over || theirs || self.stuck(call)
     }
 
+    /// A part of an answer comes to the engine, which is none to a call that has left the attempt, or may have.
+    pub(crate) fn answer_comes(&mut self, id: usize, at: usize) {
+        let now = self.now;
+        let call = &mut self.calls[id];
+        let limit = call.route.and_then(|route| self.shape.per_try(route));
+        let attempt = &call.attempts[at];
+        let replaced = attempt.is_slow(limit, now) && at + 1 < call.attempts.len();
+        let other = call.prevails().is_some_and(|first| first != at);
+        if !attempt.dropped && !replaced && !other {
+            call.comes(now);
+        }
+    }
+
     /// Whether nothing of a call moved for too long.
     pub(crate) fn stuck(&self, call: &Call) -> bool {
         // What moved at this moment may have done so after it was given up.
@@ -64,6 +77,18 @@ impl World {
         let Some(route) = call.route else { return false };
         let trouble = self.trouble[Shape::home(route)];
         trouble.is_some_and(|failed| call.began.is_some_and(|began| failed >= began))
+    }
+
+    /// Whether an endpoint may still answer a call, and must be waited for.
+    fn is_somewhere(&self, call: &Call) -> bool {
+        let limit = call.route.and_then(|route| self.shape.per_try(route));
+        let open = |attempt: &Attempt| {
+            !attempt.failed && !attempt.unprocessed && !attempt.dropped && !attempt.is_slow(limit, self.now)
+        };
+        match call.prevails() {
+            Some(at) => open(&call.attempts[at]),
+            None => call.attempts.iter().any(open),
+        }
     }
 
     /// Whether something went wrong with a call so that its answer need not be its endpoint's.
@@ -93,7 +118,8 @@ impl World {
             }
             "unreachable" => {
                 let may = rough || call.is_sent_once();
-                http(502, 14) && may && (self.shut || call.failed() || self.troubled(call))
+                let failed = (call.failed() || self.troubled(call)) && !self.is_somewhere(call);
+                http(502, 14) && may && (self.shut || failed)
             }
             "timed_out" => http(504, 4) && rough && self.timed_out(call),
             "malformed" => status == 400 && call.h1 && call.flaw == Flaw::Body,

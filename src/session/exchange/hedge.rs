@@ -66,6 +66,9 @@ impl<C: ExchangeCodec> Exchange<C> {
         if other != up {
             std::mem::swap(&mut plan, &mut call.plan);
             call.up = Some(other);
+            let placed = call.plan.placed;
+            call.try_until = retry::try_deadline(&call.plan, call.again, placed);
+            self.next_deadline = self.next_deadline.min(call.try_until);
         }
         context.local.try_failed(&plan, failure, context.now);
         self.supersede(context, plan);

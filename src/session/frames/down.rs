@@ -220,12 +220,11 @@ impl<C: FrameCodec> Frames<C> {
             }
             Ok(plan) => {
                 let id = (framed.kind == FrameKind::Request).then_some(framed.id);
-                let theirs = self.index.timeout_ms.map(|ms| Duration::from_millis(ms.into()));
+                let said = self.index.timeout_ms;
                 // Where less is left than its caller said, by its route or by what was spent, the provider too shall give up
                 // in time. Nobody waits for a call without an answer: it has no time, unless its caller gave it some.
-                let waits = id.is_some() || theirs.is_some();
-                let less = plan.deadline < theirs.map_or(Tick::NEVER, |theirs| context.now.after(theirs));
-                let left = (less && waits).then(|| plan.left_ms(context.now));
+                let waits = id.is_some() || said.is_some();
+                let left = plan.told_ms(context.now).filter(|ms| waits && said.is_none_or(|said| *ms < said));
                 match left.filter(|ms| !C::set_timeout(frame, &self.index, *ms)) {
                     Some(ms) => self.forward_with_timeout(context, key, id, frame, ms, plan),
                     None => self.forward_changed(context, key, id, frame, plan),

@@ -163,6 +163,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
             let (link, out) = up.connection.says(context.now, &mut self.buffers);
             link.reset(stream, Code::CANCEL, out);
             up.connection.outlet.rest(&mut self.buffers);
+            self.flush(Leg::Up(up_key));
             self.place_free(context, up_key);
         }
         if wait.is_zero() {

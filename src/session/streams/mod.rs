@@ -19,7 +19,7 @@ use outrigger_codec::{
     exchange::Underscores,
     streams::{LinkSettings, StreamId},
 };
-use outrigger_core::{EndpointSlot, ListenerId, Plan, Tick};
+use outrigger_core::{EndpointSlot, ListenerId, Plan, Tick, retry};
 
 use super::{
     Arrival, Bounds, Context, Effect, Engine, Leg, Renewed,
@@ -263,11 +263,21 @@ impl Call {
         if self.request.end && !self.cut_short { self.plan.deadline } else { self.plan.caller_deadline }
     }
 
-    /// When something must be done about it.
+    /// When something must be done about it. How long a try takes is no endpoint's doing before the request is complete.
     fn due(&self) -> Tick {
         let tries = self.try_until.min(self.hedge_at);
-        let tried = if self.stage == Stage::Asked { tries } else { Tick::NEVER };
+        let tried = if self.stage == Stage::Asked && self.request.end { tries } else { Tick::NEVER };
         self.deadline().min(tried)
+    }
+
+    /// The request is complete: its times begin.
+    fn completes(&mut self, now: Tick) {
+        (self.request.end, self.cut_short) = (true, false);
+        self.plan.complete(now);
+        if self.stage == Stage::Asked {
+            self.try_until = retry::try_deadline(&self.plan, self.again, now);
+            self.hedge_at = retry::hedge_at(&self.plan, self.again, now);
+        }
     }
 }
 

@@ -49,9 +49,8 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
                     }
                 }
                 if end {
-                    (call.request.end, call.cut_short) = (true, false);
-                    call.plan.complete(context.now);
-                    self.next_deadline = self.next_deadline.min(call.plan.deadline);
+                    call.completes(context.now);
+                    self.next_deadline = self.next_deadline.min(call.due());
                 }
                 self.forward(context, key, call_up(&self.calls, key), bytes);
             }
@@ -266,12 +265,11 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
         let trailers = std::mem::replace(&mut self.message, spare);
         let to = match leg {
             Leg::Down(_) => {
-                (call.request.end, call.cut_short) = (true, false);
+                call.completes(context.now);
                 call.request.trailers = Some(trailers);
                 // They cannot be sent twice.
                 call.whole = false;
-                call.plan.complete(context.now);
-                self.next_deadline = self.next_deadline.min(call.plan.deadline);
+                self.next_deadline = self.next_deadline.min(call.due());
                 call.up.map(Leg::Up)
             }
             Leg::Up(_) => {
