@@ -25,7 +25,7 @@ pub(crate) use process::Process;
 pub(crate) use program::{Ran, run};
 pub(crate) use sidecar::Sidecar;
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -43,11 +43,20 @@ pub(crate) fn free_port() -> u16 {
     for _ in 0..COUNT {
         let step = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
         let port = LOWEST + ((start + step) % u32::from(COUNT)) as u16;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        if is_free(port) {
             return port;
         }
     }
     panic!("no free port on loopback between {LOWEST} and {}", LOWEST + COUNT)
+}
+
+/// Asked by a socket that never listens: a process that another thread is just starting has a copy of it for a moment, and
+/// where that listened the port could not be taken.
+fn is_free(port: u16) -> bool {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket can be made");
+    socket.set_reuse_address(true).expect("a socket option");
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into()).is_ok()
 }
 
 /// Asks `done` every few milliseconds until it says yes; false when the limit passes first.
