@@ -158,7 +158,7 @@ fn rubbish<C: FrameCodec>() {
             let _ = (C::outcome(frame), C::ticket(frame), C::lane(frame));
             C::set_timeout(frame, &index, 5);
             changed.clear();
-            if C::add_timeout(frame, 5, &mut changed) {
+            if C::add_timeout(frame, &index, 5, &mut changed) {
                 assert_eq!(whole::<C>(&changed).len, changed.len());
                 index.clear();
                 assert!(

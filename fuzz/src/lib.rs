@@ -116,7 +116,7 @@ fn entry_points_take_anything<C: FrameCodec>(bytes: &[u8]) {
         assert_eq!(out, before, "half a frame");
     }
     out.truncate(before.len());
-    if !C::add_timeout(bytes, 9, &mut out) {
+    if !C::add_timeout(bytes, &index, 9, &mut out) {
         assert_eq!(out, before, "half a frame");
     }
 }
@@ -190,7 +190,7 @@ fn whole<C: FrameCodec>(frame: &[u8], framed: Framed, id_mask: u64) {
             C::set_timeout(&mut renamed, &index, id as u32);
             assert_eq!(C::scan(&renamed, 1 << 20), Scan::Frame(framed), "timed");
             out.clear();
-            if C::add_timeout(frame, 9, &mut out) {
+            if C::add_timeout(frame, &index, 9, &mut out) {
                 let scan = C::scan(&out, 2 << 20);
                 assert_eq!(scan, Scan::Frame(Framed { len: out.len(), ..framed }), "told a timeout");
             }

@@ -148,7 +148,7 @@ impl FrameCodec for Bolt {
         place.is_some()
     }
 
-    fn add_timeout(_frame: &[u8], _ms: u32, _out: &mut Vec<u8>) -> bool {
+    fn add_timeout(_frame: &[u8], _index: &HeadIndex, _ms: u32, _out: &mut Vec<u8>) -> bool {
         false
     }
 

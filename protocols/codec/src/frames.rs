@@ -134,7 +134,7 @@ pub trait FrameCodec: 'static {
 
     /// Appends a whole request that tells so, where [`FrameCodec::set_timeout`] could not, with every length and checksum
     /// true. `false`: this frame cannot tell it, and nothing was appended.
-    fn add_timeout(frame: &[u8], ms: u32, out: &mut Vec<u8>) -> bool;
+    fn add_timeout(frame: &[u8], index: &HeadIndex, ms: u32, out: &mut Vec<u8>) -> bool;
 
     /// Appends a whole frame, a request or a response, with the headers of its head changed and every length and checksum
     /// true. `false`: this frame cannot be changed, and nothing was appended.

@@ -94,6 +94,8 @@ pub struct HeadIndex {
     pub timeout_ms: Option<u32>,
     /// Where it is written, if that is as text: it may be written in more than one place.
     pub timeouts: [Span; 2],
+    /// Where one can be put in, if none is written and the codec knows such a place.
+    pub timeout_room: Span,
     /// Who calls, where anybody wants to know.
     pub source: Option<core::net::IpAddr>,
     /// Nothing inside can be read (an unknown serialization, a foreign class): only routes that ask for nothing may
@@ -123,6 +125,7 @@ impl HeadIndex {
             fields: Vec::new(),
             timeout_ms: None,
             timeouts: [Span::NONE; 2],
+            timeout_room: Span::NONE,
             source: None,
             opaque: false,
             caseless: false,
@@ -138,6 +141,7 @@ impl HeadIndex {
         self.fields.clear();
         self.timeout_ms = None;
         self.timeouts = [Span::NONE; 2];
+        self.timeout_room = Span::NONE;
         self.source = None;
         self.opaque = false;
         self.caseless = false;
@@ -151,6 +155,7 @@ impl HeadIndex {
         self.slots = other.slots;
         self.fields.clone_from(&other.fields);
         self.timeout_ms = other.timeout_ms;
+        self.timeout_room = other.timeout_room;
         self.timeouts = other.timeouts;
         self.source = other.source;
         self.opaque = other.opaque;

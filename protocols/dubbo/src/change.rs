@@ -20,8 +20,20 @@ pub(crate) fn apply(frame: &[u8], change: &Change, out: &mut Vec<u8>) -> bool {
 }
 
 /// Appends `frame` with this timeout, in place of one that is no text or none that means anything.
-pub(crate) fn add_timeout(frame: &[u8], ms: u32, out: &mut Vec<u8>) -> bool {
+/// `room`: the end of its attachments, where that is known and there is none among them.
+pub(crate) fn add_timeout(frame: &[u8], room: Span, ms: u32, out: &mut Vec<u8>) -> bool {
     let mut digits = [0; 10];
+    let hessian = Header::read(frame).is_some_and(|header| header.serialization() == HESSIAN2);
+    let split = frame.split_at_checked(room.at as usize).filter(|_| room.is_some() && hessian);
+    if let Some((before, end)) = split.filter(|(_, end)| end.first() == Some(&MAP_END)) {
+        let start = out.len();
+        out.extend_from_slice(before);
+        write_string("timeout", out);
+        write_string(decimal(ms, &mut digits), out);
+        out.extend_from_slice(end);
+        set_length(start, out);
+        return true;
+    }
     let drops = |name: &[u8]| matches!(name, b"timeout" | b"_TO");
     let line = |out: &mut Vec<u8>| {
         write_string("timeout", out);
@@ -61,12 +73,17 @@ fn anew(
         out.truncate(start);
         return false;
     }
+    set_length(start, out);
+    true
+}
+
+/// Tells in the header of the frame that begins at `start` how long its body is.
+fn set_length(start: usize, out: &mut [u8]) {
     let body_len = out.len().saturating_sub(start).saturating_sub(HEADER_LEN) as u32;
     let place = out.get_mut(start..start.saturating_add(HEADER_LEN)).and_then(<[u8]>::last_chunk_mut);
     if let Some(place) = place {
         *place = body_len.to_be_bytes();
     }
-    true
 }
 
 fn rewrite(

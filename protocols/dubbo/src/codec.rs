@@ -84,8 +84,8 @@ impl FrameCodec for Dubbo {
         own || left
     }
 
-    fn add_timeout(frame: &[u8], ms: u32, out: &mut Vec<u8>) -> bool {
-        change::add_timeout(frame, ms, out)
+    fn add_timeout(frame: &[u8], index: &HeadIndex, ms: u32, out: &mut Vec<u8>) -> bool {
+        change::add_timeout(frame, index.timeout_room, ms, out)
     }
 
     fn change(frame: &[u8], change: &Change, out: &mut Vec<u8>) -> bool {

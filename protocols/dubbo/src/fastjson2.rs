@@ -175,6 +175,10 @@ impl<'a> Walker<'a> {
 }
 
 impl Values for Walker<'_> {
+    fn at(&self) -> usize {
+        Self::at(self)
+    }
+
     fn read(&mut self) -> Result<Value, Malformed> {
         let mut cursor = self.enter()?;
         self.read_at(&mut cursor).map_err(overrun)

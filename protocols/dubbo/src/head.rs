@@ -107,7 +107,7 @@ fn attachments(
     if !values.open_map()? {
         return Ok(());
     }
-    let mut timeout: Option<u32> = None;
+    let (mut timeout, mut named_one): (Option<u32>, bool) = (None, false);
     loop {
         let key = match values.plain() {
             Some(key) => Some(key),
@@ -131,6 +131,7 @@ fn attachments(
             }
             // The second is what is left of a whole chain's time; where both are given, the smaller wins.
             Some(named @ (b"timeout" | b"_TO")) => {
+                named_one = true;
                 let [own, left] = &mut index.timeouts;
                 if let Value::Text(place) = value {
                     *(if named == b"_TO" { left } else { own }) = place;
@@ -150,6 +151,9 @@ fn attachments(
         }
     }
     index.timeout_ms = timeout;
+    if !named_one {
+        index.timeout_room = Span::new(values.at().saturating_sub(1), 0);
+    }
     Ok(())
 }
 

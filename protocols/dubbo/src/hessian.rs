@@ -346,6 +346,10 @@ impl<'a> Walker<'a> {
 }
 
 impl Values for Walker<'_> {
+    fn at(&self) -> usize {
+        Self::at(self)
+    }
+
     fn read(&mut self) -> Result<Value, Malformed> {
         Walker::read(self)
     }

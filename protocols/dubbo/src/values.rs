@@ -50,6 +50,8 @@ pub trait Values {
     fn key(&mut self) -> Result<Option<Value>, Malformed>;
     /// The value that belongs to the key just read.
     fn value(&mut self) -> Result<Value, Malformed>;
+    /// Where what comes next begins.
+    fn at(&self) -> usize;
     /// Reads what is next, in the body or in the open map, if it is text that takes a single look; otherwise moves
     /// nothing. A walk need not know such text.
     fn plain(&mut self) -> Option<Span> {

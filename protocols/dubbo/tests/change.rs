@@ -119,7 +119,13 @@ fn a_timeout_that_has_no_place_is_added_and_takes_the_place_of_what_means_nothin
         let mut call = call("I", &[0x91], attachments);
         assert!(!shorten(&mut call, 250));
         let mut anew = b"before".to_vec();
-        assert!(Dubbo::add_timeout(&call, 250, &mut anew));
+        let mut index = HeadIndex::default();
+        Dubbo::head(&call, Wants::TIMEOUT, &mut index).unwrap();
+        // Without a known place it is found by walking.
+        let mut walked = Vec::new();
+        assert!(Dubbo::add_timeout(&call, &HeadIndex::default(), 250, &mut walked));
+        assert_eq!(field(&walked, "timeout").as_deref(), Some("250"));
+        assert!(Dubbo::add_timeout(&call, &index, 250, &mut anew));
         let mut anew = anew.split_off(6);
         assert!(matches!(Dubbo::scan(&anew, 1 << 20), Scan::Frame(framed) if framed.len == anew.len()));
         let shown = (field(&anew, "timeout"), field(&anew, "_TO"), field(&anew, "a"));
@@ -141,7 +147,7 @@ fn a_timeout_that_has_no_place_is_added_and_takes_the_place_of_what_means_nothin
     );
     // Of another serialization nothing is known.
     let (other, mut out) = (frame(0xc6, b"{}"), Vec::new());
-    assert!(!Dubbo::add_timeout(&other, 250, &mut out) && out.is_empty());
+    assert!(!Dubbo::add_timeout(&other, &HeadIndex::default(), 250, &mut out) && out.is_empty());
 }
 
 #[test]

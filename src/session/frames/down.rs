@@ -251,7 +251,7 @@ impl<C: FrameCodec> Frames<C> {
     ) {
         let mut anew = self.buffers.take();
         // What cannot tell it passes as it is.
-        let told = C::add_timeout(frame, ms, &mut anew);
+        let told = C::add_timeout(frame, &self.index, ms, &mut anew);
         self.forward_changed(context, key, id, if told { &anew } else { frame }, plan);
         self.buffers.give(anew);
     }
