@@ -3,7 +3,10 @@
 //! Registries are fed by many hands, so every address is checked before it can reach a resolver or a connect. This
 //! checks the form only; it must never resolve anything.
 
-use std::{fmt, net::Ipv6Addr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+};
 
 /// The longest host name (RFC 1035 §2.3.4, without the final dot).
 const HOST_BYTES_MAX: usize = 253;
@@ -44,6 +47,19 @@ pub fn check_address(address: &str) -> Result<(), BadAddress> {
     Ok(())
 }
 
+/// Whether others can be told an address: one that means "this host" to whoever dials it is of no use to them.
+pub fn is_public(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    match host.parse::<IpAddr>() {
+        Ok(ip) => {
+            let ip = ip.to_canonical();
+            !ip.is_loopback() && !ip.is_unspecified()
+        }
+        Err(_) => !host.is_empty() && !host.eq_ignore_ascii_case("localhost"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,5 +97,15 @@ mod tests {
             assert!(check_address(bad).is_err(), "{bad:?}");
         }
         assert!(check_address(&format!("{}:80", "a".repeat(254))).is_err());
+    }
+
+    #[test]
+    fn an_address_that_means_this_host_is_not_public() {
+        for here in ["127.0.0.1:1", "127.8.8.8:1", "0.0.0.0:1", "[::1]:1", "[::]:1", "localhost:1", "[::ffff:127.0.0.1]:1"] {
+            assert!(!is_public(here), "{here}");
+        }
+        for there in ["10.0.0.1:1", "[fe80::1]:1", "shop.prod.svc:1"] {
+            assert!(is_public(there), "{there}");
+        }
     }
 }

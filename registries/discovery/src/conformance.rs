@@ -1,14 +1,21 @@
-//! The suite that every registry's tests run over it: what a watch says, and what it never says.
+//! The suite that every registry's tests run over it: what a watch says, and what it never says; what is registered, and what
+//! never is.
 //!
 //! A registry's test gives a [`Fixture`] that can put instances into a real server (or file) and break it; [`run`]
-//! does the rest. Besides the cases, every event of every case is held against the order that [`Event`] promises.
-//! This is test code: it asserts. It must never be part of the product, hence the feature.
+//! does the rest, and [`run_registering`] the same for what it writes. This is test code: it asserts. It must never be part of
+//! the product, hence the feature.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use tokio::{sync::mpsc, task::JoinHandle, time};
+use tokio::{task::JoinHandle, time};
 
-use crate::{Event, Instance, Members, Registry, ServiceKey, Sink, Update};
+use crate::{
+    Board, Framework, Instance, Level, Registration, Registry, ServiceKey, View, Wish,
+};
 
 /// A registry under test, and the hands on what stands behind it.
 pub trait Fixture {
@@ -40,19 +47,21 @@ pub async fn run(fixture: &mut impl Fixture) {
     a_registry_may_be_lost_at_the_start(fixture).await;
     a_slow_reader_misses_nothing(fixture).await;
     two_watches_see_the_same(fixture).await;
+    a_doubted_set_is_asked_anew(fixture).await;
     a_watch_ends_with_its_reader(fixture).await;
 }
 
 async fn first_news_is_the_whole_set(fixture: &mut impl Fixture) {
     fixture.put("conformance.First", &[instance(1), instance(2)]).await;
-    let mut watch = Watch::start(fixture, ServiceKey::new("conformance.First"), 16);
-    assert!(matches!(watch.next().await, Event::Full(_)), "the first news must be the whole set");
-    watch.expect(&[instance(1), instance(2)]).await;
+    let mut watch = Watch::start(fixture, ServiceKey::new("conformance.First"));
+    let first = watch.known().await;
+    assert_eq!((first.generation, first.instances.map(|all| all.len())), (1, Some(2)), "the first news is the whole set");
+    assert!(first.answers > 0, "the first set is an answer");
 }
 
 async fn an_unknown_service_is_known_to_be_empty(fixture: &mut impl Fixture) {
-    let mut watch = Watch::start(fixture, ServiceKey::new("conformance.Empty"), 16);
-    assert_eq!(watch.next().await, Event::Full(Vec::new()));
+    let mut watch = Watch::start(fixture, ServiceKey::new("conformance.Empty"));
+    assert_eq!(watch.known().await.instances.as_deref(), Some(&[][..]));
     fixture.put("conformance.Empty", &[instance(1)]).await;
     watch.expect(&[instance(1)]).await;
     fixture.put("conformance.Empty", &[]).await;
@@ -66,7 +75,7 @@ async fn instances_join_change_and_leave(fixture: &mut impl Fixture) {
         ..versioned(2, "1.0.0", "blue")
     };
     fixture.put("conformance.Change", &[instance(1)]).await;
-    let mut watch = Watch::start(fixture, ServiceKey::new("conformance.Change"), 16);
+    let mut watch = Watch::start(fixture, ServiceKey::new("conformance.Change"));
     watch.expect(&[instance(1)]).await;
     fixture.put("conformance.Change", &[instance(1), rich.clone()]).await;
     watch.expect(&[instance(1), rich.clone()]).await;
@@ -81,7 +90,7 @@ async fn instances_join_change_and_leave(fixture: &mut impl Fixture) {
 
 async fn no_change_is_no_news(fixture: &mut impl Fixture) {
     fixture.put("conformance.Quiet", &[instance(1)]).await;
-    let mut watch = Watch::start(fixture, ServiceKey::new("conformance.Quiet"), 16);
+    let mut watch = Watch::start(fixture, ServiceKey::new("conformance.Quiet"));
     watch.expect(&[instance(1)]).await;
     fixture.put("conformance.Quiet", &[instance(1)]).await;
     fixture.put("conformance.Another", &[instance(2)]).await;
@@ -101,29 +110,29 @@ async fn a_key_takes_its_version_and_group_only(fixture: &mut impl Fixture) {
         (in_green, vec![green]),
         (none, vec![]),
     ] {
-        Watch::start(fixture, key, 16).expect(&want).await;
+        Watch::start(fixture, key).expect(&want).await;
     }
 }
 
 async fn a_lost_registry_keeps_the_last_good_set(fixture: &mut impl Fixture) {
     fixture.put("conformance.Lost", &[instance(1), instance(2)]).await;
-    let mut watch = Watch::start(fixture, ServiceKey::new("conformance.Lost"), 16);
+    let mut watch = Watch::start(fixture, ServiceKey::new("conformance.Lost"));
     watch.expect(&[instance(1), instance(2)]).await;
     for _ in 0..2 {
         fixture.break_it().await;
         watch.lost().await;
         watch.silence().await;
         assert_eq!(watch.addresses(), ["127.0.0.1:1", "127.0.0.1:2"], "trouble must not empty a cluster");
+        let gaps = watch.view().gaps;
         fixture.mend_it().await;
-        assert_eq!(watch.next().await, Event::Back);
-        assert!(matches!(watch.next().await, Event::Full(_)), "the whole set must follow at once");
         watch.expect(&[instance(1), instance(2)]).await;
+        assert!(watch.view().gaps > gaps, "changes may have been missed");
     }
 }
 
 async fn changes_made_while_lost_arrive_in_the_end(fixture: &mut impl Fixture) {
     fixture.put("conformance.Meanwhile", &[instance(1), instance(2)]).await;
-    let mut watch = Watch::start(fixture, ServiceKey::new("conformance.Meanwhile"), 16);
+    let mut watch = Watch::start(fixture, ServiceKey::new("conformance.Meanwhile"));
     watch.expect(&[instance(1), instance(2)]).await;
     fixture.break_it().await;
     watch.lost().await;
@@ -135,7 +144,7 @@ async fn changes_made_while_lost_arrive_in_the_end(fixture: &mut impl Fixture) {
 async fn a_registry_may_be_lost_at_the_start(fixture: &mut impl Fixture) {
     fixture.put("conformance.Start", &[instance(1)]).await;
     fixture.break_it().await;
-    let mut watch = Watch::start(fixture, ServiceKey::new("conformance.Start"), 16);
+    let mut watch = Watch::start(fixture, ServiceKey::new("conformance.Start"));
     // A registry that keeps its last good answer for all its watches may give it before it says so.
     watch.lost().await;
     fixture.mend_it().await;
@@ -145,8 +154,7 @@ async fn a_registry_may_be_lost_at_the_start(fixture: &mut impl Fixture) {
 async fn a_slow_reader_misses_nothing(fixture: &mut impl Fixture) {
     let all: Vec<Instance> = (1..=20).map(instance).collect();
     fixture.put("conformance.Slow", &all[..1]).await;
-    // Room for one event: the watch has to wait for its reader all the time.
-    let mut watch = Watch::start(fixture, ServiceKey::new("conformance.Slow"), 1);
+    let mut watch = Watch::start(fixture, ServiceKey::new("conformance.Slow"));
     watch.expect(&all[..1]).await;
     for upto in [5, 20, 3, 12] {
         fixture.put("conformance.Slow", &all[..upto]).await;
@@ -158,8 +166,8 @@ async fn a_slow_reader_misses_nothing(fixture: &mut impl Fixture) {
 async fn two_watches_see_the_same(fixture: &mut impl Fixture) {
     fixture.put("conformance.Two", &[instance(1)]).await;
     let key = ServiceKey::new("conformance.Two");
-    let mut one = Watch::start(fixture, key.clone(), 16);
-    let mut two = Watch::start(fixture, key, 16);
+    let mut one = Watch::start(fixture, key.clone());
+    let mut two = Watch::start(fixture, key);
     for set in [vec![instance(1)], vec![instance(1), instance(2)], vec![instance(2)]] {
         fixture.put("conformance.Two", &set).await;
         one.expect(&set).await;
@@ -167,12 +175,25 @@ async fn two_watches_see_the_same(fixture: &mut impl Fixture) {
     }
 }
 
+async fn a_doubted_set_is_asked_anew(fixture: &mut impl Fixture) {
+    fixture.put("conformance.Doubt", &[instance(1)]).await;
+    let mut watch = Watch::start(fixture, ServiceKey::new("conformance.Doubt"));
+    watch.expect(&[instance(1)]).await;
+    for _ in 0..3 {
+        let View { generation, answers, .. } = watch.view();
+        watch.board.doubt(watch.number);
+        while watch.view().answers == answers {
+            watch.next().await;
+        }
+        assert_eq!(watch.view().generation, generation, "the same answer is no change");
+    }
+}
+
 async fn a_watch_ends_with_its_reader(fixture: &mut impl Fixture) {
     fixture.put("conformance.End", &[instance(1)]).await;
-    let mut watch = Watch::start(fixture, ServiceKey::new("conformance.End"), 16);
+    let mut watch = Watch::start(fixture, ServiceKey::new("conformance.End"));
     watch.expect(&[instance(1)]).await;
-    watch.events.close();
-    while watch.events.recv().await.is_some() {}
+    watch.board.close(watch.number);
     let ended = time::timeout(watch.patience, &mut watch.task).await;
     assert!(matches!(ended, Ok(Ok(()))), "a watch that nobody reads must end: {ended:?}");
 }
@@ -185,84 +206,107 @@ fn versioned(number: u16, version: &str, group: &str) -> Instance {
     Instance { version: Some(version.to_owned()), group: Some(group.to_owned()), ..instance(number) }
 }
 
-/// The number the suite gives to its sinks, to see that it comes back.
-const NUMBER: usize = 4711;
+/// Whether an instance is the one that was put: a format may have more to say of it.
+fn alike(have: &Instance, want: &Instance) -> bool {
+    let said = want.metadata.iter().all(|(name, value)| have.metadata.get(name) == Some(value));
+    said && Instance { metadata: want.metadata.clone(), protocol: want.protocol.clone(), ..have.clone() }.same(want)
+}
 
-/// A running watch, the set it adds up to, and the order of events that it must keep.
+/// A running watch, and what it must never do.
 struct Watch {
     patience: Duration,
-    events: mpsc::Receiver<Update>,
+    board: Board,
+    number: usize,
     task: JoinHandle<()>,
-    members: Members,
-    returning: bool,
+    last: View,
 }
 
 impl Watch {
-    fn start(fixture: &impl Fixture, key: ServiceKey, room: usize) -> Self {
-        let (sender, events) = mpsc::channel(room);
-        let task = tokio::spawn(fixture.registry().watch(key, Sink::new(NUMBER, sender)));
-        let patience = fixture.patience();
-        Self { patience, events, task, members: Members::default(), returning: false }
+    fn start(fixture: &impl Fixture, key: ServiceKey) -> Self {
+        let mut board = Board::default();
+        let (number, teller) = board.open();
+        let task = tokio::spawn(fixture.registry().watch(key, teller));
+        Self { patience: fixture.patience(), board, number, task, last: View::default() }
     }
 
-    async fn next(&mut self) -> Event {
-        let update = time::timeout(self.patience, self.events.recv()).await.expect("news in time");
-        self.take(update.expect("a watch must not end while it is read"))
+    /// What is known now, held against what was known before.
+    fn view(&mut self) -> View {
+        let view = self.board.view(self.number).expect("the watch");
+        let last = &self.last;
+        assert!(view.generation >= last.generation && view.answers >= last.answers && view.gaps >= last.gaps);
+        assert!(last.instances.is_none() || view.instances.is_some(), "what was known is forgotten");
+        assert_eq!(view.generation == last.generation, view.instances == last.instances, "a change without its number");
+        assert!(view.lost.as_deref() != Some(""), "lost without a reason");
+        if view.lost.is_some() && last.lost.is_some() {
+            assert_eq!(view.generation, last.generation, "instances of a registry that is lost");
+        }
+        self.last = view.clone();
+        view
     }
 
-    /// Holds the event against the order that is promised, then counts it in.
-    fn take(&mut self, update: Update) -> Event {
-        assert_eq!(update.watch, NUMBER);
-        let event = update.event;
-        let lost = self.members.lost().is_some();
-        match &event {
-            Event::Full(_) => {
-                assert!(!lost, "Full while lost: say Back first");
-                assert!(self.returning || !self.members.is_known(), "Full again, though nothing was lost");
+    async fn next(&mut self) -> View {
+        time::timeout(self.patience, self.board.news()).await.expect("news in time");
+        assert!(!self.task.is_finished(), "a watch must not end while it is read");
+        self.view()
+    }
+
+    async fn known(&mut self) -> View {
+        loop {
+            let view = self.view();
+            if view.instances.is_some() {
+                return view;
             }
-            Event::Added(_) | Event::Removed(_) => {
-                assert!(self.members.is_known() && !lost && !self.returning, "{event:?} before Full");
-            }
-            Event::Lost { reason } => assert!(!reason.is_empty(), "Lost without a reason"),
-            Event::Back => assert!(lost, "Back, though nothing was lost"),
+            self.next().await;
         }
-        self.returning = event == Event::Back;
-        let changed = self.members.apply(event.clone());
-        if matches!(event, Event::Added(_) | Event::Removed(_)) {
-            assert!(changed, "{event:?} changes nothing");
-        }
-        event
     }
 
     /// Reads until the set is `want` and the registry is well.
     async fn expect(&mut self, want: &[Instance]) {
-        let mut want: Vec<&Instance> = want.iter().collect();
+        let mut want: Vec<Instance> = want.to_vec();
         want.sort_by(|a, b| a.address.cmp(&b.address));
-        while !self.members.is_known()
-            || self.members.lost().is_some()
-            || self.members.iter().collect::<Vec<_>>() != want
-        {
+        loop {
+            let view = self.view();
+            if view.lost.is_none()
+                && view.instances.is_some_and(|have| {
+                    have.len() == want.len() && have.iter().zip(&want).all(|(have, want)| alike(have, want))
+                })
+            {
+                return;
+            }
+            let wait = time::timeout(self.patience, self.board.news()).await;
+            assert!(wait.is_ok(), "{want:#?} is not told in time; what is known: {:#?}", self.view());
+        }
+    }
+
+    /// Reads until exactly these addresses are known and the registry is well.
+    async fn until_addresses(&mut self, want: &BTreeSet<String>) {
+        while self.view().lost.is_some() || self.addresses().into_iter().collect::<BTreeSet<_>>() != *want {
             self.next().await;
         }
     }
 
     async fn lost(&mut self) {
-        while self.members.lost().is_none() {
+        while self.view().lost.is_none() {
             self.next().await;
         }
     }
 
-    /// Nothing may arrive, except that the reason of a loss may become another one.
+    /// Nothing may change, except that the reason of a loss may become another one.
     async fn silence(&mut self) {
         let until = time::Instant::now() + self.patience;
-        while let Ok(update) = time::timeout_at(until, self.events.recv()).await {
-            let event = self.take(update.expect("a watch must not end while it is read"));
-            assert!(matches!(event, Event::Lost { .. }), "nothing changed, and yet: {event:?}");
-        }
+        let before = self.view();
+        while time::timeout_at(until, self.board.news()).await.is_ok() {}
+        let after = self.view();
+        assert_eq!(
+            (before.generation, before.lost.is_some()),
+            (after.generation, after.lost.is_some()),
+            "nothing changed, and yet: {after:?}"
+        );
     }
 
-    fn addresses(&self) -> Vec<&str> {
-        self.members.iter().map(|instance| instance.address.as_str()).collect()
+    fn addresses(&mut self) -> Vec<String> {
+        let view = self.view();
+        view.instances.iter().flat_map(|all| all.iter()).map(|instance| instance.address.clone()).collect()
     }
 }
 
@@ -270,4 +314,205 @@ impl Drop for Watch {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// A registry under test that can be written to.
+pub trait Writable: Fixture {
+    /// A second registry of the same server, with a connection of its own.
+    fn another(&self) -> Arc<dyn Registry>;
+
+    /// The addresses that stand in the server under a service, asked of the server itself; it is not broken now.
+    fn listed(&self, framework: Framework, service: &str) -> impl Future<Output = BTreeSet<String>>;
+
+    /// Takes an entry of ours away, as an operator would.
+    fn vandalize(&mut self, framework: Framework, service: &str) -> impl Future<Output = ()>;
+}
+
+/// Runs every case of what is written, one after the other, in the formats that the registry knows. Panics at the first that does
+/// not hold.
+pub async fn run_registering(fixture: &mut impl Writable, frameworks: &[Framework]) {
+    for framework in frameworks {
+        what_is_desired_is_registered_and_found(fixture, *framework).await;
+        what_is_desired_no_more_goes_and_others_stay(fixture, *framework).await;
+        several_instances_of_one_service_live_beside_each_other(fixture, *framework).await;
+        what_was_taken_away_behind_our_back_comes_again(fixture, *framework).await;
+        a_registration_outlives_a_lost_registry(fixture, *framework).await;
+        what_is_withdrawn_while_the_registry_is_lost_does_not_come_back(fixture, *framework).await;
+        a_connection_that_is_closed_takes_its_registrations_along(fixture, *framework).await;
+    }
+}
+
+/// What is registered by a task that keeps it so.
+struct Keeper {
+    wish: Wish,
+    task: JoinHandle<()>,
+}
+
+impl Keeper {
+    fn start(registry: &dyn Registry) -> Self {
+        let (wish, desired) = Wish::new();
+        Self { wish, task: tokio::spawn(registry.register(desired)) }
+    }
+
+    async fn done(&mut self, patience: Duration) {
+        let done = time::timeout(patience, self.wish.done()).await;
+        assert!(done.is_ok(), "not written in time: {:?}", self.wish.written());
+    }
+
+    async fn set(&mut self, registrations: &[Registration], patience: Duration) {
+        self.wish.set(registrations.into());
+        self.done(patience).await;
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn registration(framework: Framework, service: &str, port: u16) -> Registration {
+    let (protocol, version) = match framework {
+        Framework::Dubbo => ("dubbo", Some("1.0.0")),
+        Framework::Sofarpc => ("bolt", Some("1.0")),
+        Framework::Spring => ("http", None),
+    };
+    Registration {
+        app: "conformance".into(),
+        framework,
+        level: Level::Interface,
+        service: service.into(),
+        protocol: protocol.into(),
+        address: format!("10.9.9.1:{port}"),
+        group: None,
+        version: version.map(str::to_owned),
+        weight: 100,
+        started: 1_700_000_000_000,
+        metadata: BTreeMap::new(),
+    }
+}
+
+fn set<const N: usize>(addresses: [&str; N]) -> BTreeSet<String> {
+    addresses.into_iter().map(str::to_owned).collect()
+}
+
+/// Waits until exactly these addresses stand in the server.
+async fn stands(fixture: &impl Writable, framework: Framework, service: &str, want: &BTreeSet<String>) {
+    let until = time::Instant::now() + fixture.patience();
+    loop {
+        let listed = fixture.listed(framework, service).await;
+        if listed == *want {
+            return;
+        }
+        assert!(time::Instant::now() < until, "{framework} {service}: {listed:?} stand there, not {want:?}");
+        time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn what_is_desired_is_registered_and_found(fixture: &mut impl Writable, framework: Framework) {
+    let service = format!("conformance.{framework}.Found");
+    let mut keeper = Keeper::start(fixture.registry());
+    let mut wanted = registration(framework, &service, 1);
+    wanted.weight = 50;
+    wanted.metadata.insert("colour".into(), "blue".into());
+    keeper.set(&[wanted.clone()], fixture.patience()).await;
+    stands(fixture, framework, &service, &set(["10.9.9.1:1"])).await;
+    let key = ServiceKey { framework, version: wanted.version.clone(), ..ServiceKey::new(&service) };
+    let mut watch = Watch::start(fixture, key);
+    watch.until_addresses(&set(["10.9.9.1:1"])).await;
+    let found = watch.view().instances.expect("instances");
+    let found = found.first().expect("one");
+    assert_eq!((found.weight, &found.version), (50, &wanted.version), "{framework}: {found:?}");
+    assert_eq!(found.metadata.get("colour").map(String::as_str), Some("blue"), "{framework}: {found:?}");
+}
+
+async fn what_is_desired_no_more_goes_and_others_stay(fixture: &mut impl Writable, framework: Framework) {
+    let service = format!("conformance.{framework}.Goes");
+    let other = fixture.another();
+    let mut theirs = Keeper::start(&*other);
+    theirs.set(&[registration(framework, &service, 2)], fixture.patience()).await;
+    let mut keeper = Keeper::start(fixture.registry());
+    keeper.set(&[registration(framework, &service, 1)], fixture.patience()).await;
+    stands(fixture, framework, &service, &set(["10.9.9.1:1", "10.9.9.1:2"])).await;
+    keeper.set(&[], fixture.patience()).await;
+    stands(fixture, framework, &service, &set(["10.9.9.1:2"])).await;
+    other.close().await;
+    stands(fixture, framework, &service, &set([])).await;
+}
+
+async fn several_instances_of_one_service_live_beside_each_other(
+    fixture: &mut impl Writable,
+    framework: Framework,
+) {
+    let service = format!("conformance.{framework}.Several");
+    let each = |port| registration(framework, &service, port);
+    let mut keeper = Keeper::start(fixture.registry());
+    for (want, stand) in [
+        (vec![each(1)], set(["10.9.9.1:1"])),
+        (vec![each(1), each(2), each(3)], set(["10.9.9.1:1", "10.9.9.1:2", "10.9.9.1:3"])),
+        (vec![each(1), each(3)], set(["10.9.9.1:1", "10.9.9.1:3"])),
+        (vec![each(2)], set(["10.9.9.1:2"])),
+        (vec![], set([])),
+    ] {
+        keeper.set(&want, fixture.patience()).await;
+        stands(fixture, framework, &service, &stand).await;
+    }
+}
+
+async fn what_was_taken_away_behind_our_back_comes_again(fixture: &mut impl Writable, framework: Framework) {
+    let service = format!("conformance.{framework}.Vandal");
+    let mut keeper = Keeper::start(fixture.registry());
+    keeper.set(&[registration(framework, &service, 1)], fixture.patience()).await;
+    stands(fixture, framework, &service, &set(["10.9.9.1:1"])).await;
+    fixture.vandalize(framework, &service).await;
+    stands(fixture, framework, &service, &set(["10.9.9.1:1"])).await;
+}
+
+async fn a_registration_outlives_a_lost_registry(fixture: &mut impl Writable, framework: Framework) {
+    let service = format!("conformance.{framework}.Outlives");
+    let mut keeper = Keeper::start(fixture.registry());
+    let each = |port| registration(framework, &service, port);
+    keeper.set(&[each(1), each(2)], fixture.patience()).await;
+    fixture.break_it().await;
+    time::sleep(fixture.patience() / 4).await;
+    fixture.mend_it().await;
+    // It stands there for good, not only until a session of before is forgotten.
+    for _ in 0..3 {
+        stands(fixture, framework, &service, &set(["10.9.9.1:1", "10.9.9.1:2"])).await;
+        time::sleep(fixture.patience() / 4).await;
+    }
+    keeper.set(&[each(2), each(3)], fixture.patience()).await;
+    stands(fixture, framework, &service, &set(["10.9.9.1:2", "10.9.9.1:3"])).await;
+}
+
+async fn what_is_withdrawn_while_the_registry_is_lost_does_not_come_back(
+    fixture: &mut impl Writable,
+    framework: Framework,
+) {
+    let service = format!("conformance.{framework}.Withdrawn");
+    let each = |port| registration(framework, &service, port);
+    let mut keeper = Keeper::start(fixture.registry());
+    keeper.set(&[each(1), each(2)], fixture.patience()).await;
+    fixture.break_it().await;
+    keeper.wish.set([each(2)].into());
+    time::sleep(fixture.patience() / 4).await;
+    fixture.mend_it().await;
+    keeper.done(fixture.patience()).await;
+    for _ in 0..3 {
+        stands(fixture, framework, &service, &set(["10.9.9.1:2"])).await;
+        time::sleep(fixture.patience() / 4).await;
+    }
+}
+
+async fn a_connection_that_is_closed_takes_its_registrations_along(
+    fixture: &mut impl Writable,
+    framework: Framework,
+) {
+    let service = format!("conformance.{framework}.Closed");
+    let other = fixture.another();
+    let mut keeper = Keeper::start(&*other);
+    keeper.set(&[registration(framework, &service, 1)], fixture.patience()).await;
+    stands(fixture, framework, &service, &set(["10.9.9.1:1"])).await;
+    time::timeout(fixture.patience(), other.close()).await.expect("an end in time");
+    stands(fixture, framework, &service, &set([])).await;
 }

@@ -3,12 +3,44 @@
 //! An instance's address is its identity within one watch. Registries hand over what they read; what a service's
 //! version or group means is the same for all of them and is said here, in [`ServiceKey::admits`].
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 /// The weight of an instance that states none.
 pub const WEIGHT_DEFAULT: u32 = 100;
 /// The largest weight an instance may have.
 pub const WEIGHT_MAX: u32 = 10_000;
+
+/// Whose names and formats a service is written in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Framework {
+    /// Dubbo: a service is an interface, found at the interface level or by way of the applications that have it.
+    #[default]
+    Dubbo,
+    /// SOFARPC: a service is an interface with a version (`1.0`, or `1.0:uniqueId`).
+    Sofarpc,
+    /// Spring Cloud: a service is an application.
+    Spring,
+}
+
+impl Framework {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Dubbo, Self::Sofarpc, Self::Spring];
+
+    /// Its name, as the conf writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Dubbo => "dubbo",
+            Self::Sofarpc => "sofarpc",
+            Self::Spring => "spring",
+        }
+    }
+}
+
+impl fmt::Display for Framework {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.name())
+    }
+}
 
 /// A service, and which of its instances are wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,18 +51,30 @@ pub struct ServiceKey {
     pub group: Option<String>,
     /// Only instances of this version; `None`: of any version, or none.
     pub version: Option<String>,
+    /// Whose service it is.
+    pub framework: Framework,
+    /// Only instances that speak this, as the framework calls it (`dubbo`, `tri`, `bolt`, `http`); `None`: whatever they speak.
+    pub protocol: Option<String>,
 }
 
 impl ServiceKey {
-    /// Every instance of a service.
+    /// Every instance of a service of Dubbo.
     pub fn new(service: impl Into<String>) -> Self {
-        Self { service: service.into(), group: None, version: None }
+        Self {
+            service: service.into(),
+            group: None,
+            version: None,
+            framework: Framework::default(),
+            protocol: None,
+        }
     }
 
     /// Whether an instance of the service is one of those that are wanted.
     pub fn admits(&self, instance: &Instance) -> bool {
         let wanted = |want: &Option<String>, have: &Option<String>| want.is_none() || want == have;
-        wanted(&self.group, &instance.group) && wanted(&self.version, &instance.version)
+        wanted(&self.group, &instance.group)
+            && wanted(&self.version, &instance.version)
+            && (instance.protocol.is_none() || wanted(&self.protocol, &instance.protocol))
     }
 }
 
@@ -45,7 +89,12 @@ pub struct Instance {
     pub version: Option<String>,
     /// The group it serves.
     pub group: Option<String>,
-    /// Whatever else the registry knows of it, such as its zone.
+    /// What it speaks, as its framework calls it; `None`: the registry does not say.
+    pub protocol: Option<String>,
+    /// When it was started, in milliseconds since 1970: what is new may be spared. No change of it is news.
+    pub started: Option<u64>,
+    /// Whatever else the registry knows of it, such as its zone. What changes with every start (times, process ids) has no
+    /// place here.
     pub metadata: BTreeMap<String, String>,
 }
 
@@ -57,8 +106,21 @@ impl Instance {
             weight: WEIGHT_DEFAULT,
             version: None,
             group: None,
+            protocol: None,
+            started: None,
             metadata: BTreeMap::new(),
         }
+    }
+
+    /// Whether another one is the same but for when it was started.
+    pub fn same(&self, other: &Self) -> bool {
+        let Self { address, weight, version, group, protocol, started: _, metadata } = self;
+        *address == other.address
+            && *weight == other.weight
+            && *version == other.version
+            && *group == other.group
+            && *protocol == other.protocol
+            && *metadata == other.metadata
     }
 }
 
@@ -77,5 +139,8 @@ mod tests {
         assert!(any.admits(&plain) && any.admits(&grouped));
         assert!(v1.admits(&grouped) && !v1.admits(&plain));
         assert!(!v2.admits(&grouped) && !other_group.admits(&grouped));
+        let tri = ServiceKey { protocol: Some("tri".into()), ..any };
+        assert!(tri.admits(&plain) && tri.admits(&Instance { protocol: tri.protocol.clone(), ..plain.clone() }));
+        assert!(!tri.admits(&Instance { protocol: Some("dubbo".into()), ..plain }));
     }
 }

@@ -1,58 +1,69 @@
 //! The interface between the registries and the rest of the house.
 //!
-//! A registry crate depends on this crate alone of ours. It is told what to [`Registry::watch`] and sends [`Event`]s
-//! into a [`Sink`]; a [`Members`] at the other end turns them into the set of instances to call. All of this is
-//! cold: boxed futures and allocations are fine, sockets of the request path are never touched.
+//! A registry crate depends on this crate alone of ours. It is told what to [`Registry::watch`] and hands whole sets of
+//! instances to a [`Teller`]; the [`Board`] at the other end has the last of each, so a slow reader misses nothing that still
+//! matters. It is told what shall be registered there ([`Registry::register`], [`Desired`]) and keeps it so, whatever happens
+//! to its connection. All of this is cold: boxed futures and allocations are fine, sockets of the request path are never
+//! touched.
 //!
-//! One rule stands above all: trouble with a registry never empties a cluster. So there is no event that says
-//! "forget them": a registry that is gone says [`Event::Lost`], and the last good set stays until an
-//! [`Event::Full`] replaces it whole. The events copy the kube client's watcher (`Init`/`InitDone` as one `Full`,
-//! `Apply`, `Delete`).
+//! One rule stands above all: trouble with a registry never empties a cluster. So there is no word for "forget them": a
+//! registry that is gone says [`Teller::lost`], and the last good set stays; and a set that is suddenly empty is doubted first
+//! ([`Guard`]).
 
 mod address;
+mod backoff;
+mod board;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod desired;
+pub mod formats;
+mod guard;
 mod instance;
-mod members;
-mod sink;
+mod status;
 
 use std::pin::Pin;
 
-pub use address::{BadAddress, check_address};
-pub use instance::{Instance, ServiceKey, WEIGHT_DEFAULT, WEIGHT_MAX};
-pub use members::Members;
-pub use sink::{Closed, Sink, Update};
+pub use address::{BadAddress, check_address, is_public};
+pub use backoff::Backoff;
+pub use board::{Board, Closed, Teller, View};
+pub use desired::{Desired, Level, Registration, Wish, Written};
+pub use guard::{Guard, Verdict};
+pub use instance::{Framework, Instance, ServiceKey, WEIGHT_DEFAULT, WEIGHT_MAX};
+pub use status::{Status, StatusCell};
 
-/// What a registry says about one watched service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The whole set: what is not in it is gone. The first news of a watch, and the first after a [`Event::Lost`].
-    /// An empty set is a statement too: the registry is well and knows no instance.
-    Full(Vec<Instance>),
-    /// An instance joined, or the one with this address changed.
-    Added(Instance),
-    /// The instance with this address left.
-    Removed(String),
-    /// The registry cannot be asked or its answer cannot be read. Keep the last good set.
-    Lost {
-        /// Why, for a person: with file, line and column, or with the peer's own words.
-        reason: String,
-    },
-    /// The registry answers again; an [`Event::Full`] follows at once.
-    Back,
-}
-
-/// A running watch. It ends by itself when the sink's other end is gone; dropping it ends it at any time.
+/// Work of a registry that goes on until nobody wants it any more; dropping it ends it at any time.
 pub type Watching = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A source of instances: a file, Nacos, etcd, `ZooKeeper`, Kubernetes.
+/// An answer of a registry that may take its time.
+pub type Answering<T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send>>;
+
+/// Where services are found and made known: a file, `ZooKeeper`, Nacos.
+///
+/// Its clones of whatever kind, watches and registrations share one connection. Every question it asks has a time limit, and
+/// none of its futures may block the thread, which all of them share.
 pub trait Registry: Send + Sync {
     /// What kind of registry it is, as the conf names it.
     fn name(&self) -> &'static str;
 
-    /// Tells `sink` who gives the service `key`, now and at every change, and only at changes.
+    /// Tells who gives the service `key`, now and at every change.
     ///
-    /// The future must never end while the sink is open, whatever befalls the registry: it says [`Event::Lost`] and
-    /// tries again. It must never block its thread, which many watches share.
-    fn watch(&self, key: ServiceKey, sink: Sink) -> Watching;
+    /// The future must never end while anybody listens, whatever befalls the registry: it says [`Teller::lost`] and tries
+    /// again, and after each gap it asks for the whole anew.
+    fn watch(&self, key: ServiceKey, teller: Teller) -> Watching;
+
+    /// Keeps in the registry what is `desired`, and nothing else of ours: after a lost connection, a session that expired, a
+    /// write that failed or somebody else's change, and now and then without any of these.
+    ///
+    /// An error of a write means that nobody knows whether it happened: it is read back. The future ends when nobody desires
+    /// anything any more.
+    fn register(&self, desired: Desired) -> Watching;
+
+    /// The names of all services of a framework that it knows.
+    fn services(&self, framework: Framework) -> Answering<Vec<String>>;
+
+    /// How its connection does.
+    fn status(&self) -> Status;
+
+    /// Ends its connection on purpose, so that what was registered over it goes at once. What is asked afterwards fails.
+    fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }

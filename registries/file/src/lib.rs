@@ -15,9 +15,15 @@
 mod look;
 mod parse;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use outrigger_discovery::{Closed, Event, Instance, Registry, ServiceKey, Sink, Watching};
+use outrigger_discovery::{
+    Answering, Closed, Desired, Framework, Registry, ServiceKey, Status, Teller, Watching, Written,
+};
 use tokio::time;
 
 use look::File;
@@ -46,63 +52,64 @@ impl Registry for FileRegistry {
         "file"
     }
 
-    fn watch(&self, key: ServiceKey, sink: Sink) -> Watching {
+    fn watch(&self, key: ServiceKey, teller: Teller) -> Watching {
         let file = Arc::clone(&self.file);
         Box::pin(async move {
-            // The only way out is a sink that nobody reads any more, which is the right end of a watch.
-            let Err(Closed) = follow(&file, &key, &sink).await;
+            // The only way out is a board that nobody reads any more, which is the right end of a watch.
+            let Err(Closed) = follow(&file, &key, teller).await;
         })
     }
-}
 
-/// What a watch has said so far.
-enum Told {
-    Nothing,
-    Well(BTreeMap<String, Instance>),
-    Lost(String),
+    /// A file is written by people: nothing is registered there, and the conf does not let anybody ask for it.
+    fn register(&self, mut desired: Desired) -> Watching {
+        Box::pin(async move {
+            loop {
+                let (wish, wanted) = desired.now();
+                let pending = wanted.len();
+                let trouble = (pending > 0).then(|| "nothing can be registered in a file".to_owned());
+                desired.tell(Written { wish, pending, trouble });
+                if desired.changed().await.is_err() {
+                    return;
+                }
+            }
+        })
+    }
+
+    fn services(&self, _: Framework) -> Answering<Vec<String>> {
+        let reading = self.file.look().reading;
+        Box::pin(async move {
+            reading.as_ref().as_ref().map(|services| services.names().map(str::to_owned).collect()).map_err(Clone::clone)
+        })
+    }
+
+    fn status(&self) -> Status {
+        let look = self.file.look();
+        let now = Instant::now();
+        let trouble = look.reading.as_ref().as_ref().err().cloned();
+        let connected = trouble.is_none().then_some(look.since);
+        Status { connected, heard: Some(now), connections: 1, unreadable: 0, trouble }
+    }
+
+    fn close(&self) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async {})
+    }
 }
 
 /// Says every change of the file that concerns `key`, until nobody listens.
-async fn follow(file: &File, key: &ServiceKey, sink: &Sink) -> Result<std::convert::Infallible, Closed> {
-    let mut told = Told::Nothing;
+async fn follow(file: &File, key: &ServiceKey, mut teller: Teller) -> Result<std::convert::Infallible, Closed> {
+    let mut asked = true;
     loop {
         let look = file.look();
-        told = match (&*look.reading, told) {
-            (Err(reason), Told::Lost(before)) if *reason == before => Told::Lost(before),
-            (Err(reason), _) => {
-                sink.send(Event::Lost { reason: reason.clone() }).await?;
-                Told::Lost(reason.clone())
-            }
-            (Ok(services), told) => {
-                let now = services.of(key);
-                tell(told, &now, sink).await?;
-                Told::Well(now)
-            }
+        match &*look.reading {
+            Err(reason) => teller.lost(reason),
+            Ok(services) if asked => teller.answer(services.of(key)),
+            Ok(services) => teller.tell(services.of(key)),
+        }
+        // A look is never far, so whoever doubts is answered by the next one.
+        asked = match time::timeout(look.again, teller.doubted()).await {
+            Ok(Err(Closed)) => return Err(Closed),
+            Ok(Ok(())) => true,
+            Err(_) => asked && look.reading.is_err(),
         };
-        if time::timeout(look.again, sink.closed()).await.is_ok() {
-            return Err(Closed);
-        }
     }
-}
-
-/// Says what leads from what was told to `now`.
-async fn tell(told: Told, now: &BTreeMap<String, Instance>, sink: &Sink) -> Result<(), Closed> {
-    let before = match told {
-        Told::Well(before) => before,
-        Told::Nothing => return sink.send(Event::Full(now.values().cloned().collect())).await,
-        Told::Lost(_) => {
-            sink.send(Event::Back).await?;
-            return sink.send(Event::Full(now.values().cloned().collect())).await;
-        }
-    };
-    // Joiners first, so that a service that moves is never without an instance.
-    for (address, instance) in now {
-        if before.get(address) != Some(instance) {
-            sink.send(Event::Added(instance.clone())).await?;
-        }
-    }
-    for address in before.keys().filter(|address| !now.contains_key(*address)) {
-        sink.send(Event::Removed(address.clone())).await?;
-    }
-    Ok(())
 }

@@ -32,6 +32,8 @@ pub(crate) struct Look {
     pub(crate) reading: Arc<Reading>,
     /// When to look again.
     pub(crate) again: Duration,
+    /// Since when the reading is what it is.
+    pub(crate) since: std::time::Instant,
 }
 
 /// A file and the last reading of it.
@@ -53,6 +55,8 @@ struct State {
     restless: u32,
     /// When the next look is due; `None`: it was never looked at.
     due: Option<Instant>,
+    /// Since when `reading` is what it is.
+    since: std::time::Instant,
 }
 
 /// Tells one content of the file from another without reading it. The change time catches what keeps the
@@ -81,7 +85,7 @@ impl From<&Metadata> for Stamp {
 impl File {
     pub(crate) fn new(path: PathBuf, poll: Duration) -> Self {
         let reading = Arc::new(Err(String::new()));
-        let state = Mutex::new(State { reading, read: None, seen: None, restless: 0, due: None });
+        let state = Mutex::new(State { reading, read: None, seen: None, restless: 0, due: None, since: std::time::Instant::now() });
         Self { path, poll, state }
     }
 
@@ -96,9 +100,9 @@ impl File {
             self.look_now(&mut state, first);
             let again = if state.seen.is_some() { self.poll / SECOND_LOOK } else { self.poll };
             state.due = Some(now + again);
-            return Look { reading: Arc::clone(&state.reading), again };
+            return Look { reading: Arc::clone(&state.reading), again, since: state.since };
         }
-        Look { reading: Arc::clone(&state.reading), again: wait }
+        Look { reading: Arc::clone(&state.reading), again: wait, since: state.since }
     }
 
     fn look_now(&self, state: &mut State, first: bool) {
@@ -142,6 +146,7 @@ impl State {
         (self.seen, self.restless) = (None, 0);
         if *self.reading != reading {
             self.reading = Arc::new(reading);
+            self.since = std::time::Instant::now();
         }
     }
 }

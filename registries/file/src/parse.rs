@@ -23,13 +23,14 @@ pub(crate) struct Services(BTreeMap<String, Vec<Instance>>);
 impl Services {
     /// The instances that `key` wants, by address. One that stands there for several versions is given once, as the
     /// first that fits.
-    pub(crate) fn of(&self, key: &ServiceKey) -> BTreeMap<String, Instance> {
-        let mut found = BTreeMap::new();
-        for instance in self.0.get(&key.service).into_iter().flatten().filter(|instance| key.admits(instance))
-        {
-            found.entry(instance.address.clone()).or_insert_with(|| instance.clone());
-        }
-        found
+    pub(crate) fn of(&self, key: &ServiceKey) -> Vec<Instance> {
+        let all = self.0.get(&key.service).into_iter().flatten();
+        all.filter(|instance| key.admits(instance)).cloned().collect()
+    }
+
+    /// The names of all services.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
     }
 }
 
@@ -94,6 +95,7 @@ struct Written {
     weight: Weight,
     version: Option<String>,
     group: Option<String>,
+    protocol: Option<String>,
     #[serde(default)]
     metadata: BTreeMap<String, String>,
 }
@@ -115,9 +117,9 @@ impl<'de> Deserialize<'de> for Endpoint {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Endpoint, A::Error> {
-                let Written { address, weight, version, group, metadata } =
+                let Written { address: Address(address), weight: Weight(weight), version, group, protocol, metadata } =
                     Written::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(Endpoint(Instance { address: address.0, weight: weight.0, version, group, metadata }))
+                Ok(Endpoint(Instance { address, weight, version, group, protocol, started: None, metadata }))
             }
         }
 
@@ -171,7 +173,11 @@ services:
 "#;
 
     fn all(service: &str) -> BTreeMap<String, Instance> {
-        parse(SAMPLE.as_bytes()).expect("a good file").of(&ServiceKey::new(service))
+        let mut all = BTreeMap::new();
+        for instance in parse(SAMPLE.as_bytes()).expect("a good file").of(&ServiceKey::new(service)) {
+            all.entry(instance.address.clone()).or_insert(instance);
+        }
+        all
     }
 
     #[test]
@@ -194,7 +200,8 @@ services:
     fn a_version_that_looks_like_a_number_stays_text() {
         let key = ServiceKey { version: Some("2.0".into()), ..ServiceKey::new("com.example.EchoService") };
         let found = parse(SAMPLE.as_bytes()).expect("a good file").of(&key);
-        assert_eq!(found.keys().collect::<Vec<_>>(), ["[::1]:12202"]);
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].address.as_str(), found[0].version.as_deref()), ("[::1]:12202", Some("2.0")));
     }
 
     #[test]

@@ -14,12 +14,12 @@ use std::{
 };
 
 use outrigger_discovery::{
-    Event, Instance, Registry, ServiceKey, Sink, Update,
+    Board, Instance, Registry, ServiceKey, View,
     conformance::{self, Fixture},
 };
 use outrigger_registry_file::{FileRegistry, open, open_polled};
 use tempfile::TempDir;
-use tokio::{sync::mpsc, time};
+use tokio::time;
 
 const POLL: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -57,7 +57,7 @@ impl Yaml {
 }
 
 fn line(instance: &Instance) -> String {
-    let Instance { address, weight, version, group, metadata } = instance;
+    let Instance { address, weight, version, group, metadata, .. } = instance;
     let mut line = format!("{{ address: \"{address}\", weight: {weight}");
     for (key, value) in [("version", version), ("group", group)] {
         if let Some(value) = value {
@@ -111,7 +111,8 @@ async fn the_suite_of_every_registry_holds() {
 
 /// A watch of `s` in the file at `path`.
 struct News {
-    events: mpsc::Receiver<Update>,
+    board: Board,
+    watch: usize,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -121,21 +122,30 @@ impl News {
     }
 
     fn polled(path: &Path, poll: Duration) -> Self {
-        let (sender, events) = mpsc::channel(16);
-        let watching = open_polled(path, poll).watch(ServiceKey::new("s"), Sink::new(0, sender));
-        Self { events, task: tokio::spawn(watching) }
+        Self::from(&open_polled(path, poll))
     }
 
-    async fn next(&mut self) -> Event {
-        let update = time::timeout(PATIENCE, self.events.recv()).await.expect("news in time");
-        update.expect("an open watch").event
+    fn from(registry: &FileRegistry) -> Self {
+        let mut board = Board::default();
+        let (watch, teller) = board.open();
+        let task = tokio::spawn(registry.watch(ServiceKey::new("s"), teller));
+        Self { board, watch, task }
+    }
+
+    async fn next(&mut self) -> View {
+        time::timeout(PATIENCE, self.board.news()).await.expect("news in time");
+        self.board.view(self.watch).expect("an open watch")
+    }
+
+    /// The next set of a file that is well.
+    async fn set(&mut self) -> Vec<Instance> {
+        let view = self.next().await;
+        assert_eq!(view.lost, None);
+        view.instances.expect("instances").to_vec()
     }
 
     async fn reason(&mut self) -> String {
-        match self.next().await {
-            Event::Lost { reason } => reason,
-            other => panic!("expected a loss, got {other:?}"),
-        }
+        self.next().await.lost.expect("a loss").to_string()
     }
 }
 
@@ -145,8 +155,8 @@ impl Drop for News {
     }
 }
 
-fn one(address: &str) -> Event {
-    Event::Full(vec![Instance::new(address)])
+fn all(addresses: &[&str]) -> Vec<Instance> {
+    addresses.iter().map(|address| Instance::new(*address)).collect()
 }
 
 #[tokio::test]
@@ -155,7 +165,7 @@ async fn a_mistake_is_told_with_file_line_and_column_and_takes_nothing_away() {
     let path = dir.path().join("s.yaml");
     fs::write(&path, "services:\n  s: [a:1]\n").expect("a file");
     let mut news = News::of(&path);
-    assert_eq!(news.next().await, one("a:1"));
+    assert_eq!(news.set().await, all(&["a:1"]));
     fs::write(&path, "services:\n  s: [a:1, b:0]\n").expect("a file");
     let reason = news.reason().await;
     assert!(reason.starts_with(&format!("{}:2:12: ", path.display())), "{reason}");
@@ -163,8 +173,7 @@ async fn a_mistake_is_told_with_file_line_and_column_and_takes_nothing_away() {
     let another = news.reason().await;
     assert_ne!(reason, another, "another mistake is news, the same one is not");
     fs::write(&path, "services:\n  s: [a:1, b:2]\n").expect("a file");
-    assert_eq!(news.next().await, Event::Back);
-    assert_eq!(news.next().await, Event::Full(vec![Instance::new("a:1"), Instance::new("b:2")]));
+    assert_eq!(news.set().await, all(&["a:1", "b:2"]));
 }
 
 #[tokio::test]
@@ -174,8 +183,7 @@ async fn a_file_that_does_not_exist_yet_is_lost_until_it_does() {
     let mut news = News::of(&path);
     assert!(news.reason().await.contains("No such file"));
     fs::write(&path, "services: { s: [a:1] }").expect("a file");
-    assert_eq!(news.next().await, Event::Back);
-    assert_eq!(news.next().await, one("a:1"));
+    assert_eq!(news.set().await, all(&["a:1"]));
 }
 
 #[tokio::test]
@@ -187,12 +195,11 @@ async fn a_swapped_symlink_is_a_change() {
     fs::write(&new, "services: { s: [a:2] }").expect("a file");
     symlink(&old, &path).expect("a link");
     let mut news = News::of(&path);
-    assert_eq!(news.next().await, one("a:1"));
+    assert_eq!(news.set().await, all(&["a:1"]));
     let beside = dir.path().join("beside");
     symlink(&new, &beside).expect("a link");
     fs::rename(&beside, &path).expect("a rename");
-    assert_eq!(news.next().await, Event::Added(Instance::new("a:2")));
-    assert_eq!(news.next().await, Event::Removed("a:1".into()));
+    assert_eq!(news.set().await, all(&["a:2"]));
 }
 
 #[tokio::test]
@@ -201,7 +208,7 @@ async fn a_file_being_written_in_place_is_not_read_half() {
     let path = dir.path().join("s.yaml");
     fs::write(&path, "services:\n  s:\n    - a:1\n    - b:1\n").expect("a file");
     let mut news = News::polled(&path, Duration::from_secs(1));
-    assert!(matches!(news.next().await, Event::Full(all) if all.len() == 2));
+    assert_eq!(news.set().await.len(), 2);
     // Every prefix but the last is a well-formed file without `b:1`: read too early, it would leave. The writing takes
     // longer than from look to look, and its pauses are far shorter than from a look to the second look.
     let mut file = fs::File::create(&path).expect("a file");
@@ -211,7 +218,7 @@ async fn a_file_being_written_in_place_is_not_read_half() {
         file.write_all(b"    #\n").expect("a write");
     }
     file.write_all(b"    - b:1\n    - c:1\n").expect("a write");
-    assert_eq!(news.next().await, Event::Added(Instance::new("c:1")));
+    assert_eq!(news.set().await, all(&["a:1", "b:1", "c:1"]));
 }
 
 #[tokio::test]
@@ -238,14 +245,11 @@ async fn by_default_a_change_arrives_within_a_second() {
     let dir = TempDir::new().expect("a directory");
     let path = dir.path().join("s.yaml");
     fs::write(&path, "services: { s: [a:1] }").expect("a file");
-    let (sender, mut events) = mpsc::channel(16);
-    let watching = tokio::spawn(open(&path).watch(ServiceKey::new("s"), Sink::new(7, sender)));
-    assert_eq!(events.recv().await, Some(Update { watch: 7, event: one("a:1") }));
+    let mut news = News::from(&open(&path));
+    assert_eq!(news.set().await, all(&["a:1"]));
     let written = Instant::now();
     fs::write(&path, "services: { s: [a:1, b:1] }").expect("a file");
-    let update = events.recv().await;
-    assert_eq!(update, Some(Update { watch: 7, event: Event::Added(Instance::new("b:1")) }));
+    assert_eq!(news.set().await, all(&["a:1", "b:1"]));
     let took = written.elapsed();
     assert!(took < Duration::from_millis(1_500), "{took:?}");
-    watching.abort();
 }
