@@ -128,7 +128,10 @@ impl App {
 
 /// A node of the directory.
 enum Node {
-    Dubbo { member: Arc<Member>, given: Option<Arc<MetadataInfo>> },
+    Dubbo {
+        member: Arc<Member>,
+        given: Option<Arc<MetadataInfo>>,
+    },
     Spring(Arc<Instance>),
     /// It cannot be read, or is not there any more.
     Nothing,
@@ -160,6 +163,9 @@ impl Keeper {
         let mut link = self.shared.link();
         loop {
             let now = link.borrow_and_update().clone();
+            // What is asked over a connection of before is asked anew, and must not keep its session open.
+            self.fetches.abort_all();
+            self.revisions.retain(|_, revision| !matches!(revision, Revision::Asked));
             let failed = match now {
                 // Who watches says that the registry is lost; what is known of before stays.
                 Link::New | Link::Down(_) | Link::Closed => None,
@@ -183,12 +189,13 @@ impl Keeper {
     }
 
     async fn follow(&mut self, up: &Up) -> Result<std::convert::Infallible, Error> {
+        let shared = Arc::clone(&self.shared);
         let mut eye = Eye::on_all(&up.client, &self.directory).await?;
         // What was missed is unknown: all is read anew.
         let mut dirty = None;
         loop {
             let asked = *self.asked.borrow_and_update();
-            let permit = eye::permit(&self.shared.pace).await?;
+            let permit = eye::permit(&shared.pace).await?;
             self.list(&up.client, dirty.as_ref()).await?;
             drop(permit);
             self.fetch(&up.client);
@@ -256,13 +263,12 @@ impl Keeper {
             self.shared.status.unreadable();
             return Node::Nothing;
         };
-        if matches!(service.kind, curator::Kind::Dubbo) {
+        if let Some(member) = service.member() {
             let given = match self.nodes.get(name) {
                 Some(Node::Dubbo { given, .. }) => given.clone(),
                 _ => None,
             };
-            let curator::Service { name: app, address, metadata, .. } = service;
-            return Node::Dubbo { member: Arc::new(Member { app, address, metadata }), given };
+            return Node::Dubbo { member: Arc::new(member), given };
         }
         match curator::spring_instance(&service) {
             Some(instance) => Node::Spring(Arc::new(instance)),
@@ -346,7 +352,12 @@ impl Keeper {
 }
 
 /// What a revision gives, from wherever its members say it is, and else from where it might be.
-async fn fetch(shared: &Shared, client: &Client, revision: &str, members: &[Arc<Member>]) -> Option<MetadataInfo> {
+async fn fetch(
+    shared: &Shared,
+    client: &Client,
+    revision: &str,
+    members: &[Arc<Member>],
+) -> Option<MetadataInfo> {
     for attempt in 0..TRIES {
         if attempt > 0 {
             time::sleep(BETWEEN_TRIES).await;

@@ -82,7 +82,10 @@ impl Paths {
     /// What an application of Dubbo 3 gives: where Java writes it, and where Go does.
     pub(crate) fn metadata(&self, app: &str, revision: &str) -> Option<[String; 2]> {
         let (app, revision) = (name(app)?, name(revision)?);
-        Some([format!("{}/metadata/{app}/{revision}", self.dubbo), format!("{}/{app}/{revision}", self.dubbo)])
+        Some([
+            format!("{}/metadata/{app}/{revision}", self.dubbo),
+            format!("{}/{app}/{revision}", self.dubbo),
+        ])
     }
 
     /// The instances of an application of Dubbo 3.

@@ -223,7 +223,7 @@ async fn attend(shared: &Shared, client: Client, epoch: &mut u64) -> &'static st
             SessionState::Disconnected => shared.down("the connection to the server is lost"),
             SessionState::Expired => return "the session has expired",
             SessionState::AuthFailed => return "the server refuses the name and password",
-            _ => return "the session was closed",
+            SessionState::Closed => return "the session was closed",
         }
         state = loop {
             tokio::select! {
