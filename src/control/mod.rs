@@ -25,6 +25,7 @@ use crate::{
 pub mod admin;
 pub mod discover;
 pub mod listen;
+pub mod metadata;
 pub mod outliers;
 pub mod probes;
 pub mod register;

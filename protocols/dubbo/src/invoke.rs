@@ -67,6 +67,13 @@ pub fn write(id: u64, call: &Invocation<'_>, out: &mut Vec<u8>) {
     });
 }
 
+/// A text as an argument stands in a call; see [`Invocation`].
+pub fn text(text: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    write_string(text, &mut out);
+    out
+}
+
 /// Reads the whole frame of an answer, which is [`outrigger_codec::FrameKind::Response`].
 pub fn read(frame: &[u8]) -> Result<Returned, Malformed> {
     let header = Header::read(frame).ok_or(NO_RESPONSE)?;
