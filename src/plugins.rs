@@ -104,9 +104,9 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     PROTOCOLS.iter().copied().chain(dialects)
 }
 
-/// One connection of the protocol that dialects are spoken in, for programs on either side of the sidecar (the demo);
-/// `server`: its peer calls.
-pub fn link(server: bool) -> Box<dyn Link> {
+/// One connection of the protocol that dialects are spoken in, for programs on either side of the sidecar (the demo)
+/// and for questions of the house's own; `server`: its peer calls.
+pub fn link(server: bool) -> Box<dyn Link + Send> {
     let settings = LinkSettings::default();
     Box::new(if server {
         outrigger_http2::Http2::serve(&settings)
@@ -123,6 +123,18 @@ pub fn ask(dialect: bool, question: Question) -> Box<dyn Talk> {
     } else {
         Box::new(Ask::new(<outrigger_http1::Http1 as StreamCodec>::dial(&settings), question))
     }
+}
+
+/// A question of the house's own in Dubbo2, and its answer.
+pub mod dubbo2 {
+    pub use outrigger_dubbo::{
+        Dubbo,
+        hessian::{
+            Walker,
+            tree::{Seen, Tree},
+        },
+        invoke::{Invocation, Returned, read, text, write},
+    };
 }
 
 /// The kinds of registries of this build, by the names the conf uses.
