@@ -172,6 +172,6 @@ fn zookeeper(plan: &crate::conf::lower::ZooKeeperPlan) -> outrigger_registry_zoo
         auth: plan.auth.as_ref().map(|(user, password)| (user.clone(), password.reveal().to_owned())),
         session_timeout: plan.session_timeout,
         reconcile: RECONCILE,
-        ask: None,
+        ask: Some(Arc::new(crate::control::metadata::Asker::new())),
     }
 }
