@@ -170,7 +170,7 @@ pub async fn run_in(host: Host, file: PathBuf, plan: Plan, clock: Clock) -> Resu
             () = publish => {
                 publish_at = None;
                 published = tokio::time::Instant::now();
-                control.publish();
+                control.publish(false);
             }
             _ = looks.tick() => control.look(),
             joined = compares.next(&control.snapshot, &control.workers) => {
@@ -198,9 +198,9 @@ impl Control {
         (mut probes, mut registering): (probes::Probes, register::Registering),
     ) -> Result<Self, String> {
         let stamp = stamp(&file);
-        let mut discovery = discover::Discovery::new();
+        let mut discovery = discover::Discovery::new(clock);
         discovery.follow(&plan);
-        let snapshot = Arc::new(plan.snapshot(1, &discovery.found(clock.now()), None, clock.now()));
+        let snapshot = Arc::new(plan.snapshot(1, discovery.found(), None, true, clock.now()));
         let mut listening = listen::Listening::default();
         let bound = listening.bind(&plan)?;
         let count = plan.workers.unwrap_or_else(default_workers);
@@ -238,12 +238,12 @@ impl Control {
         Ok(control)
     }
 
-    /// Tells every worker of the snapshot that follows from the plan and the registries now.
-    fn publish(&mut self) {
+    /// Tells every worker of the snapshot that follows from the plan and the registries now; `anew`: from another plan.
+    fn publish(&mut self, anew: bool) {
         let revision = self.snapshot.revision + 1;
         let now = self.clock.now();
-        let found = self.discovery.found(now);
-        self.snapshot = Arc::new(self.plan.snapshot(revision, &found, Some(&self.snapshot), now));
+        let found = self.discovery.found();
+        self.snapshot = Arc::new(self.plan.snapshot(revision, found, Some(&self.snapshot), anew, now));
         let manners = self.plan.listeners.iter().map(|listener| Arc::clone(&listener.speaks.manners));
         let manners: Vec<_> = manners.collect();
         for worker in self.workers.iter() {
@@ -288,7 +288,7 @@ impl Control {
         self.plan = plan;
         self.discovery.follow(&self.plan);
         self.registering.follow(&self.plan, &self.discovery);
-        self.publish();
+        self.publish(true);
         self.listening.connections_max(&self.plan);
         self.listening.serve(bound, &self.workers);
         Ok(self.snapshot.revision)
@@ -304,7 +304,7 @@ impl Control {
         self.demands.put(&mut self.plan);
         // What was known of one when the process ended last is known at once.
         if self.discovery.follow(&self.plan) == discover::Heard::First {
-            self.publish();
+            self.publish(false);
         }
     }
 
@@ -318,7 +318,7 @@ impl Control {
         if self.demands.expire(is_empty, self.clock.now()) {
             self.demands.put(&mut self.plan);
             self.discovery.follow(&self.plan);
-            self.publish();
+            self.publish(false);
         }
     }
 
