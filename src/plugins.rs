@@ -158,3 +158,20 @@ pub fn registry(plan: &RegistryPlan) -> Option<Arc<dyn Registry>> {
         _ => None,
     }
 }
+
+/// How often what is registered is looked after though nothing seems wrong.
+#[cfg(any(feature = "zookeeper", feature = "nacos"))]
+const RECONCILE: std::time::Duration = std::time::Duration::from_secs(60);
+
+#[cfg(feature = "zookeeper")]
+fn zookeeper(plan: &crate::conf::lower::ZooKeeperPlan) -> outrigger_registry_zookeeper::Settings {
+    outrigger_registry_zookeeper::Settings {
+        servers: plan.servers.clone(),
+        chroot: plan.chroot.clone(),
+        group: plan.group.clone(),
+        auth: plan.auth.as_ref().map(|(user, password)| (user.clone(), password.reveal().to_owned())),
+        session_timeout: plan.session_timeout,
+        reconcile: RECONCILE,
+        ask: Some(Arc::new(crate::control::metadata::Asker::new())),
+    }
+}
