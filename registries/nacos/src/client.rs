@@ -20,9 +20,11 @@ use tokio::{
 
 use crate::{
     Settings,
+    ledger::Ledger,
     message::{
-        Config, ConfigBatchListenRequest, ConfigChangeNotifyRequest, ConfigListenContext, Host, NotifySubscriberRequest,
-        Place, ServiceInfo, ServiceListRequest, ServiceQueryRequest, SubscribeServiceRequest,
+        Config, ConfigBatchListenRequest, ConfigChangeNotifyRequest, ConfigListenContext, Host,
+        NotifySubscriberRequest, Place, ServiceInfo, ServiceListRequest, ServiceQueryRequest,
+        SubscribeServiceRequest,
     },
     pace::Pace,
     session::{Failed, Session},
@@ -40,6 +42,9 @@ const PAGES_MAX: i32 = 200;
 const CLOSE: Duration = Duration::from_secs(2);
 /// The most seldom that new names are looked for.
 const NAMES_EVERY_MAX: Duration = Duration::from_secs(15);
+
+/// What is said of a connection that was ended on purpose.
+pub(crate) const CLOSED: &str = "the registry was closed";
 
 /// How the one connection does.
 #[derive(Clone, Debug)]
@@ -68,6 +73,8 @@ pub(crate) struct Client {
     topics: Mutex<BTreeMap<Place, Topic>>,
     configs: Mutex<BTreeMap<Config, BTreeMap<u64, Ear>>>,
     names: tokio::sync::Mutex<BTreeMap<String, Names>>,
+    /// What all who register want, and what of that is written.
+    pub(crate) ledger: Ledger,
 }
 
 /// The names in a namespace, and when they were read, over which session.
@@ -138,6 +145,7 @@ impl Client {
             topics: Mutex::default(),
             configs: Mutex::default(),
             names: tokio::sync::Mutex::default(),
+            ledger: Ledger::default(),
         })
     }
 
@@ -162,7 +170,7 @@ impl Client {
             match state {
                 State::Up(session) => return session,
                 State::Down(why) => down(&why),
-                State::Closed => down("the registry was closed"),
+                State::Closed => down(CLOSED),
                 State::Fresh => {}
             }
             if states.changed().await.is_err() {
@@ -180,10 +188,18 @@ impl Client {
             match state {
                 State::Up(session) => return Ok(session),
                 State::Down(why) => return Err(why.to_string()),
-                State::Closed => return Err("the registry was closed".to_owned()),
-                State::Fresh => states.changed().await.map_err(|_| "the registry was closed".to_owned())?,
+                State::Closed => return Err(CLOSED.to_owned()),
+                State::Fresh => states.changed().await.map_err(|_| CLOSED.to_owned())?,
             }
         }
+    }
+
+    /// Waits until this session is no longer the one that there is.
+    pub(crate) async fn other_than(&self, session: &Session) {
+        let mut states = self.state.subscribe();
+        let other = |state: &State| !matches!(state, State::Up(now) if now.number == session.number);
+        // The sender is ours: it is there as long as we are.
+        drop(states.wait_for(other).await);
     }
 
     /// Ends the connection for good, and waits until that is done.
@@ -215,25 +231,32 @@ impl Client {
         within: Duration,
     ) -> Result<Arc<[String]>, Failed> {
         let mut names = self.names.lock().await;
-        let known = names.get(namespace).filter(|known| known.session == session.number && known.read.elapsed() < within);
+        let known = names
+            .get(namespace)
+            .filter(|known| known.session == session.number && known.read.elapsed() < within);
         if let Some(known) = known {
             return Ok(Arc::clone(&known.all));
         }
         let mut all = BTreeSet::new();
         for page_no in 1..=PAGES_MAX {
             let group_name = &self.settings.group;
-            let question = ServiceListRequest { namespace, group_name, service_name: "", page_no, page_size: PAGE };
+            let question =
+                ServiceListRequest { namespace, group_name, service_name: "", page_no, page_size: PAGE };
             let page = session.call(&question).await?;
             let last = page.service_names.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
             // Some servers put the group before the name.
-            let bare = |name: String| name.rsplit_once("@@").map_or(name.clone(), |(_, bare)| bare.to_owned());
+            let bare =
+                |name: String| name.rsplit_once("@@").map_or(name.clone(), |(_, bare)| bare.to_owned());
             all.extend(page.service_names.into_iter().map(bare));
             if last || i64::try_from(all.len()).is_ok_and(|have| have >= page.count) {
                 break;
             }
         }
         let all: Arc<[String]> = all.into_iter().collect();
-        names.insert(namespace.to_owned(), Names { read: Instant::now(), session: session.number, all: Arc::clone(&all) });
+        names.insert(
+            namespace.to_owned(),
+            Names { read: Instant::now(), session: session.number, all: Arc::clone(&all) },
+        );
         Ok(all)
     }
 
@@ -385,7 +408,8 @@ impl Drop for Subscription {
             topics.remove(&self.place);
             return;
         };
-        let (client, place, telling) = (Arc::clone(&self.client), self.place.clone(), Arc::clone(&topic.telling));
+        let (client, place, telling) =
+            (Arc::clone(&self.client), self.place.clone(), Arc::clone(&topic.telling));
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move { unsubscribe(&client, &session, &place, &telling).await });
         }

@@ -65,7 +65,8 @@ async fn ask(server: &str, name: &str, password: &str) -> Result<Token, String> 
 }
 
 fn token(body: &[u8]) -> Result<Token, String> {
-    let login: Login = serde_json::from_slice(body).map_err(|error| format!("the login's answer: {error}"))?;
+    let login: Login =
+        serde_json::from_slice(body).map_err(|error| format!("the login's answer: {error}"))?;
     // A tenth is left over, for servers whose clock is ahead and for a login that has to be tried again.
     let fresh = Duration::from_secs(login.token_ttl / 10 * 9).clamp(FRESH_MIN, FRESH_MAX);
     Ok(Token { text: login.access_token, fresh })

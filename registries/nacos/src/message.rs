@@ -370,9 +370,11 @@ mod tests {
     #[test]
     fn what_java_leaves_null_is_absent() {
         let told: NotifySubscriberRequest =
-            serde_json::from_str(r#"{"namespace":null,"serviceInfo":{"name":null,"hosts":null}}"#).expect("a message");
+            serde_json::from_str(r#"{"namespace":null,"serviceInfo":{"name":null,"hosts":null}}"#)
+                .expect("a message");
         assert_eq!((told.namespace.as_str(), told.service_info.read().0.len()), ("", 0));
-        let none: NotifySubscriberRequest = serde_json::from_str(r#"{"serviceInfo":null}"#).expect("a message");
+        let none: NotifySubscriberRequest =
+            serde_json::from_str(r#"{"serviceInfo":null}"#).expect("a message");
         assert_eq!(none.service_info.read(), (Vec::new(), 0));
     }
 
@@ -381,7 +383,8 @@ mod tests {
         let place = Place { namespace: "public".into(), group_name: "g".into(), service_name: "s".into() };
         let question = SubscribeServiceRequest { place: &place, subscribe: true, clusters: "" };
         let text = serde_json::to_string(&question).expect("JSON");
-        let want = r#"{"namespace":"public","groupName":"g","serviceName":"s","subscribe":true,"clusters":""}"#;
+        let want =
+            r#"{"namespace":"public","groupName":"g","serviceName":"s","subscribe":true,"clusters":""}"#;
         assert_eq!(text, want);
     }
 }

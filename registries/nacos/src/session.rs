@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use outrigger_discovery::StatusCell;
 use tokio::{
     sync::watch,
     time::{self, Instant},
@@ -18,8 +19,8 @@ use tokio::{
 
 use crate::{
     message::{
-        ConnectionSetupRequest, HealthCheckRequest, Heard, Numbered, OK, Outcome, Question, ServerCheckRequest,
-        UNREGISTERED,
+        ConnectionSetupRequest, HealthCheckRequest, Heard, Numbered, OK, Outcome, Question,
+        ServerCheckRequest, UNREGISTERED,
     },
     pace::Pace,
     wire::{Any, Link, Metadata, Payload, Talk},
@@ -64,6 +65,7 @@ pub(crate) struct Session {
     client_ip: String,
     token: Mutex<Option<String>>,
     pace: Arc<Pace>,
+    status: StatusCell,
     heard: Mutex<Instant>,
     ended: watch::Sender<Option<Arc<str>>>,
 }
@@ -76,12 +78,14 @@ impl Session {
         tenant: &str,
         token: Option<String>,
         pace: Arc<Pace>,
+        status: StatusCell,
     ) -> Result<(Self, Talk), String> {
         let link = Link::connect(&grpc_address(server)?).await?;
         let client_ip = link.local.ip().to_string();
         let heard = Mutex::new(Instant::now());
         let (token, ended) = (Mutex::new(token), watch::Sender::new(None));
-        let session = Self { number, server: server.to_owned(), link, client_ip, token, pace, heard, ended };
+        let session =
+            Self { number, server: server.to_owned(), link, client_ip, token, pace, status, heard, ended };
         let talk = session.begin(tenant).await.map_err(|failed| format!("{server}: {failed}"))?;
         Ok((session, talk))
     }
@@ -91,16 +95,21 @@ impl Session {
         let setup = ConnectionSetupRequest {
             client_version: VERSION,
             tenant,
-            abilities: BTreeMap::from([("remoteAbility", BTreeMap::from([("supportRemoteConnection", true)]))]),
+            abilities: BTreeMap::from([(
+                "remoteAbility",
+                BTreeMap::from([("supportRemoteConnection", true)]),
+            )]),
             labels: BTreeMap::from([("source", "sdk"), ("module", "naming")]),
         };
         let first = self.payload("ConnectionSetupRequest", &setup)?;
-        // Old servers do not answer the setup, and open the stream late: what they answer to a check tells that it is done.
-        let talk = self.link.talk(first, TAKE_IN).await.map_err(|why| Failed { why, code: 0 })?;
+        // Most servers do not answer the setup: what they answer to a check tells that it is done.
+        let talk = self.link.talk(first).map_err(|why| Failed { why, code: 0 })?;
         let until = Instant::now() + TAKE_IN;
         loop {
             match self.ask(&HealthCheckRequest {}, CHECK).await {
-                Err(failed) if failed.code == UNREGISTERED && Instant::now() < until => time::sleep(TAKE_IN_STEP).await,
+                Err(failed) if failed.code == UNREGISTERED && Instant::now() < until => {
+                    time::sleep(TAKE_IN_STEP).await
+                }
                 Err(failed) => return Err(failed),
                 Ok(_) => return Ok(talk),
             }
@@ -130,6 +139,7 @@ impl Session {
     /// The server said something.
     pub(crate) fn hear(&self) {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.status.heard();
     }
 
     /// Who we are from now on.
@@ -156,14 +166,17 @@ impl Session {
         self.link.end();
     }
 
+    /// Whether it has not ended yet.
+    pub(crate) fn is_up(&self) -> bool {
+        self.ended.borrow().is_none()
+    }
+
     /// Waits until it has ended, and says why.
     pub(crate) async fn ended(&self) -> Arc<str> {
         let mut ended = self.ended.subscribe();
-        match ended.wait_for(Option::is_some).await {
-            Ok(why) => why.clone().unwrap_or_default(),
-            // The sender is ours: it is there as long as we are.
-            Err(_) => std::future::pending().await,
-        }
+        // The sender is ours: it is there as long as we are.
+        let why = ended.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+        why.unwrap_or_default()
     }
 
     async fn ask<Q: Question>(&self, question: &Q, limit: Duration) -> Result<Q::Answer, Failed> {
@@ -182,7 +195,8 @@ impl Session {
     }
 
     fn payload(&self, kind: &str, message: &impl serde::Serialize) -> Result<Payload, Failed> {
-        let value = serde_json::to_vec(message).map_err(|error| Failed { why: error.to_string(), code: 0 })?;
+        let value =
+            serde_json::to_vec(message).map_err(|error| Failed { why: error.to_string(), code: 0 })?;
         let token = self.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let token = token.map(|token| ("accessToken".to_owned(), token)).into_iter();
         let metadata = Metadata {

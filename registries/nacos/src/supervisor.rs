@@ -13,10 +13,10 @@ use tokio::{
 
 use crate::{
     Settings,
-    client::{Client, State},
+    client::{CLOSED, Client, State},
     login::{self, Token},
     session::{SILENCE, Session},
-    wire::{Talk, words},
+    wire::Talk,
 };
 
 /// Runs until the client is gone or closed.
@@ -34,15 +34,16 @@ pub(crate) async fn run(client: Weak<Client>, settings: Arc<Settings>, mut closi
                 client.status.lost(&why);
                 client.state.send_replace(State::Down(why.into()));
                 drop(client);
-                time::sleep(backoff.failed()).await;
+                // It makes no sense to wait longer than until everything is read back anyway.
+                time::sleep(backoff.failed().min(settings.reconcile)).await;
             }
         } => {}
     }
     if let Some(client) = client.upgrade() {
         if let State::Up(session) = client.state.send_replace(State::Closed) {
-            session.end("the registry was closed");
+            session.end(CLOSED);
         }
-        client.status.lost("the registry was closed");
+        client.status.lost(CLOSED);
     }
 }
 
@@ -61,9 +62,10 @@ async fn once(client: &Weak<Client>, settings: &Settings, attempt: u64, backoff:
             Err(why) => return format!("{server}: {why}"),
         },
     };
-    let Some(pace) = client.upgrade().map(|client| Arc::clone(&client.pace)) else { return String::new() };
+    let shared = client.upgrade().map(|client| (Arc::clone(&client.pace), client.status.clone()));
+    let Some((pace, status)) = shared else { return String::new() };
     let text = token.as_ref().map(|token| token.text.clone());
-    let (session, talk) = match Session::open(attempt, server, settings.tenant(), text, pace).await {
+    let (session, talk) = match Session::open(attempt, server, settings.tenant(), text, pace, status).await {
         Ok(opened) => opened,
         Err(why) => return why,
     };
@@ -92,7 +94,7 @@ fn pick(servers: &[String], attempt: u64) -> Option<&String> {
 async fn live(client: &Weak<Client>, session: &Session, mut talk: Talk) -> String {
     loop {
         let said = tokio::select! {
-            said = talk.heard.message() => said,
+            said = talk.heard.recv() => said,
             () = time::sleep_until(session.heard() + SILENCE) => {
                 if session.heard() + SILENCE > Instant::now() {
                     continue;
@@ -104,13 +106,12 @@ async fn live(client: &Weak<Client>, session: &Session, mut talk: Talk) -> Strin
             }
         };
         let said = match said {
-            Ok(Some(said)) => said,
-            Ok(None) => return "the server ended the connection".to_owned(),
-            Err(status) => return words(&status),
+            Some(Ok(said)) => said,
+            Some(Err(why)) => return why,
+            None => return "the server ended the connection".to_owned(),
         };
         session.hear();
         let Some(client) = client.upgrade() else { return "nobody wants it any more".to_owned() };
-        client.status.heard();
         if let Some(answer) = session.answer(&said)
             && talk.say.try_send(answer).is_err()
         {
@@ -122,7 +123,9 @@ async fn live(client: &Weak<Client>, session: &Session, mut talk: Talk) -> Strin
 
 /// Waits until the session's token is about to end, gets another and lets it have that.
 async fn keep_token(settings: &Settings, server: &str, token: Option<Token>, session: &Session) -> String {
-    let (Some(token), Some((name, password))) = (token, &settings.user) else { return std::future::pending().await };
+    let (Some(token), Some((name, password))) = (token, &settings.user) else {
+        return std::future::pending().await;
+    };
     let mut fresh = token.fresh;
     let mut trouble = Backoff::default();
     loop {

@@ -13,16 +13,12 @@ use std::{
     time::Duration,
 };
 
+use http::{Uri, uri::PathAndQuery};
 use hyper::{body::Incoming, client::conn::http2, rt::Executor};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, sync::mpsc, task::JoinSet, time::timeout};
 use tokio_stream::Stream;
-use tonic::{
-    Request, Streaming,
-    body::Body,
-    client::Grpc,
-    codegen::http::{self, Uri, uri::PathAndQuery},
-};
+use tonic::{Request, body::Body, client::Grpc};
 use tonic_prost::ProstCodec;
 
 /// How long a connection may take to come about.
@@ -119,14 +115,16 @@ impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Tasks {
 /// What the server sends by itself, and the way back.
 #[derive(Debug)]
 pub(crate) struct Talk {
-    pub(crate) heard: Streaming<Payload>,
+    /// Ends with the connection, at times after saying why.
+    pub(crate) heard: mpsc::Receiver<Result<Payload, String>>,
     pub(crate) say: mpsc::Sender<Payload>,
 }
 
 impl Link {
     /// Connects to the gRPC port at `address`, `host:port`.
     pub(crate) async fn connect(address: &str) -> Result<Self, String> {
-        let origin: Uri = format!("http://{address}").parse().map_err(|_| format!("{address} is no address"))?;
+        let origin: Uri =
+            format!("http://{address}").parse().map_err(|_| format!("{address} is no address"))?;
         let tasks = Tasks::default();
         let connecting = async {
             let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
@@ -167,27 +165,43 @@ impl Link {
         }
     }
 
-    /// Opens the stream on which the server talks, with our first word.
-    pub(crate) async fn talk(&self, first: Payload, limit: Duration) -> Result<Talk, String> {
+    /// Opens the stream on which the server talks, with our first word. The server does not open its half before it has
+    /// something to say, so nothing is waited for here.
+    pub(crate) fn talk(&self, first: Payload) -> Result<Talk, String> {
         let (say, said) = mpsc::channel(ANSWERS_MAX);
+        let (tell, heard) = mpsc::channel(1);
         say.try_send(first).map_err(|error| error.to_string())?;
         let mut grpc = self.grpc();
-        let path = PathAndQuery::from_static("/BiRequestStream/requestBiStream");
-        let opening = grpc.streaming(Request::new(Said(said)), path, ProstCodec::<Payload, Payload>::default());
-        match timeout(limit, opening).await {
-            Ok(Ok(heard)) => Ok(Talk { heard: heard.into_inner(), say }),
-            Ok(Err(status)) => Err(words(&status)),
-            Err(_) => Err("no stream in time".to_owned()),
-        }
+        self.tasks.execute(async move {
+            let path = PathAndQuery::from_static("/BiRequestStream/requestBiStream");
+            let codec = ProstCodec::<Payload, Payload>::default();
+            let mut stream = match grpc.streaming(Request::new(Said(said)), path, codec).await {
+                Ok(opened) => opened.into_inner(),
+                Err(status) => return drop(tell.send(Err(words(&status))).await),
+            };
+            loop {
+                let message = match stream.message().await {
+                    Ok(Some(message)) => Ok(message),
+                    Ok(None) => return,
+                    Err(status) => Err(words(&status)),
+                };
+                let last = message.is_err();
+                if tell.send(message).await.is_err() || last {
+                    return;
+                }
+            }
+        });
+        Ok(Talk { heard, say })
     }
 
     fn grpc(&self) -> Grpc<Sender> {
-        Grpc::with_origin(self.sender.clone(), self.origin.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+        Grpc::with_origin(self.sender.clone(), self.origin.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 }
 
 /// What a status says to people.
-pub(crate) fn words(status: &tonic::Status) -> String {
+fn words(status: &tonic::Status) -> String {
     let source = std::error::Error::source(status).map(ToString::to_string).unwrap_or_default();
     match status.message() {
         "" => format!("{:?} {source}", status.code()),
