@@ -445,9 +445,10 @@ impl Control {
         let mut registering = std::mem::replace(&mut self.registering, register::Registering::new().0);
         let wait = self.plan.propagation;
         let mut leaving = std::pin::pin!(async {
-            let gone = registering.withdraw().await;
-            tracing::info!(gone, "taken out of the registries; callers have {wait:?} to learn of it");
-            tokio::time::sleep(wait).await;
+            if registering.withdraw().await {
+                tracing::info!("taken out of the registries; callers have {wait:?} to learn of it");
+                tokio::time::sleep(wait).await;
+            }
         });
         loop {
             tokio::select! {
