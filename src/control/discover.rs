@@ -96,7 +96,7 @@ impl Drop for Watch {
 }
 
 /// How long the process waits for registries before it calls itself ready all the same.
-const READY_WITHOUT: Duration = Duration::from_secs(30);
+const READY_WITHOUT: Duration = Duration::from_secs(5);
 
 impl Discovery {
     /// No watches yet; `clock` is the one of endpoints.

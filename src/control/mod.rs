@@ -62,6 +62,8 @@ pub struct Control {
     stamp: Option<Stamp>,
     reload_failed: bool,
     draining: bool,
+    /// Something was told for the first time, and workers do not know it yet.
+    unpublished: bool,
 }
 
 /// What tells one version of a file from another; an atomic rename or a swapped symlink changes it too.
@@ -73,8 +75,6 @@ const FILE_EVERY: Duration = Duration::from_secs(1);
 const STOPPING: Duration = Duration::from_millis(500);
 /// Registry news within this time become one snapshot.
 const COALESCE: Duration = Duration::from_millis(50);
-/// The first word on a cluster, for which calls may be waiting, waits this long only.
-const FIRST: Duration = Duration::from_millis(5);
 /// How often it is looked for clusters that are not used any more.
 const EXPIRY: Duration = Duration::from_secs(15);
 /// Services that were named and are not looked for yet.
@@ -137,7 +137,7 @@ pub async fn run_in(host: Host, file: PathBuf, plan: Plan, clock: Clock) -> Resu
     let mut compares = outliers::Compares::new();
     let mut expiry = tokio::time::interval(EXPIRY);
     let mut publish_at: Option<tokio::time::Instant> = None;
-    let mut published = tokio::time::Instant::now();
+    let mut published = tokio::time::Instant::now() - COALESCE;
     loop {
         let publish = async {
             match publish_at {
@@ -151,10 +151,12 @@ pub async fn run_in(host: Host, file: PathBuf, plan: Plan, clock: Clock) -> Resu
                 ask => control.answer(ask),
             },
             heard = control.discovery.next() => {
-                // The first news of many services come together, and so do changes.
-                let wait = if heard == discover::Heard::First { FIRST } else { COALESCE };
-                let at = tokio::time::Instant::now() + wait;
-                publish_at = Some(publish_at.map_or(at, |before| before.min(at)).max(published + COALESCE));
+                // The first news of many services come together, and so do changes; a first one alone does not wait.
+                let now = tokio::time::Instant::now();
+                let wait = if heard == discover::Heard::First { Duration::ZERO } else { COALESCE };
+                control.unpublished |= heard == discover::Heard::First;
+                let at = (now + wait).max(published + COALESCE);
+                publish_at = Some(publish_at.map_or(at, |before| before.min(at)));
             }
             Some(told) = known.recv() => control.registering.heard(told),
             Some(awaited) = wanted.recv() => {
@@ -234,12 +236,14 @@ impl Control {
             stamp,
             reload_failed: false,
             draining: false,
+            unpublished: false,
         };
         Ok(control)
     }
 
     /// Tells every worker of the snapshot that follows from the plan and the registries now; `anew`: from another plan.
     fn publish(&mut self, anew: bool) {
+        self.unpublished = false;
         let revision = self.snapshot.revision + 1;
         let now = self.clock.now();
         let found = self.discovery.found();
@@ -354,6 +358,7 @@ impl Control {
         }
         match self.discovery.unheard() {
             Some(cluster) => Err(format!("cluster {cluster} waits for its registry")),
+            None if self.unpublished => Err("what registries said is being taken up".to_owned()),
             None => Ok(()),
         }
     }
