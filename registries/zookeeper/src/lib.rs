@@ -102,7 +102,8 @@ impl Registry for ZooKeeperRegistry {
         Box::pin(register::keep(Arc::clone(&self.hub), desired))
     }
 
-    /// Of Spring's applications also those are named that only Dubbo has: they stand in one place.
+    /// Of Spring's applications also those are named that only Dubbo has, and of Dubbo's interfaces also applications written in
+    /// Go: they stand in one place, and only each one's own nodes could tell.
     fn services(&self, framework: Framework) -> Answering<Vec<String>> {
         Box::pin(services(Arc::clone(&self.hub), framework))
     }
@@ -129,9 +130,7 @@ async fn services(hub: Arc<Hub>, framework: Framework) -> Result<Vec<String>, St
         },
         _ => return Err("the server does not answer".to_owned()),
     };
-    let list = async |path: &str| {
-        ask::list(&up.client, path).await.map_err(|error| format!("the server cannot be asked: {error}"))
-    };
+    let list = async |path: &str| ask::list(&up.client, path).await.map_err(|error| session::reason(&error));
     let mut names = match framework {
         Framework::Dubbo => {
             let mut names = list(paths.dubbo()).await?;

@@ -9,7 +9,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::poll_fn,
-    hash::RandomState,
     sync::Arc,
     task::Poll,
     time::Duration,
@@ -22,7 +21,7 @@ use zookeeper_client::{Acls, Client, CreateMode, CreateOptions, Error};
 use crate::{
     eye::Eye,
     plan::{Plan, Step},
-    session::{Hub, Link, Up, limited},
+    session::{Hub, Link, Up, limited, lock, reason},
 };
 
 /// How often a step is tried in one pass, where others write the same node.
@@ -33,13 +32,7 @@ const REST: Duration = Duration::from_millis(50);
 /// Keeps in the registry what is desired, until nobody desires anything.
 pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
     let (mut link, mut backoff) = (hub.link(), Backoff::default());
-    let mut keeper = Keeper {
-        hub: Arc::clone(&hub),
-        ids: RandomState::new(),
-        ours: BTreeSet::new(),
-        eyes: BTreeMap::new(),
-        epoch: 0,
-    };
+    let mut keeper = Keeper { hub: Arc::clone(&hub), ours: BTreeSet::new(), eyes: BTreeMap::new(), epoch: 0 };
     loop {
         let (wish, wanted) = desired.now();
         let plan = keeper.plan(&wanted);
@@ -50,6 +43,8 @@ pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
             Link::Closed => keeper.nothing(&plan, Some("the registry was closed")),
             Link::Up(up) => tokio::select! {
                 _ = link.changed() => continue,
+                // What is withdrawn must not wait for a long pass to end.
+                Ok(()) = desired.changed() => continue,
                 pass = keeper.pass(up, &plan) => pass,
             },
         };
@@ -93,12 +88,17 @@ struct Pass {
 
 struct Keeper {
     hub: Arc<Hub>,
-    ids: RandomState,
     /// Nodes that we made, or may have made, and that are not known to be gone.
     ours: BTreeSet<String>,
     /// What sees the nodes of the plan, in this epoch.
     eyes: BTreeMap<String, Eye>,
     epoch: u64,
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        lock(&self.hub.shared.orphans).append(&mut self.ours);
+    }
 }
 
 impl Keeper {
@@ -119,7 +119,7 @@ impl Keeper {
 
     fn plan(&self, wanted: &[Registration]) -> Plan {
         match &self.hub.shared.paths {
-            Ok(paths) => Plan::of(wanted, paths, &self.ids),
+            Ok(paths) => Plan::of(wanted, paths, &self.hub.shared.ids),
             Err(reason) => {
                 Plan { rows: Vec::new(), refused: wanted.iter().map(|_| (*reason).to_owned()).collect() }
             }
@@ -139,6 +139,7 @@ impl Keeper {
 
     /// Makes it so, as far as it can; ends at the first sign that the session is not well.
     async fn pass(&mut self, up: &Up, plan: &Plan) -> Pass {
+        self.ours.append(&mut lock(&self.hub.shared.orphans));
         let mut pass = self.nothing(plan, plan.refused.first().map(String::as_str));
         let desired = plan.ours();
         if self.epoch != up.epoch {
@@ -157,7 +158,7 @@ impl Keeper {
                     pass.pending = pass.pending.saturating_sub(1);
                 }
                 Err(error) => {
-                    pass.trouble = Some(format!("{path}: {error}"));
+                    pass.trouble = Some(format!("{path}: {}", reason(&error)));
                     if is_of_session(&error) {
                         return pass;
                     }
@@ -169,7 +170,7 @@ impl Keeper {
                 match self.step(up, step, &mut pass).await {
                     Ok(()) => pass.pending = pass.pending.saturating_sub(1),
                     Err(error) => {
-                        pass.trouble = Some(error.to_string());
+                        pass.trouble = Some(format!("{}: {}", step.path(), reason(&error)));
                         if is_of_session(&error) {
                             return pass;
                         }

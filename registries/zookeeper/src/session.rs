@@ -10,7 +10,9 @@
 //! it from reconnecting at all (see [`crate::eye`]); and a client whose task died answers every call with an error that names no state, which only a question of ours ([`PROBE`]) brings to light.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
+    hash::RandomState,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -37,6 +39,16 @@ const SESSIONS_MAX: usize = 256;
 /// The answer to a question, within its time limit: [`Error::Timeout`] otherwise, and then nobody knows whether it happened.
 pub(crate) async fn limited<T>(call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     time::timeout(CALL, call).await.unwrap_or(Err(Error::Timeout))
+}
+
+/// What an error means, for a person.
+pub(crate) fn reason(error: &Error) -> String {
+    match error {
+        // Persistent watches came with 3.6.
+        Error::Unimplemented => "the server is older than 3.6".to_owned(),
+        Error::Timeout => format!("the server did not answer within {} s", CALL.as_secs()),
+        error => format!("the server cannot be asked: {error}"),
+    }
 }
 
 /// How the session does, for whoever needs it.
@@ -77,6 +89,10 @@ pub(crate) struct Shared {
     /// Permits to list a directory.
     pub(crate) pace: Semaphore,
     pub(crate) apps: Apps,
+    /// Makes the names of nodes that have none of their own; the same as long as the registry is open.
+    pub(crate) ids: RandomState,
+    /// Nodes of registrations that ended without taking them away: the next pass of any other does.
+    pub(crate) orphans: Mutex<BTreeSet<String>>,
     link: watch::Sender<Link>,
     /// Where the state of the present client can be seen after it was given up.
     state: Mutex<Option<StateWatcher>>,
@@ -93,6 +109,8 @@ impl Hub {
             status: StatusCell::default(),
             pace: Semaphore::new(LISTS_AT_ONCE),
             apps: Apps::default(),
+            ids: RandomState::new(),
+            orphans: Mutex::default(),
             link: watch::Sender::new(Link::New),
             state: Mutex::new(None),
             sessions: Mutex::new(VecDeque::new()),
@@ -187,7 +205,15 @@ impl Shared {
 async fn supervise(shared: Arc<Shared>) {
     let (mut backoff, mut epoch) = (Backoff::default(), 0);
     loop {
-        match connect(&shared.settings).await {
+        let mut connecting = pin!(connect(&shared.settings));
+        let connected = match time::timeout(CALL, &mut connecting).await {
+            Ok(connected) => connected,
+            Err(_) => {
+                shared.down("no server has answered yet");
+                connecting.await
+            }
+        };
+        match connected {
             Ok(client) => {
                 backoff.works();
                 let reason = attend(&shared, client, &mut epoch).await;
@@ -206,10 +232,13 @@ async fn connect(settings: &Settings) -> Result<Client, String> {
         connector = connector.with_auth("digest", format!("{user}:{password}").as_bytes());
     }
     let servers = settings.servers.join(",");
-    match limited(connector.connect(&servers)).await {
-        Ok(client) => Ok(client),
-        Err(Error::NoHosts) => Err(format!("no server of {servers} can be reached")),
-        Err(error) => Err(format!("no session with {servers}: {error}")),
+    // Within this the client tries more than one server.
+    let limit = CALL.max(settings.session_timeout);
+    match time::timeout(limit, connector.connect(&servers)).await {
+        Ok(Ok(client)) => Ok(client),
+        Ok(Err(Error::NoHosts)) => Err(format!("no server of {servers} can be reached")),
+        Ok(Err(error)) => Err(format!("no session with {servers}: {error}")),
+        Err(_) => Err(format!("no server of {servers} answers")),
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
     apps::{App, AppView, Found},
     ask,
     eye::Eye,
-    session::{Hub, Link, Shared, Up},
+    session::{Hub, Link, Shared, Up, reason},
 };
 
 /// How many applications one interface may be mapped to; those beyond are passed over.
@@ -40,7 +40,7 @@ impl From<Closed> for End {
 
 impl From<Error> for End {
     fn from(error: Error) -> Self {
-        Self::Trouble(format!("the server cannot be asked: {error}"))
+        Self::Trouble(reason(&error))
     }
 }
 
@@ -48,42 +48,43 @@ impl From<Error> for End {
 pub(crate) async fn follow(hub: Arc<Hub>, key: ServiceKey, mut teller: Teller) {
     let (mut link, mut backoff) = (hub.link(), Backoff::default());
     // Bad entries that were counted already.
-    let (mut bad, mut epoch) = (BTreeSet::new(), 0);
+    let (mut bad, mut epoch) = (BTreeSet::new(), None);
     while !teller.is_closed() {
         let now = link.borrow_and_update().clone();
-        let end = match now {
+        let up = match now {
+            Link::Up(up) => Some(up),
             Link::New => None,
-            Link::Down(reason) => Some(reason.to_string()),
-            Link::Closed => Some("the registry was closed".to_owned()),
-            Link::Up(up) => {
-                if epoch > 0 && up.epoch > epoch {
-                    // A gap that was over before it was seen; changes may have been missed all the same.
-                    teller.lost("the connection to the server was lost for a moment");
-                }
-                epoch = up.epoch;
-                tokio::select! {
-                _ = link.changed() => continue,
-                Err(end) = look(&hub.shared, &up, &key, &mut teller, &mut bad) => match end {
-                    End::Closed => return,
-                    End::Trouble(reason) => {
-                        teller.lost(&reason);
-                        // The server was well enough for a session: it is asked again without waiting for another one.
-                        tokio::select! {
-                            _ = link.changed() => {}
-                            () = time::sleep(backoff.failed()) => {}
-                            () = teller.closed() => return,
-                        }
-                        continue;
-                    }
-                },
-                }
+            Link::Down(reason) => {
+                teller.lost(&reason);
+                epoch = None;
+                None
+            }
+            Link::Closed => {
+                teller.lost("the registry was closed");
+                None
             }
         };
-        if let Some(reason) = end {
-            teller.lost(&reason);
+        let Some(up) = up else {
+            tokio::select! {
+                _ = link.changed() => continue,
+                () = teller.closed() => return,
+            }
+        };
+        if epoch.replace(up.epoch).is_some_and(|epoch| epoch < up.epoch) {
+            // A gap that was over before it was seen; changes may have been missed all the same.
+            teller.lost("the connection to the server was lost for a moment");
         }
+        let end = tokio::select! {
+            _ = link.changed() => continue,
+            Err(end) = look(&hub.shared, &up, &key, &mut teller, &mut bad) => end,
+        };
+        drop(up);
+        let End::Trouble(reason) = end else { return };
+        teller.lost(&reason);
+        // The server was well enough for a session: it is asked again without waiting for another one.
         tokio::select! {
             _ = link.changed() => {}
+            () = time::sleep(backoff.failed()) => {}
             () = teller.closed() => return,
         }
     }
@@ -140,7 +141,9 @@ impl Looking<'_> {
         bad: &mut BTreeSet<String>,
         providers: &str,
     ) -> Result<Infallible, End> {
+        let permit = ask::permit(&self.shared.pace).await;
         let mut eye = Eye::on(&self.up.client, &self.up.sight, providers).await?;
+        drop(permit);
         let mut asked = true;
         loop {
             let all = self.list(providers, sofarpc::provider, bad).await?;
@@ -177,9 +180,11 @@ impl Looking<'_> {
         interface: &Interface,
     ) -> Result<Infallible, End> {
         let Up { client, sight, .. } = self.up;
+        let permit = ask::permit(&self.shared.pace).await;
         let mut providers = Eye::on(client, sight, &interface.providers).await?;
         let mut configurators = Eye::on(client, sight, &interface.configurators).await?;
         let mut mapping = Eye::on(client, sight, &interface.mapping).await?;
+        drop(permit);
         let mut unread = BTreeSet::new();
         let mut overrides = self.list(&interface.configurators, dubbo::override_of, &mut unread).await?;
         let mut apps = BTreeMap::new();
@@ -241,7 +246,7 @@ impl Looking<'_> {
 
     /// Reads which applications have the interface, and watches exactly these.
     async fn map(&self, apps: &mut BTreeMap<String, Subscription>, mapping: &str) -> Result<(), Error> {
-        let permit = ask::permit(&self.shared.pace).await?;
+        let permit = ask::permit(&self.shared.pace).await;
         let text = ask::read(&self.up.client, mapping).await?.unwrap_or_default();
         drop(permit);
         let Ok(text) = std::str::from_utf8(&text) else {
@@ -269,7 +274,7 @@ impl Looking<'_> {
         parse: impl Fn(&str) -> Result<Option<T>, BadEntry>,
         bad: &mut BTreeSet<String>,
     ) -> Result<Vec<T>, Error> {
-        let permit = ask::permit(&self.shared.pace).await?;
+        let permit = ask::permit(&self.shared.pace).await;
         let nodes = ask::list(&self.up.client, directory).await?;
         drop(permit);
         self.shared.status.heard();
