@@ -165,7 +165,7 @@ impl Keeper {
         loop {
             let now = link.borrow_and_update().clone();
             // What is asked over a connection of before is asked anew, and must not keep its session open.
-            self.fetches.abort_all();
+            self.fetches = JoinSet::new();
             self.revisions.retain(|_, revision| !matches!(revision, Revision::Asked));
             self.tells.send_modify(|view| view.trouble = None);
             let failed = match now {
@@ -311,12 +311,20 @@ impl Keeper {
     }
 
     fn take(&mut self, fetched: Option<Fetched>) {
-        let Some((revision, info)) = fetched else { return };
+        let missing = || Revision::Missing(time::Instant::now());
+        let Some((revision, info)) = fetched else {
+            // Whoever asked has panicked and cannot say for which; when all are through, it was for those that are left.
+            if self.fetches.is_empty() {
+                let left = self.revisions.values_mut().filter(|revision| matches!(revision, Revision::Asked));
+                left.for_each(|revision| *revision = missing());
+            }
+            return;
+        };
         let Some(known) = self.revisions.get_mut(&revision) else { return };
         match info {
             Some(info) => *known = Revision::Known(Arc::new(info)),
             None => {
-                *known = Revision::Missing(time::Instant::now());
+                *known = missing();
                 self.shared.status.unreadable();
             }
         }

@@ -50,7 +50,7 @@ pub struct Settings {
     /// How long the server keeps what is registered without hearing from us; the server has bounds of its own for it.
     pub session_timeout: Duration,
     /// How often what is registered is looked after though nothing seems wrong, and how long a revision of an application
-    /// that cannot be had is left in peace.
+    /// that cannot be had is left in peace; a second at least.
     pub reconcile: Duration,
     /// Who asks an instance of Dubbo what it gives, where the registry does not have it; `None`: nobody does.
     pub ask: Option<Arc<dyn AskMetadata>>,

@@ -14,7 +14,10 @@ use std::{
     time::Duration,
 };
 
-use outrigger_discovery::{Backoff, Desired, Registration, Written, formats::application};
+use outrigger_discovery::{
+    Backoff, Desired, Registration, Written,
+    formats::application::{self, MetadataInfo},
+};
 use tokio::time;
 use zookeeper_client::{Acls, Client, CreateMode, CreateOptions, Error};
 
@@ -192,7 +195,7 @@ impl Keeper {
         for _ in 0..TRIES {
             let is_done = match step {
                 Step::Ours { data, .. } => self.ours(client, path, data, pass).await?,
-                Step::Stays { data, .. } => self.stays(client, path, |_| Some(data.clone())).await?,
+                Step::Stays { data, .. } => self.stays(client, path, |have| described(have, data)).await?,
                 Step::Named { app, .. } => self.stays(client, path, |text| named(text, app)).await?,
             };
             if is_done {
@@ -293,6 +296,12 @@ fn busy() -> Error {
     Error::UnexpectedError("somebody else writes the same node all the time".to_owned())
 }
 
+/// What a revision gives, unless that is there: the revision is a digest of it, so whoever was first wrote the same, if in
+/// other words. Two that take turns to have the last word would never end.
+fn described(have: &[u8], data: &[u8]) -> Option<Vec<u8>> {
+    MetadataInfo::parse(have).is_err().then(|| data.to_vec())
+}
+
 /// The list of applications with this one in it.
 fn named(text: &[u8], app: &str) -> Option<Vec<u8>> {
     let have = String::from_utf8_lossy(text);
@@ -321,6 +330,15 @@ fn is_of_session(error: &Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_revision_gives_is_written_once() {
+        let data = br#"{"services":{}}"#;
+        for torn in [&b""[..], b"{", b"null"] {
+            assert_eq!(described(torn, data).as_deref(), Some(&data[..]));
+        }
+        assert_eq!(described(br#"{"app":"shop","services":{}}"#, data), None);
+    }
 
     #[test]
     fn a_name_is_added_to_others_and_only_once() {

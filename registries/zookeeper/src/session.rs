@@ -31,6 +31,8 @@ use crate::{Settings, apps::Apps, eye::Sight, paths::Paths};
 pub(crate) const CALL: Duration = Duration::from_secs(5);
 /// How often a session that looks well is asked whether it is.
 const PROBE: Duration = Duration::from_secs(10);
+/// How often the slow clock may tick at most.
+const RECONCILE_MIN: Duration = Duration::from_secs(1);
 /// How many directories are listed at the same time: enough to be quick after a gap, too few to be a stampede.
 const LISTS_AT_ONCE: usize = 64;
 /// How many sessions of ours are remembered, to know what an earlier one left behind.
@@ -100,7 +102,8 @@ pub(crate) struct Shared {
 }
 
 impl Hub {
-    pub(crate) fn new(settings: Settings) -> Self {
+    pub(crate) fn new(mut settings: Settings) -> Self {
+        settings.reconcile = settings.reconcile.max(RECONCILE_MIN);
         let paths = Paths::new(settings.chroot.as_deref(), &settings.group)
             .ok_or("the chroot or the group is no path of ZooKeeper");
         let shared = Shared {

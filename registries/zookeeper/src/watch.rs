@@ -191,9 +191,17 @@ impl Looking<'_> {
         self.map(&mut apps, &interface.mapping).await?;
         let mut asked = true;
         loop {
-            if let Some(mut all) = self.levels(&mut apps, bad, &interface.providers).await? {
-                dubbo::apply(&overrides, &mut all);
-                say(teller, all, &mut asked);
+            match self.levels(&mut apps, bad, &interface.providers).await? {
+                Levels::Known(mut all) => {
+                    dubbo::apply(&overrides, &mut all);
+                    say(teller, all, &mut asked);
+                }
+                Levels::Open => {}
+                Levels::Silent(app) => {
+                    // It is asked again, now and then, by its own task; whoever it is told to then has waited for an answer.
+                    teller.lost(&format!("nobody tells what the application {app} gives"));
+                    asked = true;
+                }
             }
             tokio::select! {
                 changed = providers.changed() => drop(changed?),
@@ -217,31 +225,30 @@ impl Looking<'_> {
         }
     }
 
-    /// The instances of the level that is in force; `None`: that is not known yet.
+    /// The instances of the level that is in force.
     async fn levels(
         &self,
         apps: &mut BTreeMap<String, Subscription>,
         bad: &mut BTreeSet<String>,
         providers: &str,
-    ) -> Result<Option<Vec<Instance>>, End> {
+    ) -> Result<Levels, End> {
         let told = self.told(apps, |found| match found {
             Found::Dubbo(member, Some(info)) => info.instances(self.key, member),
             Found::Dubbo(_, None) | Found::Spring(_) => Vec::new(),
         })?;
-        let Some(Told { instances, settled, unknown }) = told else { return Ok(None) };
+        let Some(Told { instances, settled, unknown }) = told else { return Ok(Levels::Open) };
         let by_application = self.admitted(instances);
         if !by_application.is_empty() {
-            return Ok(Some(by_application));
+            return Ok(Levels::Known(by_application));
         }
         let by_interface = self.list(providers, dubbo::provider, bad).await?;
         let by_interface = self.admitted(by_interface);
-        match (by_interface.is_empty(), settled, unknown) {
-            (true, false, _) => Ok(None),
-            (true, true, Some(app)) => {
-                Err(End::Trouble(format!("nobody tells what the application {app} gives")))
-            }
-            _ => Ok(Some(by_interface)),
-        }
+        Ok(match unknown {
+            _ if !by_interface.is_empty() => Levels::Known(by_interface),
+            _ if !settled => Levels::Open,
+            Some(app) => Levels::Silent(app),
+            None => Levels::Known(Vec::new()),
+        })
     }
 
     /// Reads which applications have the interface, and watches exactly these.
@@ -327,6 +334,15 @@ impl Looking<'_> {
         }
         Ok(fresh.then_some(told))
     }
+}
+
+/// What is known of an interface.
+enum Levels {
+    Known(Vec<Instance>),
+    /// Not yet all that is needed to say it.
+    Open,
+    /// This application has it, perhaps, and nothing else does; but nobody tells what the application gives.
+    Silent(String),
 }
 
 /// What applications give.
