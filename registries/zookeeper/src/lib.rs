@@ -12,8 +12,9 @@
 //! | SOFARPC | `/sofa-rpc/<interface>/providers` | the same |
 //! | Spring Cloud | `/services/<app>/*` | the same, under an id |
 //!
-//! Servers from 3.6 on are understood: older ones have no persistent watches. The conventions are those that were seen in the
-//! trees that real frameworks wrote; the connection is that of the crate `zookeeper-client`.
+//! Servers from 3.6 on tell changes at once; those of 3.5 have no such watches and are asked every five seconds. Older ones are
+//! not written to. The conventions are those that were seen in the trees that real frameworks wrote; the connection is that of
+//! the crate `zookeeper-client`.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 mod apps;

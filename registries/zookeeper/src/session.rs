@@ -13,7 +13,7 @@ use std::{
     collections::{BTreeSet, VecDeque},
     hash::RandomState,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -46,8 +46,6 @@ pub(crate) async fn limited<T>(call: impl Future<Output = Result<T, Error>>) -> 
 /// What an error means, for a person.
 pub(crate) fn reason(error: &Error) -> String {
     match error {
-        // Persistent watches came with 3.6.
-        Error::Unimplemented => "the server is older than 3.6".to_owned(),
         Error::Timeout => format!("the server did not answer within {} s", CALL.as_secs()),
         error => format!("the server cannot be asked: {error}"),
     }
@@ -170,7 +168,7 @@ impl Shared {
         lock(&self.sessions).contains(&session)
     }
 
-    fn up(&self, client: &Client, epoch: &mut u64) {
+    fn up(&self, client: &Client, epoch: &mut u64, is_old: &Arc<AtomicBool>) {
         *epoch = epoch.saturating_add(1);
         let mut sessions = lock(&self.sessions);
         let session = client.session_id().0;
@@ -183,7 +181,7 @@ impl Shared {
         drop(sessions);
         self.status.connected();
         let roots = self.paths.as_ref().map_or_else(|_| Vec::new(), Paths::roots);
-        let sight = Arc::new(Sight::new(roots));
+        let sight = Arc::new(Sight::new(roots, Arc::clone(is_old)));
         self.set(Link::Up(Up { client: client.clone(), epoch: *epoch, sight }));
     }
 
@@ -247,6 +245,7 @@ async fn connect(settings: &Settings) -> Result<Client, String> {
 
 /// Looks after a client until it is finished; says why it is.
 async fn attend(shared: &Shared, client: Client, epoch: &mut u64) -> &'static str {
+    let is_old = Arc::default();
     let mut states = client.state_watcher();
     *lock(&shared.state) = Some(client.state_watcher());
     // What became of it before it was watched is not told again.
@@ -255,7 +254,9 @@ async fn attend(shared: &Shared, client: Client, epoch: &mut u64) -> &'static st
     probes.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         match state {
-            SessionState::SyncConnected | SessionState::ConnectedReadOnly => shared.up(&client, epoch),
+            SessionState::SyncConnected | SessionState::ConnectedReadOnly => {
+                shared.up(&client, epoch, &is_old);
+            }
             SessionState::Disconnected => shared.down("the connection to the server is lost"),
             SessionState::Expired => return "the session has expired",
             SessionState::AuthFailed => return "the server refuses the name and password",

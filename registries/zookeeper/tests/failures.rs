@@ -250,3 +250,19 @@ async fn a_chroot_is_made_and_a_password_kept() {
     Watched::start(&friend, ServiceKey::new("a.B")).until_addresses(&["10.9.9.1:1"]).await;
     assert!(!format!("{friend:?}").contains("secret"));
 }
+
+#[tokio::test]
+async fn an_old_server_is_asked_again_and_again() {
+    let server = Server::start_old().await;
+    let registry = server.registry();
+    let watched = Watched::start(&registry, ServiceKey::new("a.B"));
+    watched.until_addresses(&[]).await;
+    let other = server.registry();
+    let mut keeper = Keeper::start(&other);
+    keeper.set(&[registration(1)]).await;
+    watched.until_addresses(&["10.9.9.1:1"]).await;
+    keeper.set(&[registration(2)]).await;
+    watched.until_addresses(&["10.9.9.1:2"]).await;
+    // It hangs up once, when it is asked for what it does not know.
+    assert_eq!(registry.status().connections, 2);
+}
