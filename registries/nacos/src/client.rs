@@ -20,6 +20,7 @@ use tokio::{
 
 use crate::{
     Settings,
+    apps::Revisions,
     ledger::Ledger,
     message::{
         Config, ConfigBatchListenRequest, ConfigChangeNotifyRequest, ConfigListenContext, Host,
@@ -75,6 +76,8 @@ pub(crate) struct Client {
     names: tokio::sync::Mutex<BTreeMap<String, Names>>,
     /// What all who register want, and what of that is written.
     pub(crate) ledger: Ledger,
+    /// What is served at the revisions of Dubbo's applications.
+    pub(crate) revisions: Revisions,
 }
 
 /// The names in a namespace, and when they were read, over which session.
@@ -126,6 +129,11 @@ impl Ear {
         self.0.some.notify_one();
     }
 
+    /// Whether both wake the same listener.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Whether a config that is listened to changed since this was asked last.
     pub(crate) fn configs_changed(&self) -> bool {
         self.0.configs.swap(false, Ordering::AcqRel)
@@ -146,6 +154,7 @@ impl Client {
             configs: Mutex::default(),
             names: tokio::sync::Mutex::default(),
             ledger: Ledger::default(),
+            revisions: Revisions::default(),
         })
     }
 
@@ -379,10 +388,19 @@ impl Subscription {
     }
 
     /// The last list over this session; `None`: it has to be asked for.
-    pub(crate) fn hosts(&self, session: &Session) -> Option<Arc<[Host]>> {
+    fn hosts(&self, session: &Session) -> Option<Arc<[Host]>> {
         let topics = self.client.topics.lock().unwrap_or_else(PoisonError::into_inner);
         let feed = &topics.get(&self.place)?.feed;
         feed.hosts.clone().filter(|_| feed.session == session.number && !feed.stale)
+    }
+
+    /// The last list over this session, asked for if need be.
+    pub(crate) async fn known(&self, session: &Session) -> Result<Arc<[Host]>, Failed> {
+        if let Some(hosts) = self.hosts(session) {
+            return Ok(hosts);
+        }
+        self.ask(session).await?;
+        Ok(self.hosts(session).unwrap_or_default())
     }
 
     fn answered(&self, session: &Session, info: &ServiceInfo) {
@@ -453,7 +471,7 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
-    /// Listens to changes of a config over this session. `md5` is the digest of what it is known to say, empty if nothing.
+    /// Listens to changes of a config over this session.
     pub(crate) async fn begin(
         client: &Arc<Client>,
         session: &Session,
@@ -461,11 +479,15 @@ impl Listening {
         ear: &Ear,
     ) -> Result<Self, Failed> {
         let number = client.number();
-        let mut configs = client.configs.lock().unwrap_or_else(PoisonError::into_inner);
-        configs.entry(config.clone()).or_default().insert(number, ear.clone());
-        drop(configs);
+        {
+            let mut configs = client.configs.lock().unwrap_or_else(PoisonError::into_inner);
+            configs.entry(config.clone()).or_default().insert(number, ear.clone());
+        }
         let listening = Self { client: Arc::clone(client), config, number };
-        listen(session, &listening.config, true).await?;
+        // With no digest of what we believe that it says, the server takes it for changed and tells so at once; it is read
+        // anyway.
+        let config_listen_contexts = vec![ConfigListenContext { config: &listening.config, md5: "" }];
+        session.call(&ConfigBatchListenRequest { listen: true, config_listen_contexts }).await?;
         Ok(listening)
     }
 }
@@ -480,10 +502,4 @@ impl Drop for Listening {
             configs.remove(&self.config);
         }
     }
-}
-
-async fn listen(session: &Session, config: &Config, listen: bool) -> Result<(), Failed> {
-    // Without a digest the server takes any content for a change, and tells of it at once; that is asked for anyway.
-    let config_listen_contexts = vec![ConfigListenContext { config, md5: "" }];
-    session.call(&ConfigBatchListenRequest { listen, config_listen_contexts }).await.map(drop)
 }

@@ -60,6 +60,15 @@ impl Part {
         self.with(|all| all.insert(self.number, wants));
     }
 
+    /// Of what was wanted, only that is wanted still which is among these.
+    pub(crate) fn keep_only(&self, these: &Wants) {
+        self.with(|all| {
+            for (place, hosts) in all.entry(self.number).or_default() {
+                hosts.retain(|host| these.get(place).is_some_and(|these| these.contains(host)));
+            }
+        });
+    }
+
     fn with<T>(&self, change: impl FnOnce(&mut BTreeMap<u64, Wants>) -> T) -> T {
         change(&mut self.client.ledger.wants.lock().unwrap_or_else(PoisonError::into_inner))
     }
