@@ -24,7 +24,7 @@ use crate::{
     ledger::Ledger,
     message::{
         Config, ConfigBatchListenRequest, ConfigChangeNotifyRequest, ConfigListenContext, Host,
-        NotifySubscriberRequest, Place, ServiceInfo, ServiceListRequest, ServiceQueryRequest,
+        NotifySubscriberRequest, Place, ServiceAnswer, ServiceInfo, ServiceListRequest, ServiceQueryRequest,
         SubscribeServiceRequest,
     },
     pace::Pace,
@@ -36,9 +36,11 @@ use crate::{
 /// Questions are so far apart: 200 a second.
 const APART: Duration = Duration::from_millis(5);
 /// How many names come in one answer.
-const PAGE: i32 = 1_000;
+const PAGE: i32 = 200;
 /// How many pages of names are read at most.
-const PAGES_MAX: i32 = 200;
+const PAGES_MAX: i32 = 1_000;
+/// A list that is so much older than the last one was overtaken by it; if it is older still, the server's clock was set back.
+const OVERTAKEN_MS_MAX: i64 = 10_000;
 /// How long an end on purpose may take.
 const CLOSE: Duration = Duration::from_secs(2);
 /// The most seldom that new names are looked for.
@@ -273,7 +275,8 @@ impl Client {
     fn take(topics: &mut BTreeMap<Place, Topic>, place: &Place, session: u64, made: i64, hosts: Vec<Host>) {
         let Some(topic) = topics.get_mut(place) else { return };
         let feed = &mut topic.feed;
-        if feed.session > session || feed.session == session && feed.made > made {
+        let older = feed.made.saturating_sub(made);
+        if feed.session > session || feed.session == session && (1..OVERTAKEN_MS_MAX).contains(&older) {
             // An answer that a later push has overtaken.
             return;
         }
@@ -376,7 +379,7 @@ impl Subscription {
         let _telling = telling.lock().await;
         let question = SubscribeServiceRequest { place: &subscription.place, subscribe: true, clusters: "" };
         let answer = session.call(&question).await?;
-        subscription.answered(session, &answer.service_info);
+        subscription.answered(session, &told(answer)?);
         Ok(subscription)
     }
 
@@ -446,15 +449,23 @@ async fn unsubscribe(client: &Client, session: &Session, place: &Place, telling:
     }
     // What goes wrong here costs the server some needless messages, until the connection ends.
     drop(session.call(&SubscribeServiceRequest { place, subscribe: false, clusters: "" }).await);
-    if nobody() {
-        client.topics.lock().unwrap_or_else(PoisonError::into_inner).remove(place);
+    let mut topics = client.topics.lock().unwrap_or_else(PoisonError::into_inner);
+    if topics.get(place).is_some_and(|topic| topic.ears.is_empty()) {
+        topics.remove(place);
     }
 }
 
 /// Who gives a service, asked of the server.
 async fn query(session: &Session, place: &Place) -> Result<ServiceInfo, Failed> {
     let question = ServiceQueryRequest { place, cluster: "", healthy_only: false, udp_port: 0 };
-    Ok(session.call(&question).await?.service_info)
+    told(session.call(&question).await?)
+}
+
+/// The service that an answer is about. One without it says nothing, and least of all that nobody is there.
+fn told(answer: ServiceAnswer) -> Result<ServiceInfo, Failed> {
+    answer
+        .service_info
+        .ok_or_else(|| Failed { why: "the answer tells nothing of the service".to_owned(), code: 0 })
 }
 
 /// Who gives a service, asked of the server once.

@@ -140,7 +140,8 @@ impl Ledger {
                         silent = code == 0;
                         round.trouble = Some(format!("{}: {why}", place.service_name));
                         // It may have happened all the same, so what was written stays to be taken away.
-                        let both: Vec<Host> = have.iter().chain(wanted).cloned().collect();
+                        let more = wanted.iter().filter(|host| !have.contains(host));
+                        let both: Vec<Host> = have.iter().chain(more).cloned().collect();
                         written.places.insert(place.clone(), both);
                         written.unsure.insert(place);
                     }

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
-use outrigger_discovery::{Closed, Framework, Instance, ServiceKey, Teller};
+use outrigger_discovery::{Backoff, Closed, Framework, Instance, ServiceKey, Teller};
 use tokio::time::{self, Instant};
 
 use crate::{
@@ -16,8 +16,8 @@ use crate::{
     session::{Failed, Session},
 };
 
-/// How long to wait before a question that failed is asked again over the same session.
-const AGAIN: Duration = Duration::from_secs(1);
+/// The shortest wait before a question that failed is asked again over the same session.
+const AGAIN_MIN: Duration = Duration::from_millis(200);
 
 /// Why a watch does not go on.
 enum Stop {
@@ -41,17 +41,19 @@ impl From<Failed> for Stop {
 
 /// Says every change that concerns `key`, until nobody listens.
 pub(crate) async fn follow(client: &Arc<Client>, key: &ServiceKey, mut teller: Teller) {
+    let mut backoff = Backoff::default();
     loop {
         let session = tokio::select! {
             session = client.up(|why| teller.lost(why)) => session,
             () = teller.closed() => return,
         };
+        backoff.works();
         let Err(stop) = over(client, &session, key, &mut teller).await;
         let Stop::Lost(why) = stop else { return };
         teller.lost(&why);
-        // A session that ended is no longer the one that is up, once its supervisor knows.
+        // Where the session is well and only the answer was not, it is asked again; else the next session is waited for.
         tokio::select! {
-            () = time::sleep(AGAIN) => {}
+            () = time::sleep(backoff.failed().max(AGAIN_MIN)) => {}
             () = client.other_than(&session) => {}
             () = teller.closed() => return,
         }

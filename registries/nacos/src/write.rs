@@ -26,7 +26,8 @@ use crate::{
     session::{Failed, Session},
 };
 
-/// How long to wait before what failed is tried again over the same session.
+/// How long to wait before what failed is tried again over the same session; twice as long each time, but no longer than until
+/// all is read back.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// What is desired, in the form that it is written in.
@@ -122,6 +123,7 @@ pub(crate) async fn keep(client: &Arc<Client>, mut desired: Desired) {
     // The session over which something of this one may stand in Nacos.
     let mut touched: Option<Arc<Session>> = None;
     let mut settled = false;
+    let mut again = AGAIN;
     loop {
         let (wish, wanted) = desired.now();
         let plan = Plan::of(&client.settings, &wanted);
@@ -143,19 +145,21 @@ pub(crate) async fn keep(client: &Arc<Client>, mut desired: Desired) {
         touched = Some(Arc::clone(&session));
         let written = round(client, &session, &part, &plan, settled).await;
         settled = written.pending == 0;
-        let wait = if settled { client.settings.reconcile } else { AGAIN };
+        let wait = if settled { client.settings.reconcile } else { again.min(client.settings.reconcile) };
+        again =
+            if settled { AGAIN } else { again.saturating_mul(2).min(client.settings.reconcile.max(AGAIN)) };
         if settled && plan.is_empty() {
             touched = None;
         }
         desired.tell(Written { wish, ..written });
         tokio::select! {
             changed = desired.changed() => {
-                settled = false;
+                (settled, again) = (false, AGAIN);
                 if changed.is_err() {
                     return;
                 }
             }
-            () = client.other_than(&session) => settled = false,
+            () = client.other_than(&session) => (settled, again) = (false, AGAIN),
             () = time::sleep(wait) => {}
         }
     }

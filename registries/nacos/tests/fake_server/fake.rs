@@ -59,6 +59,8 @@ pub(crate) struct Mind {
     pub(crate) token: Option<String>,
     /// The user and password that get the token.
     pub(crate) user: Option<(String, String)>,
+    /// Answers about services have no service in them.
+    pub(crate) tells_nothing: bool,
     /// Where the stream of each connection is.
     streams: Vec<mpsc::Sender<Payload>>,
 }
@@ -184,6 +186,7 @@ impl Fake {
             ("BatchInstanceRequest", _) => {
                 mind.hosts.insert(name, message["instances"].as_array().expect("instances").clone());
             }
+            ("SubscribeServiceRequest" | "ServiceQueryRequest", _) if mind.tells_nothing => {}
             ("SubscribeServiceRequest" | "ServiceQueryRequest", _) => yes["serviceInfo"] = mind.info(&name),
             ("ServiceListRequest", _) => {
                 yes["count"] = json!(mind.hosts.len());
@@ -204,6 +207,11 @@ impl Mind {
     pub(crate) fn info(&self, name: &str) -> Value {
         let hosts = self.hosts.get(name).cloned().unwrap_or_default();
         json!({ "name": name, "groupName": "DEFAULT_GROUP", "lastRefTime": 1, "hosts": hosts })
+    }
+
+    /// How many are connected.
+    pub(crate) fn connected(&self) -> usize {
+        self.streams.iter().filter(|stream| !stream.is_closed()).count()
     }
 
     /// How often a kind of question was asked.

@@ -235,7 +235,9 @@ async fn nothing_connects_before_it_is_asked_for_and_nothing_after_the_end() {
     let future = registry.services(Framework::Spring);
     assert_eq!((registry.status().connections, fake.mind().asked.len()), (0, 0));
     assert_eq!(future.await, Ok(Vec::new()));
+    assert_eq!(fake.mind().connected(), 1);
     time::timeout(PATIENCE, registry.close()).await.expect("an end in time");
+    until("the end of the connection", || fake.mind().connected() == 0).await;
     assert_eq!(registry.services(Framework::Spring).await, Err("the registry was closed".to_owned()));
     let watch = Watch::start(&registry, shop());
     watch.until("a loss", |view| view.lost.is_some()).await;
@@ -243,4 +245,31 @@ async fn nothing_connects_before_it_is_asked_for_and_nothing_after_the_end() {
     until("the trouble", || wish.written().is_some_and(|written| written.trouble.is_some())).await;
     assert_eq!((registry.status().connected, registry.status().connections), (None, 1));
     keeper.abort();
+}
+
+#[tokio::test]
+async fn a_registry_that_nobody_has_any_more_is_not_connected() {
+    let fake = Fake::start().await;
+    let registry = open(settings(&fake));
+    let watch = Watch::start(&registry, shop());
+    watch.addresses(&[]).await;
+    drop(registry);
+    assert_eq!(fake.mind().connected(), 1, "the watch goes on");
+    drop(watch);
+    until("the end of the connection", || fake.mind().connected() == 0).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_tells_nothing_is_no_empty_list() {
+    let fake = Fake::start().await;
+    let registry = open(settings(&fake));
+    fake.mind().hosts.insert("shop".into(), vec![json!({ "ip": "10.9.9.1", "port": 1 })]);
+    let watch = Watch::start(&registry, shop());
+    let first = watch.addresses(&["10.9.9.1:1"]).await;
+    fake.mind().tells_nothing = true;
+    watch.board.doubt(watch.number);
+    watch.until("a loss", |view| view.lost.is_some()).await;
+    fake.mind().tells_nothing = false;
+    let last = watch.addresses(&["10.9.9.1:1"]).await;
+    assert_eq!((first.generation, last.generation, registry.status().connections), (1, 1, 1));
 }
