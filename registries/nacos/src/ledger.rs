@@ -60,6 +60,14 @@ impl Part {
         self.with(|all| all.insert(self.number, wants));
     }
 
+    /// Whether this instance is wanted already.
+    pub(crate) fn has(&self, place: &Place, host: &Host) -> bool {
+        self.with(|all| {
+            let hosts = all.get(&self.number).and_then(|wants| wants.get(place));
+            hosts.is_some_and(|hosts| hosts.contains(host))
+        })
+    }
+
     /// Of what was wanted, only that is wanted still which is among these.
     pub(crate) fn keep_only(&self, these: &Wants) {
         self.with(|all| {

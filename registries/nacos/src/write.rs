@@ -144,7 +144,8 @@ pub(crate) async fn keep(client: &Arc<Client>, mut desired: Desired) {
         };
         touched = Some(Arc::clone(&session));
         let written = round(client, &session, &part, &plan, settled).await;
-        settled = written.pending == 0;
+        // What cannot be written at all is no reason not to look after the rest.
+        settled = written.pending == plan.refused;
         let wait = if settled { client.settings.reconcile } else { again.min(client.settings.reconcile) };
         again =
             if settled { AGAIN } else { again.saturating_mul(2).min(client.settings.reconcile.max(AGAIN)) };
@@ -218,7 +219,9 @@ async fn round(client: &Client, session: &Session, part: &Part, plan: &Plan, set
     let mut described = Vec::new();
     for app in &plan.apps {
         let (config, content) = &app.metadata;
-        if round.take(&configs::have(session, config, content).await, &app.name) {
+        let said = round.take(&configs::have(session, config, content).await, &app.name);
+        // One that stands there already stays, although nobody can say just now whether its metadata does.
+        if said || part.has(&app.place, &app.host) {
             wants.entry(app.place.clone()).or_default().push(app.host.clone());
             described.push(app);
         }
