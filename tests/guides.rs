@@ -21,9 +21,8 @@ fn house() -> PathBuf {
 fn guides() -> Vec<PathBuf> {
     let files = fs::read_dir(house().join("docs")).expect("docs/ is there");
     let files = files.map(|entry| entry.expect("an entry").path());
-    let guide = |path: &PathBuf| {
-        path.extension().is_some_and(|ext| ext == "md") && !path.ends_with("README.md")
-    };
+    let guide =
+        |path: &PathBuf| path.extension().is_some_and(|ext| ext == "md") && !path.ends_with("README.md");
     let mut files: Vec<PathBuf> = files.filter(guide).collect();
     files.sort();
     files
@@ -45,7 +44,11 @@ fn confs(page: &Path) -> Vec<(usize, String)> {
     for (at, line) in read(page).lines().enumerate() {
         match &mut block {
             Some((from, text)) if line.trim_end() == "```" => {
-                if text.lines().find(|line| !line.starts_with('#')).is_some_and(|line| line.starts_with("app:")) {
+                if text
+                    .lines()
+                    .find(|line| !line.starts_with('#'))
+                    .is_some_and(|line| line.starts_with("app:"))
+                {
                     found.push((*from, std::mem::take(text)));
                 }
                 block = None;
@@ -69,7 +72,8 @@ fn every_conf_that_is_shown_passes_the_check() {
     for page in pages() {
         for (line, conf) in confs(&page) {
             fs::write(&file, conf).expect("a file");
-            let checked = Command::new(env!("CARGO_BIN_EXE_outrigger")).args(["check", "-c"]).arg(&file).output();
+            let checked =
+                Command::new(env!("CARGO_BIN_EXE_outrigger")).args(["check", "-c"]).arg(&file).output();
             let checked = checked.expect("the binary runs");
             let told = [checked.stdout, checked.stderr].concat();
             let told = String::from_utf8_lossy(&told);
@@ -89,7 +93,7 @@ fn every_guide_shows_confs_and_stands_in_the_index() {
         // One for an application that calls, and one for an application that is called.
         let shown = confs(&guide);
         assert!(shown.len() >= 2, "{name} shows {} confs", shown.len());
-        for part in ["discover:", "service: {", "register:"] {
+        for part in ["discover:", "to: { service:", "register:"] {
             let there = shown.iter().any(|(_, conf)| conf.contains(part));
             assert!(there, "{name} does not show {part}");
         }
