@@ -8,7 +8,7 @@ use outrigger_codec::{Dialect, Link, StreamCodec, streams::LinkSettings};
 use outrigger_discovery::Registry;
 
 use crate::{
-    conf::lower::RegistryPlan,
+    conf::lower::{RegistryKind, RegistryPlan},
     session::{
         Bounds,
         exchange::Exchange,
@@ -125,9 +125,24 @@ pub fn ask(dialect: bool, question: Question) -> Box<dyn Talk> {
     }
 }
 
-/// The registry that a conf names.
-pub fn registry(plan: &RegistryPlan) -> Arc<dyn Registry> {
-    match plan {
-        RegistryPlan::File(path) => Arc::new(outrigger_registry_file::open(path)),
+/// The kinds of registries of this build, by the names the conf uses.
+pub const REGISTRIES: &[&str] = &[
+    "file",
+    #[cfg(feature = "zookeeper")]
+    "zookeeper",
+    #[cfg(feature = "nacos")]
+    "nacos",
+];
+
+/// The registry that a conf names, of which nothing is connected to before it is asked; `None`: this build has none of its kind.
+pub fn registry(plan: &RegistryPlan) -> Option<Arc<dyn Registry>> {
+    match &plan.kind {
+        RegistryKind::File(path) => Some(Arc::new(outrigger_registry_file::open(path))),
+        #[cfg(feature = "zookeeper")]
+        RegistryKind::ZooKeeper(plan) => Some(Arc::new(outrigger_registry_zookeeper::open(zookeeper(plan)))),
+        #[cfg(feature = "nacos")]
+        RegistryKind::Nacos(plan) => Some(Arc::new(outrigger_registry_nacos::open(nacos(plan)))),
+        #[allow(unreachable_patterns, reason = "a build may have fewer kinds")]
+        _ => None,
     }
 }

@@ -133,7 +133,7 @@ fn pick_in(local: &mut Local, field: Field<'_>, key: Option<u64>) -> Option<Endp
     }
     let picked = pick_any(local, field)?;
     // One that is new takes its part of the calls that would be its, and passes the others on.
-    let share = local.share(picked, field.cluster.settings.slow_start, field.now);
+    let share = local.share(picked, field.cluster, field.now);
     if share < 1_000 && local.random(1_000) >= share {
         // Not to one that is not to be used: the new one at least may be.
         let others = Field { but: field.but.with(picked), strict: true, ..field };

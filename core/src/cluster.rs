@@ -24,6 +24,8 @@ pub struct Cluster {
     pub settings: Arc<ClusterSettings>,
     /// The endpoints that are used; may be empty (then calls are refused with `NoEndpoint`).
     pub endpoints: Box<[Endpoint]>,
+    /// Whether any of them warms up by its own account.
+    pub(crate) warms_up: bool,
     /// The parts that calls are meant for, and what picking among their endpoints takes.
     pub(crate) parts: Parts,
     /// What is known of each endpoint by all workers, in the order of `endpoints`.
@@ -50,6 +52,7 @@ impl Cluster {
             balance,
             settings: Arc::new(settings),
             healths: endpoints.iter().map(|_| Arc::default()).collect(),
+            warms_up: endpoints.iter().any(|endpoint| !endpoint.warm_up.is_zero()),
             endpoints: endpoints.into(),
             parts,
             crowd: Arc::new(crowd),
@@ -74,7 +77,8 @@ impl Cluster {
         settings.hash.as_ref().map_or(Wants::NONE, HashBy::wants).and(tags)
     }
 
-    /// Takes over what is known of the endpoints that stayed; those that are new begin slowly, unless all are. From here on
+    /// Takes over what is known of the endpoints that stayed; those that are new begin slowly, unless all are and nobody knows since
+    /// when. From here on
     /// `last` counts only what workers that still have it find.
     pub fn inherit(&mut self, last: &Self, now: Tick) {
         let mut known: HashMap<&str, &Arc<Health>> =
@@ -83,8 +87,12 @@ impl Cluster {
         for (endpoint, health) in self.endpoints.iter().zip(&mut self.healths) {
             match known.remove(&*endpoint.address) {
                 Some(before) => *health = Arc::clone(before),
-                None if !all_new => health.begins(now),
-                None => {}
+                None => {
+                    health.warms_up(endpoint.warm_up);
+                    if let Some(since) = endpoint.since.or((!all_new).then_some(now)) {
+                        health.begins(since);
+                    }
+                }
             }
         }
         let gone: Vec<&Health> = known.values().map(|health| &***health).collect();
@@ -202,18 +210,29 @@ pub struct Endpoint {
     pub weight: u32,
     /// What it says of itself; `None`: nothing.
     pub metadata: Option<Arc<Metadata>>,
+    /// Since when it is there, where that is known.
+    pub since: Option<Tick>,
+    /// How long it takes to its full share of calls by its own account.
+    pub warm_up: Duration,
 }
 
 impl Endpoint {
     /// An endpoint with a share.
     pub fn new(address: &str, weight: u32) -> Self {
-        Self { address: address.into(), weight, metadata: None }
+        Self { address: address.into(), weight, metadata: None, since: None, warm_up: Duration::ZERO }
     }
 
     /// The same endpoint, that says this of itself.
     #[must_use]
     pub fn saying(mut self, metadata: Metadata) -> Self {
         self.metadata = (!metadata.is_empty()).then(|| Arc::new(metadata));
+        self
+    }
+
+    /// The same endpoint, that is there since then and warms up for so long.
+    #[must_use]
+    pub const fn warming(mut self, since: Option<Tick>, warm_up: Duration) -> Self {
+        (self.since, self.warm_up) = (since, warm_up);
         self
     }
 

@@ -144,6 +144,8 @@ pub struct Health {
     wrongs: AtomicU8,
     /// Since when it has been used; 0: always.
     since: AtomicU64,
+    /// How long it takes to its full share by its own account, in nanoseconds; 0: it has it at once.
+    warm_up: AtomicU64,
 }
 
 /// What health checks say.
@@ -345,9 +347,15 @@ impl Health {
         self.since.store(now.0.max(1), Relaxed);
     }
 
-    /// Its part of its full share of calls, in thousandths, where it grows over `window`.
+    /// It takes so long to its full share of calls by its own account.
+    pub(crate) fn warms_up(&self, warm_up: Duration) {
+        self.warm_up.store(u64::try_from(warm_up.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Its part of its full share of calls, in thousandths, where it grows over `window`, or over longer if it says so.
     pub(crate) fn share(&self, window: Duration, now: Tick) -> u64 {
         let since = self.since.load(Relaxed);
+        let window = window.max(Duration::from_nanos(self.warm_up.load(Relaxed)));
         if since == 0 || window.is_zero() {
             return 1_000;
         }

@@ -419,8 +419,9 @@ impl Local {
     }
 
     /// An endpoint's part of its full share of calls, in thousandths.
-    pub(crate) fn share(&self, slot: EndpointSlot, window: Duration, now: Tick) -> u64 {
-        if window.is_zero() {
+    pub(crate) fn share(&self, slot: EndpointSlot, cluster: &Cluster, now: Tick) -> u64 {
+        let window = cluster.settings.slow_start;
+        if window.is_zero() && !cluster.warms_up {
             return 1_000;
         }
         self.endpoint(slot).map_or(1_000, |endpoint| endpoint.health.share(window, now))

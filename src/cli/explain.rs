@@ -228,8 +228,15 @@ fn chosen(plan: &Plan, route: &Route, out: &mut String) {
                     out.push('\n');
                 }
             }
-            Source::Found { registry, service, .. } => {
-                let _ = writeln!(out, "      what registry {registry} knows of {service}");
+            Source::Found { registry, key, .. } => {
+                let _ = write!(out, "      what registry {registry} knows of {}", key.service);
+                let parts = [("version", &key.version), ("group", &key.group), ("protocol", &key.protocol)];
+                for (name, value) in
+                    parts.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)))
+                {
+                    let _ = write!(out, ", {name} {value}");
+                }
+                out.push('\n');
             }
         }
     }

@@ -19,6 +19,7 @@ use super::{
     endpoints::{Endpoint, Tags, Zones},
     health::Health,
     off::{Off, OrOff, optional_or_off, or_off},
+    registries::{Discover, Register, Registry},
     respond::{Redirect, Respond},
     units::{Duration, Percent, Rate, Size},
 };
@@ -62,6 +63,17 @@ pub struct Conf {
     /// Where endpoints are found, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub registries: BTreeMap<String, Registry>,
+    /// The services of the application that others shall find, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub register: BTreeMap<String, Register>,
+    /// The folder where the last word of each registry is kept, to begin with while it cannot be asked; `off`: nowhere. By
+    /// default a folder of the application's name under `$XDG_STATE_HOME/outrigger` or `~/.local/state/outrigger`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// How long to wait on TERM, after everything registered was taken away, before callers are told to leave: what registries
+    /// say needs time to reach them.
+    #[serde(default = "Conf::default_propagation")]
+    pub propagation: Duration,
 }
 
 impl Conf {
@@ -71,6 +83,10 @@ impl Conf {
 
     fn default_drain_timeout() -> Duration {
         duration(30_000)
+    }
+
+    fn default_propagation() -> Duration {
+        duration(5_000)
     }
 }
 
@@ -668,38 +684,6 @@ pub enum Balance {
     RingHash,
     /// By `hash`, in a table; among endpoints of a subset, tag or zone on a ring.
     Maglev,
-}
-
-/// Where the endpoints of a cluster are found.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Discover {
-    /// The name of a registry.
-    pub registry: String,
-    /// The service to look for.
-    pub service: String,
-    /// Only this version.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
-    /// Only this group.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub group: Option<String>,
-}
-
-/// Where endpoints are found.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Registry {
-    /// A YAML file of services and their endpoints, watched for changes.
-    File(FileRegistry),
-}
-
-/// A watched file of services and endpoints.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct FileRegistry {
-    /// The file; relative to the conf file.
-    pub path: String,
 }
 
 fn duration(ms: u64) -> Duration {

@@ -18,6 +18,8 @@ use outrigger_core::{
     ClusterSettings, Endpoint, HashBy, Outlier, Pattern, RouteTable, Selector, Snapshot, Target, Tick,
 };
 
+use outrigger_discovery::ServiceKey;
+
 use super::{
     decode::load_tree,
     defaults,
@@ -36,6 +38,7 @@ mod defaults_told;
 mod endpoints;
 mod health;
 mod http;
+mod registries;
 mod respond;
 #[cfg(test)]
 mod tests;
@@ -43,6 +46,7 @@ mod tests;
 use defaults_told::InDefaults;
 pub use health::HealthPlan;
 pub use http::plain;
+pub use registries::{NacosPlan, RegisterPlan, RegistryKind, RegistryPlan, ZooKeeperPlan};
 
 /// A conf with its meaning: everything the process does follows from it.
 #[derive(Debug)]
@@ -65,6 +69,12 @@ pub struct Plan {
     pub clusters: Vec<ClusterPlan>,
     /// The registries by name.
     pub registries: BTreeMap<String, RegistryPlan>,
+    /// The services of the application that others shall find.
+    pub register: Vec<RegisterPlan>,
+    /// How long what registries say takes to reach everybody.
+    pub propagation: Duration,
+    /// The folder where the last word of each registry is kept; `None`: nowhere.
+    pub state: Option<PathBuf>,
     /// What was written, for showing.
     pub written: Conf,
 }
@@ -106,20 +116,11 @@ pub enum Source {
     Found {
         /// The registry's name.
         registry: String,
-        /// The service.
-        service: String,
-        /// Only this version.
-        version: Option<String>,
-        /// Only this group.
-        group: Option<String>,
+        /// Which instances.
+        key: ServiceKey,
+        /// How long the last ones are held where suddenly there is none; `None`: as the registry says.
+        hold: Option<Duration>,
     },
-}
-
-/// A registry to ask.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RegistryPlan {
-    /// A watched file.
-    File(PathBuf),
 }
 
 impl Plan {
@@ -270,10 +271,8 @@ impl Lowering<'_> {
             self.problems.push(at.key("listeners").problem("expected at least one listener"));
         }
         self.distinct_binds(at.key("listeners"));
-        let registries = conf.registries.iter().map(|(name, registry)| {
-            let file::Registry::File(file) = registry;
-            (name.clone(), RegistryPlan::File(folder.join(&file.path)))
-        });
+        let registries = self.registries(at.key("registries"), folder);
+        let register = self.registering(at.key("register"));
         let defaults = Bounds::default();
         Plan {
             app: conf.app.clone(),
@@ -291,7 +290,10 @@ impl Lowering<'_> {
             },
             listeners,
             clusters,
-            registries: registries.collect(),
+            registries,
+            register,
+            propagation: conf.propagation.get(),
+            state: state(conf, folder),
             written: conf.clone(),
         }
     }
@@ -740,7 +742,7 @@ impl Lowering<'_> {
         }
         let source = match (&cluster.endpoints, &cluster.discover) {
             (Some(endpoints), None) => Source::Fixed(self.endpoints(at.key("endpoints"), endpoints)),
-            (None, Some(discover)) => self.discover(at.key("discover"), discover),
+            (None, Some(discover)) => self.discover(at.key("discover"), cluster, discover),
             (Some(_), Some(_)) => {
                 self.problems.push(
                     at.key("discover").problem("a cluster has either `endpoints` or `discover`, not both"),
@@ -825,19 +827,19 @@ impl Lowering<'_> {
             slower: outlier.slower.unwrap_or(0),
         })
     }
+}
 
-    fn discover(&mut self, at: At<'_>, discover: &file::Discover) -> Source {
-        let written = self.at.key("registries").has(&discover.registry);
-        if !written && !self.conf.registries.contains_key(&discover.registry) {
-            let known: Vec<&str> = self.conf.registries.keys().map(String::as_str).collect();
-            let message = format!("no registry is called {}", quote(&discover.registry));
-            self.push_near(at.key("registry"), message, &discover.registry, known);
-        }
-        Source::Found {
-            registry: discover.registry.clone(),
-            service: discover.service.clone(),
-            version: discover.version.clone(),
-            group: discover.group.clone(),
+/// Where the last word of registries is kept.
+fn state(conf: &Conf, folder: &Path) -> Option<PathBuf> {
+    match conf.state.as_deref() {
+        Some("off") => None,
+        Some(path) => Some(folder.join(path)),
+        None => {
+            let of = |variable: &str| {
+                std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
+            };
+            let home = of("XDG_STATE_HOME").or_else(|| Some(of("HOME")?.join(".local/state")))?;
+            Some(home.join("outrigger").join(conf.app.replace('/', "_")))
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod file;
 pub mod health;
 pub mod lower;
 pub mod off;
+pub mod registries;
 pub mod report;
 mod respond;
 pub mod units;

@@ -110,7 +110,7 @@ async fn answer(request: &Request<Incoming>, remote: bool, asks: &mpsc::Unbounde
     }
     let path = request.uri().path();
     let (reads, changes) = (
-        ["/", "/live", "/ready", "/metrics", "/stats", "/clusters", "/config"].contains(&path),
+        ["/", "/live", "/ready", "/metrics", "/stats", "/clusters", "/registries", "/config"].contains(&path),
         ["/drain", "/reload", "/log"].contains(&path),
     );
     match (reads, changes, request.method()) {
@@ -159,6 +159,9 @@ async fn read(path: &str, asks: &mpsc::UnboundedSender<Ask>) -> Answer {
             }
             None => text(StatusCode::SERVICE_UNAVAILABLE, "ending\n"),
         },
+        "/registries" => json_answer(
+            ask(asks, Ask::Joined).await.map(|joined| telemetry::stats::registries(&joined.facts)),
+        ),
         "/stats" => json_answer(ask(asks, Ask::Joined).await.map(|joined| telemetry::stats::stats(&joined))),
         _ => json_answer(ask(asks, Ask::Joined).await.map(|joined| telemetry::stats::clusters(&joined))),
     }

@@ -1,34 +1,57 @@
 //! Registries → endpoints: one watch for each cluster that is discovered.
 //!
-//! A watch that goes on over a reload is kept, not started again. What a registry in trouble said last stays in
-//! force; this only ever adds up what registries say, it never decides that an endpoint is well.
+//! A watch that goes on over a reload is kept, not started again, and so is the connection to its registry, of which there is
+//! one, whatever is watched and registered there. What a registry in trouble said last stays in force, a set that is suddenly
+//! empty is doubted first, and what was known when the process ended is known again when it starts. This only ever adds up
+//! what registries say; it never decides that an endpoint is well.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
-use outrigger_core::Endpoint;
-use outrigger_discovery::{Event, Members, ServiceKey, Sink, Update};
-use tokio::{sync::mpsc, task::AbortHandle};
+use outrigger_core::{Endpoint, Tick};
+use outrigger_discovery::{Board, Guard, Instance, Registry, ServiceKey, Verdict, View};
+use tokio::task::AbortHandle;
 
 use crate::{
     conf::lower::{Plan, RegistryPlan, Source},
     plugins,
+    telemetry::{RegistryFacts, WatchFacts},
 };
 
-/// Updates that wait to be heard; more make the registries wait.
-const UPDATES_MAX: usize = 1_024;
+mod kept;
+
+/// How long a registry that a reload took away stays connected: what replaces it shall be there first.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// The watches that run.
 #[derive(Debug)]
 pub struct Discovery {
+    board: Board,
+    registries: BTreeMap<String, Open>,
     watches: BTreeMap<usize, Watch>,
-    /// What each cluster had last: in force until a new watch of it has spoken.
-    kept: BTreeMap<String, Vec<Endpoint>>,
-    next: usize,
-    sender: mpsc::Sender<Update>,
+    /// What each cluster has: in force until a watch of it has spoken.
+    found: BTreeMap<String, Vec<Instance>>,
+    keeper: kept::Keeper,
+    began: Instant,
+}
+
+/// A registry that is connected to.
+struct Open {
+    plan: RegistryPlan,
+    registry: Arc<dyn Registry>,
+}
+
+impl std::fmt::Debug for Open {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Open").field("plan", &self.plan).finish_non_exhaustive()
+    }
 }
 
 /// What an update amounts to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Heard {
     /// Nothing is different.
     Nothing,
@@ -38,95 +61,281 @@ pub enum Heard {
     First,
 }
 
+/// What a cluster wants to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Want {
+    cluster: String,
+    registry: String,
+    key: ServiceKey,
+    hold: Duration,
+}
+
 #[derive(Debug)]
 struct Watch {
-    cluster: String,
-    registry: RegistryPlan,
-    key: ServiceKey,
-    members: Members,
+    want: Want,
+    guard: Guard,
+    /// When to look at it again although nothing was told.
+    again: Option<Instant>,
+    lost: bool,
+    /// Whether what is in force is from before this process, and nobody has confirmed it.
+    stale: bool,
+    changed: Instant,
     task: AbortHandle,
 }
 
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// How long the process waits for registries before it calls itself ready all the same.
+const READY_WITHOUT: Duration = Duration::from_secs(30);
+
 impl Discovery {
-    /// No watches yet; and where their news will come out.
-    pub fn new() -> (Self, mpsc::Receiver<Update>) {
-        let (sender, updates) = mpsc::channel(UPDATES_MAX);
-        (Self { watches: BTreeMap::new(), kept: BTreeMap::new(), next: 0, sender }, updates)
+    /// No watches yet.
+    pub fn new() -> Self {
+        Self {
+            board: Board::default(),
+            registries: BTreeMap::new(),
+            watches: BTreeMap::new(),
+            found: BTreeMap::new(),
+            keeper: kept::Keeper::default(),
+            began: Instant::now(),
+        }
     }
 
-    /// Watches what a plan discovers, and nothing else.
-    pub fn follow(&mut self, plan: &Plan) {
-        let mut wanted: Vec<(String, RegistryPlan, ServiceKey)> = Vec::new();
-        for cluster in &plan.clusters {
-            let Source::Found { registry, service, version, group } = &cluster.source else { continue };
-            let Some(registry) = plan.registries.get(registry) else { continue };
-            let key = ServiceKey { service: service.clone(), group: group.clone(), version: version.clone() };
-            wanted.push((cluster.name.clone(), registry.clone(), key));
-        }
-        self.watches.retain(|_, watch| {
-            let same = |(cluster, registry, key): &(String, RegistryPlan, ServiceKey)| {
-                *cluster == watch.cluster && *registry == watch.registry && *key == watch.key
-            };
-            match wanted.iter().position(same) {
+    /// Watches what a plan discovers, and nothing else. Whether anything is known now that was not before.
+    pub fn follow(&mut self, plan: &Plan) -> Heard {
+        self.keeper.keep_in(plan.state.clone());
+        let replaced = self.open(plan);
+        let mut wanted = wants(plan);
+        self.watches.retain(|number, watch| {
+            let same = wanted.iter().position(|want| *want == watch.want);
+            match same.filter(|_| !replaced.contains(&watch.want.registry)) {
                 Some(at) => drop(wanted.swap_remove(at)),
                 None => {
-                    watch.task.abort();
+                    self.board.close(*number);
                     return false;
                 }
             }
             true
         });
-        self.kept.retain(|name, _| {
+        self.found.retain(|name, _| {
             plan.clusters.iter().any(|c| c.name == *name && matches!(c.source, Source::Found { .. }))
         });
-        for (cluster, registry, key) in wanted {
-            let number = self.next;
-            self.next += 1;
-            let sink = Sink::new(number, self.sender.clone());
-            let task = tokio::spawn(plugins::registry(&registry).watch(key.clone(), sink)).abort_handle();
-            self.watches.insert(number, Watch { cluster, registry, key, members: Members::default(), task });
+        wanted.into_iter().map(|want| self.watch(want)).max().unwrap_or(Heard::Nothing)
+    }
+
+    /// Connects to the registries of a plan, and to no others. The names of those that are not what they were.
+    fn open(&mut self, plan: &Plan) -> Vec<String> {
+        let mut replaced = Vec::new();
+        self.registries.retain(|name, open| {
+            if plan.registries.get(name) == Some(&open.plan) {
+                return true;
+            }
+            replaced.push(name.clone());
+            let registry = Arc::clone(&open.registry);
+            tokio::spawn(async move {
+                tokio::time::sleep(LINGER).await;
+                registry.close().await;
+            });
+            false
+        });
+        for (name, plan) in &plan.registries {
+            if !self.registries.contains_key(name)
+                && let Some(registry) = plugins::registry(plan)
+            {
+                self.registries.insert(name.clone(), Open { plan: plan.clone(), registry });
+            }
+        }
+        replaced
+    }
+
+    fn watch(&mut self, want: Want) -> Heard {
+        let Some(open) = self.registries.get(&want.registry) else { return Heard::Nothing };
+        let (number, teller) = self.board.open();
+        let task = tokio::spawn(open.registry.watch(want.key.clone(), teller)).abort_handle();
+        let mut guard = Guard::new(want.hold);
+        let (mut heard, mut stale) = (Heard::Nothing, false);
+        if !self.found.contains_key(&want.cluster)
+            && open.registry.name() != "file"
+            && let Some(instances) = self.keeper.recall(&want.registry, &want.key)
+        {
+            let view = View { instances: Some(instances.into()), ..View::default() };
+            if let Verdict::Take(instances) = guard.look(&view, Instant::now()) {
+                self.found.insert(want.cluster.clone(), instances.to_vec());
+                (heard, stale) = (Heard::First, true);
+            }
+        }
+        let changed = Instant::now();
+        self.watches.insert(number, Watch { want, guard, again: None, lost: false, stale, changed, task });
+        heard
+    }
+
+    /// Waits until registries say something that makes a difference. Losing the future loses nothing.
+    pub async fn next(&mut self) -> Heard {
+        loop {
+            let again = self.watches.values().filter_map(|watch| watch.again).min();
+            let again = again.into_iter().chain(self.keeper.due()).min();
+            let sleep = async {
+                match again {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let mut numbers = tokio::select! {
+                numbers = self.board.news() => numbers,
+                () = sleep => Vec::new(),
+            };
+            let now = Instant::now();
+            self.keeper.write_due(now);
+            let due = |watch: &Watch| watch.again.is_some_and(|at| at <= now);
+            numbers.extend(self.watches.iter().filter(|(_, watch)| due(watch)).map(|(number, _)| *number));
+            let heard = numbers.into_iter().map(|number| self.look(number, now)).max();
+            if let Some(heard @ (Heard::First | Heard::Change)) = heard {
+                return heard;
+            }
         }
     }
 
-    /// Takes in what a registry said: whether that changes any endpoints.
-    pub fn heard(&mut self, update: Update) -> Heard {
+    /// Looks at what a watch knows: whether that changes any endpoints.
+    fn look(&mut self, number: usize, now: Instant) -> Heard {
         // News of a watch that was ended a moment ago are nobody's.
-        let Some(watch) = self.watches.get_mut(&update.watch) else { return Heard::Nothing };
-        match &update.event {
-            Event::Lost { reason } => {
-                tracing::warn!(
-                    cluster = watch.cluster,
-                    "registry lost, its last word stays in force: {reason}"
-                );
+        let Some(watch) = self.watches.get_mut(&number) else { return Heard::Nothing };
+        let Some(view) = self.board.view(number) else { return Heard::Nothing };
+        tell(watch, &view);
+        let first = watch.guard.force().is_none();
+        let doubted = watch.guard.doubts();
+        watch.again = None;
+        match watch.guard.look(&view, now) {
+            Verdict::Same => {
+                watch.stale &= view.generation == 0;
+                Heard::Nothing
             }
-            Event::Back => tracing::info!(cluster = watch.cluster, "registry is back"),
-            Event::Full(_) | Event::Added(_) | Event::Removed(_) => {}
+            Verdict::Take(instances) => {
+                (watch.stale, watch.changed) = (false, now);
+                self.keeper.keep(&watch.want.registry, &watch.want.key, &instances, now);
+                self.found.insert(watch.want.cluster.clone(), instances.to_vec());
+                if first { Heard::First } else { Heard::Change }
+            }
+            Verdict::Hold { until, ask } => {
+                watch.again = Some(until);
+                if !doubted {
+                    let (cluster, service) = (&watch.want.cluster, &watch.want.key.service);
+                    tracing::warn!(
+                        cluster,
+                        service,
+                        "most instances are gone at once; that is doubted first"
+                    );
+                }
+                if ask {
+                    self.board.doubt(number);
+                }
+                Heard::Nothing
+            }
         }
-        let first = !watch.members.is_known();
-        if !watch.members.apply(update.event) {
-            return Heard::Nothing;
-        }
-        let endpoint = |instance: &outrigger_discovery::Instance| {
+    }
+
+    /// The endpoints found, by cluster. `now` is the present on the clock of endpoints.
+    pub fn found(&self, now: Tick) -> BTreeMap<String, Vec<Endpoint>> {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let endpoint = |instance: &Instance| {
             let said =
                 instance.metadata.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into()));
-            Endpoint::new(&instance.address, instance.weight).saying(said.collect())
+            let age = instance.started.map(|ms| since_1970.saturating_sub(Duration::from_millis(ms)));
+            let since = age.map(|age| now.before(age));
+            let warm_up = since.map_or(Duration::ZERO, |_| warm_up(instance));
+            Endpoint::new(&instance.address, instance.weight).saying(said.collect()).warming(since, warm_up)
         };
-        self.kept.insert(watch.cluster.clone(), watch.members.iter().map(endpoint).collect());
-        if first { Heard::First } else { Heard::Change }
+        let each = self.found.iter();
+        each.map(|(cluster, all)| (cluster.clone(), all.iter().map(endpoint).collect())).collect()
     }
 
-    /// The endpoints found, by cluster.
-    pub fn found(&self) -> &BTreeMap<String, Vec<Endpoint>> {
-        &self.kept
+    /// A connected registry by name.
+    pub fn registry(&self, name: &str) -> Option<&Arc<dyn Registry>> {
+        self.registries.get(name).map(|open| &open.registry)
     }
 
-    /// A cluster whose registry has not said anything yet.
+    /// A cluster whose registry has not said anything yet, and of which nothing is known; `None` also when that has lasted so
+    /// long that nobody should wait for it any more.
     pub fn unheard(&self) -> Option<&str> {
-        self.watches.values().find(|watch| !watch.members.is_known()).map(|watch| watch.cluster.as_str())
+        if self.began.elapsed() > READY_WITHOUT {
+            return None;
+        }
+        let mut watches = self.watches.values();
+        watches.find(|watch| watch.guard.force().is_none()).map(|watch| watch.want.cluster.as_str())
     }
 
     /// Registries that cannot be asked just now: how many watches wait for them.
     pub fn lost(&self) -> usize {
-        self.watches.values().filter(|watch| watch.members.lost().is_some()).count()
+        self.watches.values().filter(|watch| watch.lost).count()
     }
+
+    /// What is known of registries, by name.
+    pub fn facts(&self) -> BTreeMap<String, RegistryFacts> {
+        let mut all = BTreeMap::new();
+        for (name, open) in &self.registries {
+            let facts = RegistryFacts::new(open.registry.name(), &open.registry.status());
+            all.insert(name.clone(), facts);
+        }
+        for (number, watch) in &self.watches {
+            let Some(facts) = all.get_mut(&watch.want.registry) else { continue };
+            let view = self.board.view(*number).unwrap_or_default();
+            facts.watches.push(WatchFacts {
+                cluster: watch.want.cluster.clone(),
+                service: watch.want.key.service.clone(),
+                version: watch.want.key.version.clone(),
+                group: watch.want.key.group.clone(),
+                framework: watch.want.key.framework.name(),
+                generation: view.generation,
+                instances: watch.guard.force().map(|all| all.len()),
+                changed_s: watch.changed.elapsed().as_secs(),
+                lost: view.lost.map(|why| why.to_string()),
+                held: watch.guard.doubts(),
+                stale: watch.stale,
+            });
+        }
+        all
+    }
+
+    /// Writes down at once what is to be kept, and ends the connections.
+    pub async fn close(&mut self) {
+        self.keeper.write_all();
+        self.watches.clear();
+        let closing = self.registries.values().map(|open| open.registry.close());
+        for close in closing.collect::<Vec<_>>() {
+            close.await;
+        }
+    }
+}
+
+/// How long an instance takes to its full share of calls: providers of Dubbo say so, or mean ten minutes (`warmup`).
+fn warm_up(instance: &Instance) -> Duration {
+    let said = instance.metadata.get("warmup").and_then(|text| text.parse().ok());
+    let of_dubbo = matches!(instance.protocol.as_deref(), Some("dubbo" | "tri")).then_some(600_000);
+    said.or(of_dubbo).map_or(Duration::ZERO, Duration::from_millis)
+}
+
+/// What the clusters of a plan want to know.
+fn wants(plan: &Plan) -> Vec<Want> {
+    let want = |cluster: &crate::conf::lower::ClusterPlan| {
+        let Source::Found { registry, key, hold } = &cluster.source else { return None };
+        let hold = hold.or_else(|| Some(plan.registries.get(registry)?.hold))?;
+        Some(Want { cluster: cluster.name.clone(), registry: registry.clone(), key: key.clone(), hold })
+    };
+    plan.clusters.iter().filter_map(want).collect()
+}
+
+/// Says what became of a watch's registry.
+fn tell(watch: &mut Watch, view: &View) {
+    let cluster = &watch.want.cluster;
+    match &view.lost {
+        Some(reason) if !watch.lost => {
+            tracing::warn!(cluster, "registry lost, its last word stays in force: {reason}");
+        }
+        None if watch.lost => tracing::info!(cluster, "registry is back"),
+        _ => {}
+    }
+    watch.lost = view.lost.is_some();
 }

@@ -27,6 +27,7 @@ pub mod discover;
 pub mod listen;
 pub mod outliers;
 pub mod probes;
+pub mod register;
 
 /// What the admin port, or anybody else in this thread, may ask for.
 #[derive(Debug)]
@@ -53,6 +54,7 @@ pub struct Control {
     listening: listen::Listening,
     discovery: discover::Discovery,
     probes: probes::Probes,
+    registering: register::Registering,
     clock: Clock,
     stamp: Option<Stamp>,
     reload_failed: bool,
@@ -68,6 +70,10 @@ const FILE_EVERY: Duration = Duration::from_secs(1);
 const STOPPING: Duration = Duration::from_millis(500);
 /// Registry news within this time become one snapshot.
 const COALESCE: Duration = Duration::from_millis(50);
+/// The first word on a cluster, for which calls may be waiting, waits this long only.
+const FIRST: Duration = Duration::from_millis(5);
+/// How long registries may take to end their connections; the process does not wait longer.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// Why a conf file cannot be taken up.
 #[derive(Debug)]
@@ -114,14 +120,15 @@ pub async fn run(file: PathBuf, plan: Plan, clock: Clock) -> Result<(), String> 
 /// Runs the sidecar as its host wants it, until it has drained or was told to stop.
 pub async fn run_in(host: Host, file: PathBuf, plan: Plan, clock: Clock) -> Result<(), String> {
     let (asks, mut inbox) = host.asks;
-    let (discovery, mut updates) = discover::Discovery::new();
     let (probes, mut told) = probes::Probes::new();
-    let mut control = Control::start(host.say, file, plan, clock, asks, (discovery, probes))?;
+    let (registering, mut known) = register::Registering::new();
+    let mut control = Control::start(host.say, file, plan, clock, asks, (probes, registering))?;
     let mut signals =
         Signals::new(host.signals).map_err(|error| format!("error: cannot listen to signals: {error}"))?;
     let mut looks = tokio::time::interval(FILE_EVERY);
     let mut compares = outliers::Compares::new();
     let mut publish_at: Option<tokio::time::Instant> = None;
+    let mut published = tokio::time::Instant::now();
     loop {
         let publish = async {
             match publish_at {
@@ -134,18 +141,17 @@ pub async fn run_in(host: Host, file: PathBuf, plan: Plan, clock: Clock) -> Resu
                 Ask::Drain => break,
                 ask => control.answer(ask),
             },
-            Some(update) = updates.recv() => {
-                match control.discovery.heard(update) {
-                    discover::Heard::First => control.publish(),
-                    discover::Heard::Change => {
-                        publish_at.get_or_insert(tokio::time::Instant::now() + COALESCE);
-                    }
-                    discover::Heard::Nothing => {}
-                }
+            heard = control.discovery.next() => {
+                // The first news of many services come together, and so do changes.
+                let wait = if heard == discover::Heard::First { FIRST } else { COALESCE };
+                let at = tokio::time::Instant::now() + wait;
+                publish_at = Some(publish_at.map_or(at, |before| before.min(at)).max(published + COALESCE));
             }
+            Some(told) = known.recv() => control.registering.heard(told),
             Some(told) = told.recv() => control.probes.heard(told, control.clock.now()),
             () = publish => {
                 publish_at = None;
+                published = tokio::time::Instant::now();
                 control.publish();
             }
             _ = looks.tick() => control.look(),
@@ -171,10 +177,12 @@ impl Control {
         plan: Plan,
         clock: Clock,
         asks: mpsc::UnboundedSender<Ask>,
-        (mut discovery, mut probes): (discover::Discovery, probes::Probes),
+        (mut probes, mut registering): (probes::Probes, register::Registering),
     ) -> Result<Self, String> {
         let stamp = stamp(&file);
-        let snapshot = Arc::new(plan.snapshot(1, &BTreeMap::new(), None, clock.now()));
+        let mut discovery = discover::Discovery::new();
+        discovery.follow(&plan);
+        let snapshot = Arc::new(plan.snapshot(1, &discovery.found(clock.now()), None, clock.now()));
         let mut listening = listen::Listening::default();
         let bound = listening.bind(&plan)?;
         let count = plan.workers.unwrap_or_else(default_workers);
@@ -191,8 +199,8 @@ impl Control {
                 .map_err(|error| format!("error: cannot listen on admin {address}: {error}"))?;
             say(&format!("outrigger: admin on http://{bound}"));
         }
-        discovery.follow(&plan);
         probes.follow(&plan, &snapshot, clock.now());
+        registering.follow(&plan, &discovery);
         tracing::info!(app = plan.app, workers = count, revision = 1, "serving {}", file.display());
         let control = Self {
             file,
@@ -202,6 +210,7 @@ impl Control {
             listening,
             discovery,
             probes,
+            registering,
             clock,
             stamp,
             reload_failed: false,
@@ -213,8 +222,9 @@ impl Control {
     /// Tells every worker of the snapshot that follows from the plan and the registries now.
     fn publish(&mut self) {
         let revision = self.snapshot.revision + 1;
-        let (found, now) = (self.discovery.found(), self.clock.now());
-        self.snapshot = Arc::new(self.plan.snapshot(revision, found, Some(&self.snapshot), now));
+        let now = self.clock.now();
+        let found = self.discovery.found(now);
+        self.snapshot = Arc::new(self.plan.snapshot(revision, &found, Some(&self.snapshot), now));
         let manners = self.plan.listeners.iter().map(|listener| Arc::clone(&listener.speaks.manners));
         let manners: Vec<_> = manners.collect();
         for worker in self.workers.iter() {
@@ -257,6 +267,7 @@ impl Control {
         }
         self.plan = plan;
         self.discovery.follow(&self.plan);
+        self.registering.follow(&self.plan, &self.discovery);
         self.publish();
         self.listening.connections_max(&self.plan);
         self.listening.serve(bound, &self.workers);
@@ -320,6 +331,8 @@ impl Control {
             reload_failed: self.reload_failed,
             draining: self.draining,
             registries_lost: self.discovery.lost() as u64,
+            registries: self.discovery.facts(),
+            registered: self.registering.facts(),
             connections: self
                 .workers
                 .iter()
@@ -332,8 +345,8 @@ impl Control {
         }
     }
 
-    /// Takes no new connections, lets calls in flight finish, and ends: as soon as no connection is left, or when the
-    /// time is up, or at a second signal.
+    /// Is taken out of the registries, takes no new connections, lets calls in flight finish, and ends: as soon as no connection
+    /// is left, or when the time is up, or at a second signal.
     async fn drain(
         mut self,
         inbox: &mut mpsc::UnboundedReceiver<Ask>,
@@ -342,10 +355,13 @@ impl Control {
         let limit = self.plan.drain_timeout;
         tracing::info!(?limit, "draining");
         self.draining = true;
+        let began = tokio::time::Instant::now();
+        if self.registering.is_known() && !self.leave(inbox, signals, began + limit / 2).await {
+            return self.stop().await;
+        }
         self.listening.close();
         self.probes.stop();
         self.tell(|| Command::Drain);
-        let began = tokio::time::Instant::now();
         let mut pressed = false;
         let mut looks = tokio::time::interval(Duration::from_millis(20));
         loop {
@@ -370,6 +386,34 @@ impl Control {
         self.stop().await
     }
 
+    /// Takes the application out of the registries and waits, at most until then, for that to reach its callers, whose calls
+    /// are taken as ever. Whether that went on undisturbed: not if the process shall end now.
+    async fn leave(
+        &mut self,
+        inbox: &mut mpsc::UnboundedReceiver<Ask>,
+        signals: &mut Signals,
+        until: tokio::time::Instant,
+    ) -> bool {
+        let mut registering = std::mem::replace(&mut self.registering, register::Registering::new().0);
+        let wait = self.plan.propagation;
+        let mut leaving = std::pin::pin!(async {
+            let gone = registering.withdraw().await;
+            tracing::info!(gone, "taken out of the registries; callers have {wait:?} to learn of it");
+            tokio::time::sleep(wait).await;
+        });
+        loop {
+            tokio::select! {
+                () = &mut leaving => return true,
+                () = tokio::time::sleep_until(until) => return true,
+                Some(ask) = inbox.recv() => self.answer(ask),
+                _ = self.discovery.next() => {}
+                signal = signals.next() => if matches!(signal, Signal::Drain | Signal::Stop) {
+                    return false;
+                },
+            }
+        }
+    }
+
     fn tell(&self, command: impl Fn() -> Command) {
         for worker in self.workers.iter() {
             let _ = worker.commands.send(command());
@@ -391,6 +435,8 @@ impl Control {
             }
         };
         let _ = tokio::time::timeout(STOPPING, all).await;
+        // What is registered over them goes at once, not when the registry has missed us for long enough.
+        let _ = tokio::time::timeout(CLOSING, self.discovery.close()).await;
         Ok(())
     }
 }

@@ -320,6 +320,22 @@ async fn ask(check: &Check, address: &str) -> Result<(), Bad> {
     verdict.map_err(Bad::Answer)
 }
 
+/// Asks somebody once, as soon as there is a slot: whether it is there, otherwise why not. `lenient`: any answer will do.
+pub async fn ask_once(
+    plan: &HealthPlan,
+    address: &str,
+    lenient: bool,
+    slots: &Semaphore,
+) -> Result<(), String> {
+    let Ok(_slot) = slots.acquire().await else { return Err("nobody is asked any more".to_owned()) };
+    let asked = tokio::time::timeout(plan.timeout, ask(&plan.check, address)).await;
+    match asked.unwrap_or(Err(Bad::TimedOut(plan.timeout))) {
+        Ok(()) => Ok(()),
+        Err(Bad::Answer(_)) if lenient => Ok(()),
+        Err(bad) => Err(bad.to_string()),
+    }
+}
+
 /// Says and hears until there is a verdict; that, and what is left to be said.
 async fn converse(stream: &mut TcpStream, talk: &mut dyn Talk) -> io::Result<(Verdict, Vec<u8>)> {
     let _ = stream.set_nodelay(true);

@@ -14,7 +14,10 @@ use crate::{
 };
 
 pub mod metrics;
+mod registries;
 pub mod stats;
+
+pub use registries::{InRegistry, RegisterFacts, RegistryFacts, WatchFacts};
 
 /// How long a worker may take to say what it knows; a busy one is left out rather than waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -32,6 +35,10 @@ pub struct Facts {
     pub draining: bool,
     /// Watches whose registry cannot be asked.
     pub registries_lost: u64,
+    /// What is known of registries, by name.
+    pub registries: BTreeMap<String, RegistryFacts>,
+    /// What is made known of the application, by name.
+    pub registered: BTreeMap<String, RegisterFacts>,
     /// Callers' connections by worker.
     pub connections: Vec<u64>,
     /// Health checks by cluster.

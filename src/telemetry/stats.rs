@@ -97,3 +97,8 @@ fn calls(tally: &Tally) -> Map<String, Value> {
     value.insert("p99_us".into(), json!(quantile(0.99)));
     value
 }
+
+/// Registries, what is watched there, and what is made known of the application.
+pub fn registries(facts: &super::Facts) -> Value {
+    json!({ "registries": facts.registries, "registered": facts.registered })
+}

@@ -29,9 +29,12 @@ pub mod relay;
 
 pub use accept::Sniffed;
 
-/// When the process began; what [`Tick`]s are counted from.
+/// What [`Tick`]s are counted from: [`BEFORE`] the process began, so that what was a while ago has one, too.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(Instant);
+
+/// How far back [`Tick`]s reach before the process began.
+const BEFORE: Duration = Duration::from_secs(3_600);
 
 impl Clock {
     /// Time begins now.
@@ -41,14 +44,14 @@ impl Clock {
 
     /// Now.
     pub fn now(self) -> Tick {
-        Tick::ZERO.after(self.0.elapsed())
+        Tick::ZERO.after(BEFORE + self.0.elapsed())
     }
 
     /// The runtime's name for a moment.
     pub fn instant(self, tick: Tick) -> tokio::time::Instant {
         // A moment that never comes is a day away; whoever waits for it looks again then.
         let far = self.0.elapsed() + Duration::from_secs(86_400);
-        (self.0 + Duration::from_nanos(tick.0).min(far)).into()
+        (self.0 + tick.since(Tick::ZERO.after(BEFORE)).min(far)).into()
     }
 }
 

@@ -101,7 +101,15 @@ mod tests {
 
     #[test]
     fn an_address_that_means_this_host_is_not_public() {
-        for here in ["127.0.0.1:1", "127.8.8.8:1", "0.0.0.0:1", "[::1]:1", "[::]:1", "localhost:1", "[::ffff:127.0.0.1]:1"] {
+        for here in [
+            "127.0.0.1:1",
+            "127.8.8.8:1",
+            "0.0.0.0:1",
+            "[::1]:1",
+            "[::]:1",
+            "localhost:1",
+            "[::ffff:127.0.0.1]:1",
+        ] {
             assert!(!is_public(here), "{here}");
         }
         for there in ["10.0.0.1:1", "[fe80::1]:1", "shop.prod.svc:1"] {

@@ -13,9 +13,7 @@ use std::{
 
 use tokio::{task::JoinHandle, time};
 
-use crate::{
-    Board, Framework, Instance, Level, Registration, Registry, ServiceKey, View, Wish,
-};
+use crate::{Board, Framework, Instance, Level, Registration, Registry, ServiceKey, View, Wish};
 
 /// A registry under test, and the hands on what stands behind it.
 pub trait Fixture {
@@ -55,7 +53,11 @@ async fn first_news_is_the_whole_set(fixture: &mut impl Fixture) {
     fixture.put("conformance.First", &[instance(1), instance(2)]).await;
     let mut watch = Watch::start(fixture, ServiceKey::new("conformance.First"));
     let first = watch.known().await;
-    assert_eq!((first.generation, first.instances.map(|all| all.len())), (1, Some(2)), "the first news is the whole set");
+    assert_eq!(
+        (first.generation, first.instances.map(|all| all.len())),
+        (1, Some(2)),
+        "the first news is the whole set"
+    );
     assert!(first.answers > 0, "the first set is an answer");
 }
 
@@ -209,7 +211,8 @@ fn versioned(number: u16, version: &str, group: &str) -> Instance {
 /// Whether an instance is the one that was put: a format may have more to say of it.
 fn alike(have: &Instance, want: &Instance) -> bool {
     let said = want.metadata.iter().all(|(name, value)| have.metadata.get(name) == Some(value));
-    said && Instance { metadata: want.metadata.clone(), protocol: want.protocol.clone(), ..have.clone() }.same(want)
+    said && Instance { metadata: want.metadata.clone(), protocol: want.protocol.clone(), ..have.clone() }
+        .same(want)
 }
 
 /// A running watch, and what it must never do.
@@ -235,7 +238,11 @@ impl Watch {
         let last = &self.last;
         assert!(view.generation >= last.generation && view.answers >= last.answers && view.gaps >= last.gaps);
         assert!(last.instances.is_none() || view.instances.is_some(), "what was known is forgotten");
-        assert_eq!(view.generation == last.generation, view.instances == last.instances, "a change without its number");
+        assert_eq!(
+            view.generation == last.generation,
+            view.instances == last.instances,
+            "a change without its number"
+        );
         assert!(view.lost.as_deref() != Some(""), "lost without a reason");
         if view.lost.is_some() && last.lost.is_some() {
             assert_eq!(view.generation, last.generation, "instances of a registry that is lost");

@@ -158,7 +158,11 @@ mod tests {
         }
         let back = start + HOLD * 1_000;
         assert_eq!(held(&guard.look(&view(0, 9, 1), back)), Some(true));
-        assert_eq!(held(&guard.look(&view(0, 9, 1), back)), Some(true), "what is not answered is asked again");
+        assert_eq!(
+            held(&guard.look(&view(0, 9, 1), back)),
+            Some(true),
+            "what is not answered is asked again"
+        );
         assert_eq!(guard.look(&view(2, 10, 1), back), Verdict::Same, "it was a mistake");
         assert!(!guard.doubts());
     }

@@ -140,7 +140,9 @@ mod tests {
         assert!(v1.admits(&grouped) && !v1.admits(&plain));
         assert!(!v2.admits(&grouped) && !other_group.admits(&grouped));
         let tri = ServiceKey { protocol: Some("tri".into()), ..any };
-        assert!(tri.admits(&plain) && tri.admits(&Instance { protocol: tri.protocol.clone(), ..plain.clone() }));
+        assert!(
+            tri.admits(&plain) && tri.admits(&Instance { protocol: tri.protocol.clone(), ..plain.clone() })
+        );
         assert!(!tri.admits(&Instance { protocol: Some("dubbo".into()), ..plain }));
     }
 }

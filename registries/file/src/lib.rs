@@ -78,7 +78,11 @@ impl Registry for FileRegistry {
     fn services(&self, _: Framework) -> Answering<Vec<String>> {
         let reading = self.file.look().reading;
         Box::pin(async move {
-            reading.as_ref().as_ref().map(|services| services.names().map(str::to_owned).collect()).map_err(Clone::clone)
+            reading
+                .as_ref()
+                .as_ref()
+                .map(|services| services.names().map(str::to_owned).collect())
+                .map_err(Clone::clone)
         })
     }
 
@@ -96,7 +100,11 @@ impl Registry for FileRegistry {
 }
 
 /// Says every change of the file that concerns `key`, until nobody listens.
-async fn follow(file: &File, key: &ServiceKey, mut teller: Teller) -> Result<std::convert::Infallible, Closed> {
+async fn follow(
+    file: &File,
+    key: &ServiceKey,
+    mut teller: Teller,
+) -> Result<std::convert::Infallible, Closed> {
     let mut asked = true;
     loop {
         let look = file.look();

@@ -85,7 +85,14 @@ impl From<&Metadata> for Stamp {
 impl File {
     pub(crate) fn new(path: PathBuf, poll: Duration) -> Self {
         let reading = Arc::new(Err(String::new()));
-        let state = Mutex::new(State { reading, read: None, seen: None, restless: 0, due: None, since: std::time::Instant::now() });
+        let state = Mutex::new(State {
+            reading,
+            read: None,
+            seen: None,
+            restless: 0,
+            due: None,
+            since: std::time::Instant::now(),
+        });
         Self { path, poll, state }
     }
 

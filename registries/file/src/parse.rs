@@ -117,8 +117,14 @@ impl<'de> Deserialize<'de> for Endpoint {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Endpoint, A::Error> {
-                let Written { address: Address(address), weight: Weight(weight), version, group, protocol, metadata } =
-                    Written::deserialize(MapAccessDeserializer::new(map))?;
+                let Written {
+                    address: Address(address),
+                    weight: Weight(weight),
+                    version,
+                    group,
+                    protocol,
+                    metadata,
+                } = Written::deserialize(MapAccessDeserializer::new(map))?;
                 Ok(Endpoint(Instance { address, weight, version, group, protocol, started: None, metadata }))
             }
         }

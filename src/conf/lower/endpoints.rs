@@ -106,7 +106,7 @@ fn pairs(map: &BTreeMap<String, String>) -> impl Iterator<Item = (Box<str>, Box<
 }
 
 /// Whether a text is `host:port` with a port above 0.
-fn is_host_port(text: &str) -> bool {
+pub(super) fn is_host_port(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     !host.is_empty()

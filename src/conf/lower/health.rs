@@ -62,7 +62,7 @@ impl Lowering<'_> {
         })
     }
 
-    fn http_check(&mut self, at: At<'_>, check: &health::HttpCheck) {
+    pub(super) fn http_check(&mut self, at: At<'_>, check: &health::HttpCheck) {
         let path = &check.path;
         if let Some(found) = path.chars().find(|c| !super::http::is_sent(*c)) {
             let message = format!("a path on its way has no {}", quote(&found.to_string()));

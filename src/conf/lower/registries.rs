@@ -1,0 +1,361 @@
+//! What the conf means for registries: how each is reached, what is looked for there, and what is made known.
+//!
+//! A kind of registry that this build has not is refused by name; an address that nobody could dial is never made known.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use outrigger_discovery::{self as discovery, ServiceKey, WEIGHT_MAX, check_address, is_public};
+
+use super::{
+    super::{
+        file, health,
+        registries::{self as written, Secret},
+        report::{listing, quote},
+        units,
+        yaml::At,
+    },
+    HealthPlan, Lowering, Source,
+    endpoints::is_host_port,
+};
+use crate::plugins::{PROTOCOLS, REGISTRIES, heartbeat};
+
+/// A registry to ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegistryPlan {
+    /// How it is reached.
+    pub kind: RegistryKind,
+    /// How long a service that is suddenly without any instance keeps those it had; zero: it is believed at once.
+    pub hold: Duration,
+}
+
+/// How a registry is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegistryKind {
+    /// A watched file.
+    File(PathBuf),
+    /// `ZooKeeper`.
+    ZooKeeper(ZooKeeperPlan),
+    /// Nacos.
+    Nacos(NacosPlan),
+}
+
+/// How `ZooKeeper` is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZooKeeperPlan {
+    /// `host:port` of each server, at least one.
+    pub servers: Vec<String>,
+    /// A path that everything is under.
+    pub chroot: Option<String>,
+    /// The root of Dubbo's services.
+    pub group: String,
+    /// User and password.
+    pub auth: Option<(String, Secret)>,
+    /// How long servers remember a lost connection.
+    pub session_timeout: Duration,
+}
+
+/// How Nacos is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NacosPlan {
+    /// `host:port` of each server, at least one.
+    pub servers: Vec<String>,
+    /// The namespace's id; `None`: the framework's own.
+    pub namespace: Option<String>,
+    /// The group of services.
+    pub group: String,
+    /// User and password.
+    pub auth: Option<(String, Secret)>,
+}
+
+impl RegistryPlan {
+    /// The servers that it is asked at; none for a file.
+    pub fn servers(&self) -> &[String] {
+        match &self.kind {
+            RegistryKind::File(_) => &[],
+            RegistryKind::ZooKeeper(plan) => &plan.servers,
+            RegistryKind::Nacos(plan) => &plan.servers,
+        }
+    }
+}
+
+/// A service of the application that others shall find.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegisterPlan {
+    /// Its name in the conf.
+    pub name: String,
+    /// The registries that it is made known in, at least one.
+    pub registries: Vec<String>,
+    /// What is made known. Its address is a port alone (`:20880`) where the host is found out by the registry's address.
+    pub what: discovery::Registration,
+    /// Where the application itself is asked whether it is there.
+    pub local: String,
+    /// What it is asked, and how often.
+    pub health: HealthPlan,
+    /// Whether any answer will do.
+    pub lenient: bool,
+}
+
+/// How often the application is asked whether it is there.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+/// Good answers in a row before it is made known.
+const GOOD: u32 = 2;
+/// Bad answers in a row before that is taken back.
+const BAD: u32 = 3;
+
+impl Lowering<'_> {
+    /// The registries by name.
+    pub(super) fn registries(
+        &mut self,
+        at: At<'_>,
+        folder: &std::path::Path,
+    ) -> BTreeMap<String, RegistryPlan> {
+        let mut plans = BTreeMap::new();
+        for (name, registry) in &self.conf.registries {
+            let at = at.key(name);
+            let (kind, hold) = match registry {
+                written::Registry::File(file) => {
+                    // Who edits a file means what is written there.
+                    (RegistryKind::File(folder.join(&file.path)), Duration::ZERO)
+                }
+                written::Registry::Zookeeper(zookeeper) => {
+                    (self.zookeeper(at.key("zookeeper"), zookeeper), zookeeper.hold_empty.get())
+                }
+                written::Registry::Nacos(nacos) => {
+                    (self.nacos(at.key("nacos"), nacos), nacos.hold_empty.get())
+                }
+            };
+            plans.insert(name.clone(), RegistryPlan { kind, hold });
+        }
+        plans
+    }
+
+    fn has(&mut self, at: At<'_>, kind: &str) {
+        if !REGISTRIES.contains(&kind) {
+            let message = format!("this build knows no {kind}, only {}", listing(REGISTRIES));
+            self.problems.push(super::Problem::new(at.key_span(), message));
+        }
+    }
+
+    fn zookeeper(&mut self, at: At<'_>, written: &written::ZooKeeper) -> RegistryKind {
+        self.has(at, "zookeeper");
+        for (key, path) in [("chroot", written.chroot.as_deref()), ("group", Some(&*written.group))] {
+            let Some(path) = path else { continue };
+            let inner = path.strip_prefix('/').unwrap_or(path);
+            let bad = |part: &str| {
+                part.is_empty() || part == "." || part == ".." || part.contains(char::is_control)
+            };
+            if inner.split('/').any(bad) {
+                self.problems.push(at.key(key).problem(format!("expected a path, found {}", quote(path))));
+            }
+        }
+        let session_timeout = written.session_timeout.get();
+        if !(Duration::from_secs(1)..=Duration::from_secs(600)).contains(&session_timeout) {
+            self.problems.push(at.key("session_timeout").problem("expected 1s to 10m"));
+        }
+        RegistryKind::ZooKeeper(ZooKeeperPlan {
+            servers: self.servers(at.key("address"), &written.address.0),
+            chroot: written.chroot.as_deref().map(|path| path.trim_start_matches('/').to_owned()),
+            group: written.group.trim_start_matches('/').to_owned(),
+            auth: self.auth(at, written.user.as_ref(), written.password.as_ref()),
+            session_timeout,
+        })
+    }
+
+    fn nacos(&mut self, at: At<'_>, written: &written::Nacos) -> RegistryKind {
+        self.has(at, "nacos");
+        if written.group.is_empty() || written.group.contains('@') {
+            self.problems.push(at.key("group").problem("expected a group's name"));
+        }
+        RegistryKind::Nacos(NacosPlan {
+            servers: self.servers(at.key("address"), &written.address.0),
+            namespace: written.namespace.clone(),
+            group: written.group.clone(),
+            auth: self.auth(at, written.user.as_ref(), written.password.as_ref()),
+        })
+    }
+
+    fn servers(&mut self, at: At<'_>, servers: &[String]) -> Vec<String> {
+        if servers.is_empty() {
+            self.problems.push(at.problem("expected at least one server"));
+        }
+        for (i, server) in servers.iter().enumerate() {
+            if !is_host_port(server) {
+                let message = format!("expected `host:port`, found {}", quote(server));
+                let help =
+                    if server.contains("://") { "without a scheme" } else { "as in registry.local:2181" };
+                self.problems.push(at.index(i).problem(message).with_help(help));
+            }
+        }
+        servers.to_vec()
+    }
+
+    fn auth(
+        &mut self,
+        at: At<'_>,
+        user: Option<&String>,
+        password: Option<&Secret>,
+    ) -> Option<(String, Secret)> {
+        match (user, password) {
+            (Some(user), Some(password)) => Some((user.clone(), password.clone())),
+            (None, None) => None,
+            (Some(_), None) => {
+                self.problems.push(at.key("user").problem("a user needs a `password`"));
+                None
+            }
+            (None, Some(_)) => {
+                self.problems.push(at.key("password").problem("whose password it is, `user` says"));
+                None
+            }
+        }
+    }
+
+    /// A registry that is named somewhere.
+    fn registry_named(&mut self, at: At<'_>, name: &str) {
+        if !self.at.key("registries").has(name) && !self.conf.registries.contains_key(name) {
+            let known: Vec<&str> = self.conf.registries.keys().map(String::as_str).collect();
+            let message = format!("no registry is called {}", quote(name));
+            self.push_near(at, message, name, known);
+        }
+    }
+
+    /// Where the endpoints of a cluster are found.
+    pub(super) fn discover(
+        &mut self,
+        at: At<'_>,
+        cluster: &file::Cluster,
+        written: &written::Discover,
+    ) -> Source {
+        self.registry_named(at.key("registry"), &written.registry);
+        if written.service.trim().is_empty() {
+            self.problems.push(at.key("service").problem("expected the name of a service"));
+        }
+        let framework = written.framework.get();
+        let file = matches!(self.conf.registries.get(&written.registry), Some(written::Registry::File(_)));
+        // A file says what it says: nobody but its writer knows of frameworks.
+        let own = (!file).then(|| spoken(written.framework, cluster.protocol.as_deref()));
+        Source::Found {
+            registry: written.registry.clone(),
+            key: ServiceKey {
+                service: written.service.clone(),
+                group: written.group.clone(),
+                version: written.version.clone(),
+                framework,
+                protocol: written.protocol.clone().or(own.map(str::to_owned)),
+            },
+            hold: written.hold_empty.map(units::Duration::get),
+        }
+    }
+
+    /// What of the application is made known.
+    pub(super) fn registering(&mut self, at: At<'_>) -> Vec<RegisterPlan> {
+        let written = self.conf.register.iter();
+        written.map(|(name, register)| self.register(at.key(name), name, register)).collect()
+    }
+
+    fn register(&mut self, at: At<'_>, name: &str, written: &written::Register) -> RegisterPlan {
+        if written.registries.0.is_empty() {
+            self.problems.push(at.key("in").problem("expected at least one registry"));
+        }
+        for (i, registry) in written.registries.0.iter().enumerate() {
+            let place = at.key("in").index(i);
+            self.registry_named(place, registry);
+            if matches!(self.conf.registries.get(registry), Some(written::Registry::File(_))) {
+                let problem = place.problem("nothing can be registered in a file");
+                self.problems.push(problem.with_help("name a registry of another kind, or write it there"));
+            }
+            if written.registries.0.iter().take(i).any(|other| other == registry) {
+                self.problems.push(place.problem(format!("{} is listed twice", quote(registry))));
+            }
+        }
+        if written.service.trim().is_empty() || written.service.contains(['/', '?', '&', ' ']) {
+            self.problems.push(at.key("service").problem("expected the name of a service"));
+        }
+        self.register_address(at, written);
+        if written.weight > WEIGHT_MAX {
+            self.problems.push(at.key("weight").problem(format!("expected 0 to {WEIGHT_MAX}")));
+        }
+        if written.level != written::Level::Interface && written.framework != written::Framework::Dubbo {
+            self.problems.push(at.key("level").problem("only services of Dubbo have a level"));
+        }
+        if written.group.is_some() && written.framework != written::Framework::Dubbo {
+            self.problems.push(at.key("group").problem("only services of Dubbo have a group"));
+        }
+        let framework = written.framework.get();
+        let protocol = written.protocol.clone().unwrap_or_else(|| written.framework.protocol().to_owned());
+        let (check, lenient) = self.asked(at, written, &protocol);
+        let version = written.version.clone();
+        RegisterPlan {
+            name: name.to_owned(),
+            registries: written.registries.0.clone(),
+            what: discovery::Registration {
+                app: self.conf.app.clone(),
+                framework,
+                level: written.level.get(),
+                service: written.service.clone(),
+                protocol,
+                address: format!("{}:{}", written.host.as_deref().unwrap_or_default(), written.port),
+                group: written.group.clone(),
+                version: version
+                    .or_else(|| (framework == discovery::Framework::Sofarpc).then(|| "1.0".to_owned())),
+                weight: written.weight,
+                started: 0,
+                metadata: written.metadata.clone(),
+            },
+            local: written.local.clone(),
+            health: HealthPlan {
+                check,
+                interval: ASK_EVERY,
+                timeout: ASK_EVERY,
+                unhealthy: BAD,
+                healthy: GOOD,
+            },
+            lenient,
+        }
+    }
+
+    fn register_address(&mut self, at: At<'_>, written: &written::Register) {
+        if let Some(host) = &written.host {
+            let address = format!("{host}:{}", written.port.max(1));
+            if let Err(bad) = check_address(&address) {
+                self.problems.push(at.key("host").problem(bad.to_string()));
+            } else if !is_public(&address) {
+                let message = format!("{} means \"this host\" to whoever dials it", quote(host));
+                let help = "write the address by which others reach this host, or leave `host` out";
+                self.problems.push(at.key("host").problem(message).with_help(help));
+            }
+        }
+        if written.port == 0 {
+            self.problems.push(at.key("port").problem("expected the port that others dial"));
+        }
+        if !is_host_port(&written.local) {
+            let message = format!("expected `host:port`, found {}", quote(&written.local));
+            self.problems.push(at.key("local").problem(message).with_help("as in 127.0.0.1:20880"));
+        }
+    }
+
+    /// What the application is asked whether it is there, and whether any answer will do.
+    fn asked(&mut self, at: At<'_>, written: &written::Register, protocol: &str) -> (health::Check, bool) {
+        if let Some(check) = &written.check {
+            if let health::Check::Http(check) = check {
+                self.http_check(at.key("check").key("http"), check);
+            }
+            return (check.clone(), false);
+        }
+        let of = PROTOCOLS.iter().copied().find(|name| *name == protocol && heartbeat(name).is_some());
+        match (of, protocol) {
+            (Some(name), _) => (health::Check::Heartbeat(name), false),
+            // What has no heartbeat of its own answers one question like another.
+            (None, "http" | "rest") => (health::Check::Http(health::HttpCheck::default()), true),
+            (None, "tri" | "grpc") => (health::Check::Grpc(health::GrpcCheck::default()), true),
+            (None, _) => (health::Check::Tcp, false),
+        }
+    }
+}
+
+/// What the instances of a cluster speak, in the words of their framework.
+fn spoken(framework: written::Framework, translated: Option<&str>) -> &'static str {
+    match (framework, translated) {
+        (written::Framework::Dubbo, Some("triple" | "grpc" | "http2")) => "tri",
+        _ => framework.protocol(),
+    }
+}

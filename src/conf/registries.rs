@@ -1,0 +1,262 @@
+//! Registries as they are written: where services are found, which, and what of the application is made known there.
+//!
+//! Nothing here means anything yet; `lower` gives it meaning. Which kinds of registries there are is said by the list of
+//! plug-ins: a build may have fewer.
+
+use std::{collections::BTreeMap, fmt};
+
+use outrigger_discovery as discovery;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{decode::OneOrMany, health::Check, units::Duration};
+
+/// Where services are found, and the application is made known.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Registry {
+    /// A YAML file of services and their endpoints, watched for changes.
+    File(FileRegistry),
+    /// `ZooKeeper`, as Dubbo, SOFARPC and Spring Cloud use it.
+    Zookeeper(ZooKeeper),
+    /// Nacos 2, as Dubbo, SOFARPC and Spring Cloud Alibaba use it.
+    Nacos(Nacos),
+}
+
+/// A watched file of services and endpoints.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileRegistry {
+    /// The file; relative to the conf file.
+    pub path: String,
+}
+
+/// An ensemble of `ZooKeeper`.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ZooKeeper {
+    /// Its servers: `host:port`, one or a list.
+    pub address: OneOrMany<String>,
+    /// A path that everything is under, such as `/production`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chroot: Option<String>,
+    /// The root of Dubbo's services.
+    #[serde(default = "ZooKeeper::default_group")]
+    pub group: String,
+    /// Who connects, by the digest scheme.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The user's password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
+    /// How long the servers remember a connection that was lost, 1s to 10m: what was registered stays that long.
+    #[serde(default = "ZooKeeper::default_session_timeout")]
+    pub session_timeout: Duration,
+    /// How long a service that is suddenly without any instance keeps those it had, until the registry says so again.
+    #[serde(default = "default_hold")]
+    pub hold_empty: Duration,
+}
+
+impl ZooKeeper {
+    fn default_group() -> String {
+        "dubbo".to_owned()
+    }
+
+    fn default_session_timeout() -> Duration {
+        Duration::new(std::time::Duration::from_secs(30))
+    }
+}
+
+/// A cluster of Nacos servers.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Nacos {
+    /// Its servers: `host:port` of HTTP, one or a list. gRPC is spoken at the port plus 1000.
+    pub address: OneOrMany<String>,
+    /// The namespace's id; by default `public`, and `sofa-rpc` for services of SOFARPC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The group of services.
+    #[serde(default = "Nacos::default_group")]
+    pub group: String,
+    /// Who connects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The user's password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
+    /// How long a service that is suddenly without any instance keeps those it had, until the registry says so again.
+    #[serde(default = "default_hold")]
+    pub hold_empty: Duration,
+}
+
+impl Nacos {
+    fn default_group() -> String {
+        "DEFAULT_GROUP".to_owned()
+    }
+}
+
+fn default_hold() -> Duration {
+    Duration::new(std::time::Duration::from_secs(30))
+}
+
+/// Where the endpoints of a cluster are found.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Discover {
+    /// The name of a registry.
+    pub registry: String,
+    /// The service to look for: an interface, or the application of Spring Cloud.
+    pub service: String,
+    /// Only this version; of SOFARPC `1.0`, or `1.0:uniqueId`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Only this group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Whose service it is.
+    #[serde(default)]
+    pub framework: Framework,
+    /// Only instances that speak this, as the framework calls it; by default `dubbo` (`tri` where the cluster's `protocol` is
+    /// `triple`), `bolt` or `http`, by the framework.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+    /// The registry's `hold_empty`, for this service. 0s: it is believed at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold_empty: Option<Duration>,
+}
+
+/// A service of the application that others shall find.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Register {
+    /// The registries that it is made known in, one or a list.
+    #[serde(rename = "in")]
+    pub registries: OneOrMany<String>,
+    /// The interface; for `spring` the name of the application.
+    pub service: String,
+    /// In whose names and formats it is written.
+    #[serde(default)]
+    pub framework: Framework,
+    /// What it speaks, as the framework calls it: `dubbo`, `tri`, `bolt`, `http`; by default the framework's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+    /// The host that others dial; by default the address from which the registry is reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The port that others dial: that of the listener whose calls go to the application.
+    pub port: u16,
+    /// Where the application itself gives it, `host:port`: it is made known only while it answers there.
+    pub local: String,
+    /// What the application is asked there; by default its protocol's heartbeat, or a page for `http`, whose status is all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
+    /// Its group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Its version; of SOFARPC `1.0` (the default) or `1.0:uniqueId`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Its share beside other instances, 0 to 10000.
+    #[serde(default = "Register::default_weight")]
+    pub weight: u32,
+    /// Where a service of Dubbo is made known.
+    #[serde(default)]
+    pub level: Level,
+    /// What else is told of it, such as `methods`, `zone` or `timeout`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl Register {
+    fn default_weight() -> u32 {
+        discovery::WEIGHT_DEFAULT
+    }
+}
+
+/// Whose names and formats a service is written in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Framework {
+    /// Dubbo: interfaces.
+    #[default]
+    Dubbo,
+    /// SOFARPC: interfaces.
+    Sofarpc,
+    /// Spring Cloud: applications.
+    Spring,
+}
+
+impl Framework {
+    /// What it means.
+    pub const fn get(self) -> discovery::Framework {
+        match self {
+            Self::Dubbo => discovery::Framework::Dubbo,
+            Self::Sofarpc => discovery::Framework::Sofarpc,
+            Self::Spring => discovery::Framework::Spring,
+        }
+    }
+
+    /// What its services speak unless they say otherwise.
+    pub const fn protocol(self) -> &'static str {
+        match self {
+            Self::Dubbo => "dubbo",
+            Self::Sofarpc => "bolt",
+            Self::Spring => "http",
+        }
+    }
+}
+
+/// Where a service of Dubbo is made known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Under its interface, where every version of Dubbo looks.
+    #[default]
+    Interface,
+    /// By its application, as Dubbo 3 prefers.
+    Application,
+    /// Both.
+    Both,
+}
+
+impl Level {
+    /// What it means.
+    pub const fn get(self) -> discovery::Level {
+        match self {
+            Self::Interface => discovery::Level::Interface,
+            Self::Application => discovery::Level::Application,
+            Self::Both => discovery::Level::Both,
+        }
+    }
+}
+
+/// A text that is never shown: it is written as asterisks.
+#[derive(Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself, for whoever it is a secret of.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("***")
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from).map(Self)
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str("***")
+    }
+}
