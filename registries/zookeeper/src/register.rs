@@ -1,0 +1,292 @@
+//! Keeps what is desired in its place, and takes away what was ours and is desired no more.
+//!
+//! A pass looks at each node, does what is missing and looks again: an error of a write means that nobody knows whether it
+//! happened, so only what was read back counts as done. A node of ours that another session owns goes with that session,
+//! soon or later: it is deleted and made anew, never counted as done. Nothing is deleted that no session of ours made, except
+//! where our own node has to stand. Passes follow each epoch of the session, each change of the desire, each change of a node
+//! of ours, and a slow clock.
+
+use std::{collections::BTreeSet, hash::RandomState, sync::Arc, time::Duration};
+
+use outrigger_discovery::{Backoff, Desired, Registration, Written, formats::application};
+use tokio::{task::JoinSet, time};
+use zookeeper_client::{Acls, Client, CreateMode, CreateOptions, Error, OneshotWatcher};
+
+use crate::{
+    plan::{Plan, Step},
+    session::{Hub, Link, Up, limited},
+};
+
+/// How often a step is tried in one pass, where others write the same node.
+const TRIES: u32 = 6;
+/// The time from a change of a node of ours to the pass that it causes: changes come in swarms.
+const REST: Duration = Duration::from_millis(50);
+
+/// Keeps in the registry what is desired, until nobody desires anything.
+pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
+    let (mut link, mut backoff) = (hub.link(), Backoff::default());
+    let mut keeper = Keeper { hub: Arc::clone(&hub), ids: RandomState::new(), ours: BTreeSet::new() };
+    loop {
+        let (wish, wanted) = desired.now();
+        let plan = keeper.plan(&wanted);
+        let now = link.borrow_and_update().clone();
+        let mut pass = match &now {
+            Link::New => keeper.nothing(&plan, None),
+            Link::Down(reason) => keeper.nothing(&plan, Some(reason)),
+            Link::Closed => keeper.nothing(&plan, Some("the registry was closed")),
+            Link::Up(up) => tokio::select! {
+                _ = link.changed() => continue,
+                pass = keeper.pass(up, &plan) => pass,
+            },
+        };
+        desired.tell(Written { wish, pending: pass.pending, trouble: pass.trouble.take() });
+        let is_up = matches!(now, Link::Up(_));
+        if pass.pending == 0 && is_up {
+            backoff.works();
+        }
+        let wait = match (is_up, pass.pending) {
+            (true, 0) => hub.shared.settings.reconcile,
+            (true, _) => backoff.failed(),
+            // Without a connection only a change of the link is worth a look.
+            (false, _) => Duration::MAX,
+        };
+        tokio::select! {
+            changed = desired.changed() => if changed.is_err() {
+                if let Link::Up(up) = &now {
+                    keeper.pass(up, &Plan::default()).await;
+                }
+                return;
+            },
+            _ = link.changed() => {}
+            Some(_) = pass.watches.join_next() => {
+                // Whoever takes the same node again and again is not met at once each time.
+                time::sleep(if pass.displaced { backoff.failed() } else { REST }).await;
+            }
+            () = time::sleep(wait.min(Duration::from_secs(86_400))) => {}
+        }
+    }
+}
+
+/// What came of a pass.
+#[derive(Default)]
+struct Pass {
+    /// Steps and withdrawals that are not known to be done.
+    pending: usize,
+    trouble: Option<String>,
+    /// Somebody else's node stood in the place of ours.
+    displaced: bool,
+    /// Each ends when a node of ours changes, or its session.
+    watches: JoinSet<()>,
+}
+
+struct Keeper {
+    hub: Arc<Hub>,
+    ids: RandomState,
+    /// Nodes that we made, or may have made, and that are not known to be gone.
+    ours: BTreeSet<String>,
+}
+
+impl Keeper {
+    fn plan(&self, wanted: &[Registration]) -> Plan {
+        match &self.hub.shared.paths {
+            Ok(paths) => Plan::of(wanted, paths, &self.ids),
+            Err(reason) => {
+                Plan { rows: Vec::new(), refused: wanted.iter().map(|_| (*reason).to_owned()).collect() }
+            }
+        }
+    }
+
+    /// A pass that was not made: nothing of the plan is known to be done.
+    fn nothing(&self, plan: &Plan, reason: Option<&str>) -> Pass {
+        let desired = plan.ours();
+        let withdrawn = self.ours.iter().filter(|path| !desired.contains(path.as_str())).count();
+        Pass {
+            pending: plan.len().saturating_add(withdrawn),
+            trouble: reason.map(str::to_owned),
+            ..Pass::default()
+        }
+    }
+
+    /// Makes it so, as far as it can; ends at the first sign that the session is not well.
+    async fn pass(&mut self, up: &Up, plan: &Plan) -> Pass {
+        let mut pass = self.nothing(plan, plan.refused.first().map(String::as_str));
+        let desired = plan.ours();
+        let withdrawn: Vec<String> =
+            self.ours.iter().filter(|path| !desired.contains(path.as_str())).cloned().collect();
+        // First what must not be called any more.
+        for path in withdrawn {
+            match self.withdraw(&up.client, &path).await {
+                Ok(()) => {
+                    self.ours.remove(&path);
+                    pass.pending = pass.pending.saturating_sub(1);
+                }
+                Err(error) => {
+                    pass.trouble = Some(format!("{path}: {error}"));
+                    if is_of_session(&error) {
+                        return pass;
+                    }
+                }
+            }
+        }
+        for row in &plan.rows {
+            for step in row {
+                match self.step(&up.client, step, &mut pass).await {
+                    Ok(watcher) => {
+                        pass.pending = pass.pending.saturating_sub(1);
+                        // A task of its own, since the watcher panics where its client died.
+                        pass.watches.spawn(async move { drop(watcher.changed().await) });
+                    }
+                    Err(error) => {
+                        pass.trouble = Some(error.to_string());
+                        if is_of_session(&error) {
+                            return pass;
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+        pass
+    }
+
+    /// Does a step and reads it back.
+    async fn step(&mut self, client: &Client, step: &Step, pass: &mut Pass) -> Result<OneshotWatcher, Error> {
+        for _ in 0..TRIES {
+            let done = match step {
+                Step::Ours { path, data } => self.ours(client, path, data, pass).await?,
+                Step::Stays { path, data } => self.stays(client, path, |_| Some(data.clone())).await?,
+                Step::Named { path, app } => self.stays(client, path, |text| named(text, app)).await?,
+            };
+            if let Some(watcher) = done {
+                return Ok(watcher);
+            }
+        }
+        Err(Error::UnexpectedError("somebody else writes the same node all the time".to_owned()))
+    }
+
+    /// Brings a node of ours nearer to what it shall be; gives its watch when it is so.
+    async fn ours(
+        &mut self,
+        client: &Client,
+        path: &str,
+        data: &[u8],
+        pass: &mut Pass,
+    ) -> Result<Option<OneshotWatcher>, Error> {
+        let session = client.session_id().0;
+        // Before anything is written: an answer may never come.
+        self.ours.insert(path.to_owned());
+        let (have, stat, watcher) = match limited(client.get_and_watch_data(path)).await {
+            Ok(found) => found,
+            Err(Error::NoNode) => {
+                self.create(client, path, data, CreateMode::Ephemeral).await?;
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        if stat.ephemeral_owner != session {
+            pass.displaced |= !self.hub.shared.is_ours(stat.ephemeral_owner);
+            let deleted = limited(client.delete(path, Some(stat.version))).await;
+            settled(deleted.map(drop))?;
+            return Ok(None);
+        }
+        if have != data {
+            settled(limited(client.set_data(path, data, Some(stat.version))).await.map(drop))?;
+            return Ok(None);
+        }
+        Ok(Some(watcher))
+    }
+
+    /// Brings a node that stays nearer to what it shall say; `wanted` gives that for what it says now, if it is otherwise.
+    async fn stays(
+        &self,
+        client: &Client,
+        path: &str,
+        wanted: impl Fn(&[u8]) -> Option<Vec<u8>>,
+    ) -> Result<Option<OneshotWatcher>, Error> {
+        match limited(client.get_and_watch_data(path)).await {
+            Ok((have, stat, watcher)) => match wanted(&have) {
+                Some(data) if data != have => {
+                    // Only what was read is replaced: others add their own names meanwhile.
+                    settled(limited(client.set_data(path, &data, Some(stat.version))).await.map(drop))?;
+                    Ok(None)
+                }
+                _ => Ok(Some(watcher)),
+            },
+            Err(Error::NoNode) => {
+                self.create(client, path, &wanted(&[]).unwrap_or_default(), CreateMode::Persistent).await?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a node and the directories above it. That somebody was faster is no error; what stands there is looked at again.
+    async fn create(&self, client: &Client, path: &str, data: &[u8], mode: CreateMode) -> Result<(), Error> {
+        let options = mode.with_acls(self.acls());
+        match limited(client.create(path, data, &options)).await.map(drop) {
+            Err(Error::NoNode) => {
+                let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+                // Plain directories, as Dubbo's: a container would go with its last child, and the watches on it with it.
+                let options: CreateOptions<'_> = CreateMode::Persistent.with_acls(self.acls());
+                limited(client.mkdir(parent, &options)).await
+            }
+            Ok(()) | Err(Error::NodeExists) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Who may change what is ours: as Dubbo has it, everybody, or only those with the same name and password.
+    fn acls(&self) -> Acls<'static> {
+        if self.hub.shared.settings.auth.is_some() { Acls::creator_all() } else { Acls::anyone_all() }
+    }
+
+    /// Takes a node away, if a session of ours made it.
+    async fn withdraw(&self, client: &Client, path: &str) -> Result<(), Error> {
+        for _ in 0..TRIES {
+            let Some(stat) = limited(client.check_stat(path)).await? else { return Ok(()) };
+            if stat.ephemeral_owner == 0 || !self.hub.shared.is_ours(stat.ephemeral_owner) {
+                return Ok(());
+            }
+            settled(limited(client.delete(path, Some(stat.version))).await)?;
+        }
+        Err(Error::UnexpectedError("somebody else writes the same node all the time".to_owned()))
+    }
+}
+
+/// The list of applications with this one in it.
+fn named(text: &[u8], app: &str) -> Option<Vec<u8>> {
+    let have = String::from_utf8_lossy(text);
+    let mut names = application::apps(&have);
+    if names.contains(&app) {
+        return None;
+    }
+    names.push(app);
+    Some(names.join(",").into_bytes())
+}
+
+/// That the node is another one by now is no error: it is looked at again.
+fn settled(result: Result<(), Error>) -> Result<(), Error> {
+    match result {
+        Err(Error::NoNode | Error::BadVersion | Error::NodeExists) => Ok(()),
+        other => other,
+    }
+}
+
+/// Whether the session is not well, and every further question would only wait.
+fn is_of_session(error: &Error) -> bool {
+    use Error as E;
+    matches!(error, E::Timeout | E::ConnectionLoss | E::SessionExpired | E::SessionMoved | E::ClientClosed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_added_to_others_and_only_once() {
+        assert_eq!(named(b"", "shop").as_deref(), Some(&b"shop"[..]));
+        assert_eq!(named(b"a,b", "shop").as_deref(), Some(&b"a,b,shop"[..]));
+        assert_eq!(named(b"a,shop,b", "shop"), None);
+        assert_eq!(named(b"shopping", "shop").as_deref(), Some(&b"shopping,shop"[..]));
+    }
+}

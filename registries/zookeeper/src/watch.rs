@@ -1,0 +1,360 @@
+//! One watch: who gives a service, by the conventions of its framework.
+//!
+//! A watch is begun anew with each epoch of the session and whenever the server could not be asked: new eyes first, then the
+//! lists, so that nothing changes unseen in between. Of Dubbo's two levels one is in force: the applications that have the
+//! interface, if they give at least one instance of it, and else the interface's own directory; never both, since each
+//! provider stands in both. It must never tell a set that was read in part.
+
+use std::{
+    collections::BTreeMap, collections::BTreeSet, convert::Infallible, future::poll_fn, sync::Arc, task::Poll,
+};
+
+use outrigger_discovery::{
+    Backoff, Closed, Framework, Instance, ServiceKey, Teller,
+    formats::{BadEntry, application, dubbo, sofarpc},
+};
+use tokio::{sync::watch, time};
+use zookeeper_client::Error;
+
+use crate::{
+    apps::{App, AppView, Found},
+    eye::{self, Eye},
+    session::{Hub, Link, Shared, Up},
+};
+
+/// How many applications one interface may be mapped to; those beyond are passed over.
+const APPS_MAX: usize = 256;
+
+/// Why a watch is begun anew, or ends.
+enum End {
+    Closed,
+    Trouble(String),
+}
+
+impl From<Closed> for End {
+    fn from(_: Closed) -> Self {
+        Self::Closed
+    }
+}
+
+impl From<Error> for End {
+    fn from(error: Error) -> Self {
+        Self::Trouble(format!("the server cannot be asked: {error}"))
+    }
+}
+
+/// Tells every change of the service, until nobody listens.
+pub(crate) async fn follow(hub: Arc<Hub>, key: ServiceKey, mut teller: Teller) {
+    let (mut link, mut backoff) = (hub.link(), Backoff::default());
+    // Bad entries that were counted already.
+    let (mut bad, mut epoch) = (BTreeSet::new(), 0);
+    while !teller.is_closed() {
+        let now = link.borrow_and_update().clone();
+        let end = match now {
+            Link::New => None,
+            Link::Down(reason) => Some(reason.to_string()),
+            Link::Closed => Some("the registry was closed".to_owned()),
+            Link::Up(up) => {
+                if epoch > 0 && up.epoch > epoch {
+                    // A gap that was over before it was seen; changes may have been missed all the same.
+                    teller.lost("the connection to the server was lost for a moment");
+                }
+                epoch = up.epoch;
+                tokio::select! {
+                _ = link.changed() => continue,
+                Err(end) = look(&hub.shared, &up, &key, &mut teller, &mut bad) => match end {
+                    End::Closed => return,
+                    End::Trouble(reason) => {
+                        teller.lost(&reason);
+                        // The server was well enough for a session: it is asked again without waiting for another one.
+                        tokio::select! {
+                            _ = link.changed() => {}
+                            () = time::sleep(backoff.failed()) => {}
+                            () = teller.closed() => return,
+                        }
+                        continue;
+                    }
+                },
+                }
+            }
+        };
+        if let Some(reason) = end {
+            teller.lost(&reason);
+        }
+        tokio::select! {
+            _ = link.changed() => {}
+            () = teller.closed() => return,
+        }
+    }
+}
+
+async fn look(
+    shared: &Arc<Shared>,
+    up: &Up,
+    key: &ServiceKey,
+    teller: &mut Teller,
+    bad: &mut BTreeSet<String>,
+) -> Result<Infallible, End> {
+    let paths = shared.paths.as_ref().map_err(|reason| End::Trouble((*reason).to_owned()))?;
+    let unusable = || End::Trouble(format!("{:?} is no name in ZooKeeper", key.service));
+    let looking = Looking { shared, up, key };
+    match key.framework {
+        Framework::Dubbo => {
+            let named = (
+                paths.providers(&key.service),
+                paths.configurators(&key.service),
+                paths.mapping(&key.service),
+            );
+            let (Some(providers), Some(configurators), Some(mapping)) = named else { return Err(unusable()) };
+            looking.dubbo(teller, bad, &Interface { providers, configurators, mapping }).await
+        }
+        Framework::Sofarpc => {
+            let providers = paths.sofarpc_providers(&key.service).ok_or_else(unusable)?;
+            looking.sofarpc(teller, bad, &providers).await
+        }
+        Framework::Spring => {
+            let directory = paths.spring_application(&key.service).ok_or_else(unusable)?;
+            looking.spring(teller, &directory).await
+        }
+    }
+}
+
+/// Where the nodes of an interface of Dubbo are.
+struct Interface {
+    providers: String,
+    configurators: String,
+    mapping: String,
+}
+
+struct Looking<'a> {
+    shared: &'a Arc<Shared>,
+    up: &'a Up,
+    key: &'a ServiceKey,
+}
+
+impl Looking<'_> {
+    async fn sofarpc(
+        &self,
+        teller: &mut Teller,
+        bad: &mut BTreeSet<String>,
+        providers: &str,
+    ) -> Result<Infallible, End> {
+        let mut eye = Eye::on(&self.up.client, providers).await?;
+        let mut asked = true;
+        loop {
+            let all = self.list(providers, sofarpc::provider, bad).await?;
+            say(teller, self.admitted(all), &mut asked);
+            tokio::select! {
+                changed = eye.changed() => drop(changed?),
+                doubt = teller.doubted() => { doubt?; asked = true; }
+            }
+        }
+    }
+
+    async fn spring(&self, teller: &mut Teller, directory: &str) -> Result<Infallible, End> {
+        let mut apps = BTreeMap::from([(String::new(), self.subscribe(directory))]);
+        let mut asked = true;
+        loop {
+            let told = self.told(&mut apps, |found| match found {
+                Found::Spring(instance) => vec![Instance::clone(instance)],
+                Found::Dubbo(..) => Vec::new(),
+            })?;
+            if let Some(told) = told {
+                say(teller, self.admitted(told.instances), &mut asked);
+            }
+            tokio::select! {
+                changed = changed(&mut apps) => changed?,
+                doubt = teller.doubted() => { doubt?; asked = true; ask(&mut apps); }
+            }
+        }
+    }
+
+    async fn dubbo(
+        &self,
+        teller: &mut Teller,
+        bad: &mut BTreeSet<String>,
+        interface: &Interface,
+    ) -> Result<Infallible, End> {
+        let client = &self.up.client;
+        let mut providers = Eye::on(client, &interface.providers).await?;
+        let mut configurators = Eye::on(client, &interface.configurators).await?;
+        let mut mapping = Eye::on(client, &interface.mapping).await?;
+        let mut unread = BTreeSet::new();
+        let mut overrides = self.list(&interface.configurators, dubbo::override_of, &mut unread).await?;
+        let mut apps = BTreeMap::new();
+        self.map(&mut apps, &interface.mapping).await?;
+        let mut asked = true;
+        loop {
+            if let Some(mut all) = self.levels(&mut apps, bad, &interface.providers).await? {
+                dubbo::apply(&overrides, &mut all);
+                say(teller, all, &mut asked);
+            }
+            tokio::select! {
+                changed = providers.changed() => drop(changed?),
+                changed = configurators.changed() => {
+                    changed?;
+                    overrides = self.list(&interface.configurators, dubbo::override_of, &mut unread).await?;
+                }
+                changed = mapping.changed() => {
+                    changed?;
+                    self.map(&mut apps, &interface.mapping).await?;
+                }
+                changed = changed(&mut apps) => changed?,
+                doubt = teller.doubted() => {
+                    doubt?;
+                    asked = true;
+                    overrides = self.list(&interface.configurators, dubbo::override_of, &mut unread).await?;
+                    self.map(&mut apps, &interface.mapping).await?;
+                    ask(&mut apps);
+                }
+            }
+        }
+    }
+
+    /// The instances of the level that is in force; `None`: that is not known yet.
+    async fn levels(
+        &self,
+        apps: &mut BTreeMap<String, Subscription>,
+        bad: &mut BTreeSet<String>,
+        providers: &str,
+    ) -> Result<Option<Vec<Instance>>, End> {
+        let told = self.told(apps, |found| match found {
+            Found::Dubbo(member, Some(info)) => info.instances(self.key, member),
+            Found::Dubbo(_, None) | Found::Spring(_) => Vec::new(),
+        })?;
+        let Some(Told { instances, settled, unknown }) = told else { return Ok(None) };
+        let by_application = self.admitted(instances);
+        if !by_application.is_empty() {
+            return Ok(Some(by_application));
+        }
+        let by_interface = self.list(providers, dubbo::provider, bad).await?;
+        let by_interface = self.admitted(by_interface);
+        match (by_interface.is_empty(), settled, unknown) {
+            (true, false, _) => Ok(None),
+            (true, true, Some(app)) => {
+                Err(End::Trouble(format!("nobody tells what the application {app} gives")))
+            }
+            _ => Ok(Some(by_interface)),
+        }
+    }
+
+    /// Reads which applications have the interface, and watches exactly these.
+    async fn map(&self, apps: &mut BTreeMap<String, Subscription>, mapping: &str) -> Result<(), Error> {
+        let permit = eye::permit(&self.shared.pace).await?;
+        let text = eye::read(&self.up.client, mapping).await?.unwrap_or_default();
+        drop(permit);
+        let Ok(text) = std::str::from_utf8(&text) else {
+            self.shared.status.unreadable();
+            return Ok(());
+        };
+        let names: BTreeSet<&str> = application::apps(text).into_iter().take(APPS_MAX).collect();
+        apps.retain(|app, _| names.contains(app.as_str()));
+        for app in names {
+            let directory = self.shared.paths.as_ref().ok().and_then(|paths| paths.application(app));
+            match directory {
+                Some(directory) => {
+                    apps.entry(app.to_owned()).or_insert_with(|| self.subscribe(&directory));
+                }
+                None => self.shared.status.unreadable(),
+            }
+        }
+        Ok(())
+    }
+
+    /// The entries of a directory that can be read; the others are counted, each once.
+    async fn list<T>(
+        &self,
+        directory: &str,
+        parse: impl Fn(&str) -> Result<Option<T>, BadEntry>,
+        bad: &mut BTreeSet<String>,
+    ) -> Result<Vec<T>, Error> {
+        let permit = eye::permit(&self.shared.pace).await?;
+        let nodes = eye::list(&self.up.client, directory).await?;
+        drop(permit);
+        self.shared.status.heard();
+        let mut still_bad = BTreeSet::new();
+        let mut all = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            match parse(&node) {
+                Ok(one) => all.extend(one),
+                Err(BadEntry(_)) => {
+                    if !bad.contains(&node) {
+                        self.shared.status.unreadable();
+                    }
+                    still_bad.insert(node);
+                }
+            }
+        }
+        *bad = still_bad;
+        Ok(all)
+    }
+
+    fn admitted(&self, mut all: Vec<Instance>) -> Vec<Instance> {
+        all.retain(|instance| self.key.admits(instance));
+        all
+    }
+
+    fn subscribe(&self, directory: &str) -> Subscription {
+        let app = self.shared.apps.open(self.shared, directory);
+        Subscription { view: app.view(), app, asked: 0 }
+    }
+
+    /// What the applications give; `None`: one of them was not listed since the session changed, or since it was asked.
+    fn told(
+        &self,
+        apps: &mut BTreeMap<String, Subscription>,
+        instances: impl Fn(&Found) -> Vec<Instance>,
+    ) -> Result<Option<Told>, End> {
+        let mut told = Told { instances: Vec::new(), settled: true, unknown: None };
+        let mut fresh = true;
+        for (name, Subscription { view, asked, .. }) in apps {
+            let view = view.borrow_and_update();
+            if let Some(trouble) = &view.trouble {
+                return Err(End::Trouble(trouble.to_string()));
+            }
+            fresh &= view.epoch >= self.up.epoch && view.asked >= *asked;
+            told.settled &= view.settled;
+            if view.found.iter().any(|found| matches!(found, Found::Dubbo(_, None))) {
+                told.unknown = Some(name.clone());
+            }
+            told.instances.extend(view.found.iter().flat_map(&instances));
+        }
+        Ok(fresh.then_some(told))
+    }
+}
+
+/// What applications give.
+struct Told {
+    instances: Vec<Instance>,
+    settled: bool,
+    /// An application with a member of which it is not known what it gives.
+    unknown: Option<String>,
+}
+
+/// An application that a watch reads.
+struct Subscription {
+    app: Arc<App>,
+    view: watch::Receiver<AppView>,
+    /// The last question that it was asked.
+    asked: u64,
+}
+
+fn ask(apps: &mut BTreeMap<String, Subscription>) {
+    for Subscription { app, asked, .. } in apps.values_mut() {
+        *asked = app.ask();
+    }
+}
+
+/// Waits for a change of any of the applications.
+async fn changed(apps: &mut BTreeMap<String, Subscription>) -> Result<(), End> {
+    let mut changes: Vec<_> = apps.values_mut().map(|one| Box::pin(one.view.changed())).collect();
+    let change = poll_fn(|context| {
+        let ready = changes.iter_mut().map(|change| change.as_mut().poll(context)).find(Poll::is_ready);
+        ready.unwrap_or(Poll::Pending)
+    });
+    change.await.map_err(|_| End::Trouble("an application is watched no more".to_owned()))
+}
+
+fn say(teller: &Teller, instances: Vec<Instance>, asked: &mut bool) {
+    if std::mem::take(asked) { teller.answer(instances) } else { teller.tell(instances) }
+}
