@@ -1,6 +1,6 @@
 /*
  * Dubbo consumer: --url dubbo://HOST:PORT (a host NAME: Dubbo never dials 127.x), or --registry URL to find its providers
- * there (of DemoService alone, plain and green), --timeout MS, --heartbeat MS
+ * there (of DemoService alone, of --version, where that is given, and green), --timeout MS, --heartbeat MS
  * to have idle connections heartbeat, and lost ones dialled again, sooner than once a minute, and --attach KEY=VALUE
  * for a pair beside every `work`. One source for Dubbo 2.7 and 3.3.
  * Must not retry unless a case says so: a case sees the first answer or none. TripleConsumer is this one with more services.
@@ -70,7 +70,7 @@ public class Consumer implements Console.Framework {
     }
 
     public static void main(String[] argv) throws Exception {
-        Args args = new Args(argv, "url", "registry", "timeout", "heartbeat", "attach");
+        Args args = new Args(argv, "url", "registry", "version", "timeout", "heartbeat", "attach");
         Consumer consumer = new Consumer(args);
         Json.ready("dubbo", Version.getVersion());
         Console.serve(consumer, args);
@@ -87,6 +87,7 @@ public class Consumer implements Console.Framework {
         ReferenceConfig<T> r = new ReferenceConfig<T>();
         r.setId(id);
         if (args.text("url", null) != null) r.setUrl(args.need("url"));
+        if (args.text("version", null) != null) r.setVersion(args.need("version"));
         r.setTimeout(args.number("timeout", 3000));
         r.setRetries(0);
         r.setCheck(false);

@@ -1,5 +1,5 @@
 /*
- * Dubbo provider: DemoService on --port as it is, calling itself --name ("blue"), and once more on --green-port, where
+ * Dubbo provider: DemoService on --port as it is (of --version, where that is given), calling itself --name ("blue"), and once more on --green-port, where
  * that is given, under group "green" and version "2.0.0", so that a call routed to the wrong port is not served.
  * --proto is dubbo or tri, --threads how many calls of a port it takes at once; --journal, and what its stdin says, are as
  * Desk has them. It registers itself, as application --app, in every --registry (urls, by comma), where that is given: as
@@ -25,14 +25,17 @@ import java.util.List;
 public final class Provider {
     public static void main(String[] argv) throws Exception {
         Args args = new Args(argv, "host", "port", "green-port", "name", "threads", "journal", "proto", "app", "registry",
-            "register", "register-mode");
+            "register", "register-mode", "version");
         Desk desk = Desk.of(args);
         ApplicationConfig app = new ApplicationConfig(args.text("app", "peer-provider"));
         app.setQosEnable(false);
         if (args.text("register-mode", null) != null) Compat.registerMode(app, args.need("register-mode"));
         ProtocolConfig blue = protocol("blue", args, "port");
         DubboBootstrap bootstrap = DubboBootstrap.getInstance().application(app).registries(registries(args))
-            .protocol(blue).service(service(args.text("name", "blue"), desk, blue));
+            .protocol(blue);
+        ServiceConfig<DemoService> first = service(args.text("name", "blue"), desk, blue);
+        if (args.text("version", null) != null) first.setVersion(args.need("version"));
+        bootstrap.service(first);
         if (args.text("green-port", null) != null) {
             ProtocolConfig green = protocol("green", args, "green-port");
             ServiceConfig<DemoService> second = service("green", desk, green);
