@@ -3,7 +3,14 @@
 //! Immutable parts of a snapshot. What a worker learns about an endpoint (latency, calls in flight) is kept in
 //! its `Local` under the stable key (cluster name, address), never here.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use outrigger_codec::{Head, Slot, Wants};
 
@@ -34,6 +41,8 @@ pub struct Cluster {
     pub crowd: Arc<Crowd>,
     /// What trying again may cost on top.
     pub budget: Arc<Budget>,
+    /// When it was used last, in whole seconds, where somebody wants to know: it is given up when it is not used any more.
+    pub used: Option<Arc<AtomicU64>>,
 }
 
 impl Cluster {
@@ -57,10 +66,28 @@ impl Cluster {
             parts,
             crowd: Arc::new(crowd),
             budget: Arc::default(),
+            used: None,
         };
         let (share, floor) = cluster.settings.retries;
         cluster.budget = Arc::new(Budget::new(share, floor));
         cluster
+    }
+
+    /// The same cluster, of which it is known when it was used last.
+    #[must_use]
+    pub fn used(mut self, used: Arc<AtomicU64>) -> Self {
+        self.used = Some(used);
+        self
+    }
+
+    /// It is used now. All workers write the same place, hence not more than once a second.
+    pub(crate) fn use_at(&self, now: Tick) {
+        if let Some(used) = &self.used {
+            let second = now.0 / 1_000_000_000;
+            if used.load(Relaxed) != second {
+                used.store(second, Relaxed);
+            }
+        }
     }
 
     /// The part of the endpoints that a call is meant for, which a route sends to `lot`; `None`: there is none.

@@ -7,8 +7,9 @@ use std::{sync::Arc, time::Duration};
 use outrigger_codec::{Changes, Head, Refusal, Response, Slot};
 
 use crate::{
-    EndpointSlot, ListenerId, Local, Lot, Retry, RouteSlot, RouteTable, Snapshot, Target, Tick, Tried,
+    EndpointSlot, ListenerId, Local, Lot, Retry, Route, RouteSlot, RouteTable, Snapshot, Target, Tick, Tried,
     balance,
+    demand::{self, Demanded},
 };
 
 /// Where one call goes and how long it may take. Neither `Copy` nor `Clone`: settled once, by value.
@@ -95,19 +96,17 @@ pub fn decide(
     if let Some(response) = &route.response {
         return Err(respond(local, (listener, at), response, head));
     }
-    let target = match &route.by_header {
-        None => draw(local, &route.targets),
-        Some(name) => match named(snapshot, head, name) {
-            Some(target) => Some(target),
-            None => return Err(refuse(local, listener, Some(at), Refusal::NoRoute)),
-        },
+    let picked = match aim(snapshot, local, route, head) {
+        Ok(Aim::Waits(endpoint)) => Some((endpoint, Lot::ALL)),
+        Ok(Aim::Target(target)) => target.and_then(|target| {
+            let cluster = snapshot.cluster(target.cluster)?;
+            let lot = cluster.lot(target.lot, head)?;
+            let key = cluster.settings.hash.as_ref().and_then(|by| by.key(head));
+            cluster.use_at(now);
+            Some((balance::pick(local, cluster, (target.cluster, lot), key, Tried::default(), now)?, lot))
+        }),
+        Err(why) => return Err(refuse(local, listener, Some(at), why)),
     };
-    let picked = target.and_then(|target| {
-        let cluster = snapshot.cluster(target.cluster)?;
-        let lot = cluster.lot(target.lot, head)?;
-        let key = cluster.settings.hash.as_ref().and_then(|by| by.key(head));
-        Some((balance::pick(local, cluster, (target.cluster, lot), key, Tried::default(), now)?, lot))
-    });
     let (Some((endpoint, lot)), Some(slot)) = (picked, local.route_slot(listener, Some(at))) else {
         return Err(refuse(local, listener, Some(at), Refusal::NoEndpoint));
     };
@@ -131,6 +130,32 @@ pub fn decide(
         retry: route.retry.clone(),
         changes: route.changes.clone(),
     })
+}
+
+/// What a call is meant for.
+enum Aim {
+    /// A cluster; `None`: there is none.
+    Target(Option<Target>),
+    /// Something that has still to be found, for which it waits here.
+    Waits(EndpointSlot),
+}
+
+/// What a call of a route is meant for.
+fn aim(snapshot: &Snapshot, local: &mut Local, route: &Route, head: Head<'_>) -> Result<Aim, Refusal> {
+    if let Some(demand) = &route.by_service {
+        return match demand::place(snapshot, local, demand, head) {
+            Demanded::Cluster(cluster) => Ok(Aim::Target(Some(Target::new(cluster, 1)))),
+            Demanded::Waits(endpoint) => Ok(Aim::Waits(endpoint)),
+            Demanded::TooMany => Err(Refusal::Overloaded),
+            Demanded::Nameless => Err(Refusal::NoRoute),
+        };
+    }
+    match &route.by_header {
+        None => Ok(Aim::Target(draw(local, &route.targets))),
+        Some(name) => {
+            named(snapshot, head, name).map(|target| Aim::Target(Some(target))).ok_or(Refusal::NoRoute)
+        }
+    }
 }
 
 /// The cluster that a header names.
@@ -194,9 +219,7 @@ mod tests {
     use outrigger_codec::{HeadIndex, Outcome, Span};
 
     use super::*;
-    use crate::{
-        Balance, Cluster, ClusterSettings, End, Endpoint, Limit, Listener, Match, Pattern, Route, settle,
-    };
+    use crate::{Balance, Cluster, ClusterSettings, End, Endpoint, Limit, Listener, Match, Pattern, settle};
 
     fn cluster(name: &str, endpoints: &[&str]) -> Cluster {
         let endpoints = endpoints.iter().map(|a| Endpoint::new(a, 1)).collect();

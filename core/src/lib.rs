@@ -9,6 +9,7 @@
 pub mod balance;
 pub mod cluster;
 pub mod decide;
+pub mod demand;
 pub mod hash;
 pub mod health;
 pub mod limit;
@@ -26,6 +27,7 @@ pub mod tick;
 pub use balance::Balance;
 pub use cluster::{Cluster, ClusterSettings, Endpoint, HashBy};
 pub use decide::{Plan, Refused, decide};
+pub use demand::{Awaited, Demand};
 pub use health::{Health, Outlier, Probed};
 pub use limit::Limit;
 pub use local::{EndpointSlot, Local, RouteSlot};

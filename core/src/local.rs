@@ -9,7 +9,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use outrigger_codec::{Outcome, Refusal};
 
 use crate::{
-    Budget, Cluster, ClusterSettings, End, Failure, ListenerId, Random, Snapshot, Tally, Tick, Tried,
+    Awaited, Budget, Cluster, ClusterSettings, End, Failure, ListenerId, Random, Snapshot, Tally, Tick,
+    Tried, demand,
     health::{Crowd, Health},
     subset::{Lot, Part, Standing},
 };
@@ -33,6 +34,12 @@ pub struct Local {
     /// Plans made and not yet settled.
     unsettled: u64,
     random: Random,
+    /// A cluster's name, while it is made.
+    pub(crate) name: String,
+    /// Services that calls wait for, by the names of their clusters.
+    awaited: HashMap<Box<str>, EndpointSlot>,
+    /// Those that nobody was told of yet.
+    untold: Vec<Awaited>,
 }
 
 /// What is learnt of a route.
@@ -93,6 +100,8 @@ const EWMA_DECAY: Duration = Duration::from_secs(10);
 const FAILURE_COSTS: Duration = Duration::from_secs(1);
 /// How long what was seen of the endpoints of a part is believed, while some of them are left out: time alone brings them back.
 const STANDS: Duration = Duration::from_millis(20);
+/// The address of an endpoint that stands for those of a cluster that is not there yet.
+const NOBODY: &str = "";
 /// The name that counts calls without a route.
 pub const UNROUTED: &str = "-";
 
@@ -106,6 +115,9 @@ impl Local {
             by_cluster: Vec::new(),
             unsettled: 0,
             random: Random::new(seed.wrapping_mul(2).wrapping_add(1)),
+            name: String::new(),
+            awaited: HashMap::new(),
+            untold: Vec::new(),
         }
     }
 
@@ -156,9 +168,49 @@ impl Local {
                 ClusterTurn { slots, next, standings: vec![None; cluster.parts.len()] }
             })
             .collect();
+        // What calls waited for is known now; those that still wait are told by who holds them.
+        self.awaited.retain(|cluster, _| snapshot.cluster_named(cluster).is_none());
         self.routes.sweep(|route| !route.listed && route.in_flight == 0);
-        self.endpoints
-            .sweep(|endpoint| !endpoint.listed && endpoint.in_flight == 0 && endpoint.connections == 0);
+        let awaited = &self.awaited;
+        self.endpoints.sweep(|endpoint| {
+            let idle = !endpoint.listed && endpoint.in_flight == 0 && endpoint.connections == 0;
+            // Nobody waits for it any more, and yet its cluster is still looked for: it is told again when one does.
+            idle && !(endpoint.address.is_empty() && awaited.contains_key(&endpoint.cluster))
+        });
+    }
+
+    /// An endpoint of a cluster that is not there yet: calls wait for it in line.
+    pub(crate) fn awaits(&mut self, cluster: &str, awaited: impl FnOnce() -> Awaited) -> EndpointSlot {
+        if let Some(slot) = self.awaited.get(cluster) {
+            return *slot;
+        }
+        let settings = Arc::new(demand::nobody());
+        let slot = self.endpoints.enter(cluster, NOBODY, || EndpointState {
+            listed: false,
+            ..EndpointState::new(cluster, NOBODY, &settings)
+        });
+        self.awaited.insert(cluster.into(), EndpointSlot(slot));
+        self.untold.push(awaited());
+        EndpointSlot(slot)
+    }
+
+    pub(crate) fn awaited_len(&self) -> usize {
+        self.awaited.len()
+    }
+
+    /// Services that calls wait for and nobody was told of yet.
+    pub fn untold(&mut self) -> Vec<Awaited> {
+        std::mem::take(&mut self.untold)
+    }
+
+    /// Whether anybody is to be told of services that calls wait for.
+    pub fn has_untold(&self) -> bool {
+        !self.untold.is_empty()
+    }
+
+    /// Whether calls to an endpoint wait for the cluster that it stands for, of which the present snapshot knows nothing.
+    pub fn is_awaited(&self, slot: EndpointSlot) -> bool {
+        self.endpoint(slot).is_some_and(|state| self.awaited.get(&state.cluster) == Some(&slot))
     }
 
     /// An endpoint's state, unless the slot was given up.

@@ -10,7 +10,7 @@ use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 use outrigger_codec::{Changes, Head, Response, Slot, Wants};
 
-use crate::{Limit, Lot, Pattern, Retry};
+use crate::{Demand, Limit, Lot, Pattern, Retry};
 
 mod query;
 
@@ -173,6 +173,8 @@ pub struct Route {
     pub targets: Box<[Target]>,
     /// Or the header that names its cluster.
     pub by_header: Option<Box<[u8]>>,
+    /// Or the service that the call itself names has a cluster of its own.
+    pub by_service: Option<Arc<Demand>>,
     /// The longest a call may take, from its request being complete to its answer being complete.
     pub timeout: Option<Duration>,
     /// How many calls may pass.
@@ -268,7 +270,12 @@ impl RouteTable {
             }
         }
         // The caller's timeout bounds every call, so it is always read where it can be.
-        let wants = routes.iter().fold(Wants::TIMEOUT, |all, route| all.and(route.matches.wants()));
+        let of = |route: &Route| match &route.by_service {
+            Some(demand) if demand.by_authority => route.matches.wants().and(Wants::TARGET),
+            Some(_) => route.matches.wants().and(Wants::SERVICE).and(Wants::VERSION).and(Wants::GROUP),
+            None => route.matches.wants(),
+        };
+        let wants = routes.iter().fold(Wants::TIMEOUT, |all, route| all.and(of(route)));
         let kinds = index.iter().fold(0, |all, entry: &Entry| all | entry.kind.bit());
         let of_service = Kind::ServiceMethod.bit() | Kind::Service.bit();
         let spelled =

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::{control, demo, logs, worker::Clock};
 
 pub mod explain;
+pub mod registry;
 
 /// A sidecar that carries all of an application's RPC calls.
 #[derive(Debug, Parser)]
@@ -38,6 +39,8 @@ enum Command {
     },
     /// Say where a call would go, and why. Example: outrigger explain -c conf/echo.yaml --service com.example.Echo --method echo
     Explain(explain::Explain),
+    /// Ask the registries of a conf. Example: outrigger registry ls -c conf/shop-zookeeper.yaml
+    Registry(registry::Ask),
     /// See it work: echo services, a sidecar in front, traffic through it. Example: outrigger demo --for 10s
     Demo(demo::Options),
     /// Print the JSON Schema of the conf, for editors. Example: outrigger schema > outrigger.schema.json
@@ -66,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Run { conf } => run(conf),
         Command::Check { conf, format } => check(&conf, format),
         Command::Explain(call) => finish(call.answer().map(|answer| print(&answer))),
+        Command::Registry(ask) => finish(ask.run()),
         Command::Demo(options) => match demo::run(&options) {
             Ok(0) => ExitCode::SUCCESS,
             Ok(_) => ExitCode::from(1),

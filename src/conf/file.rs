@@ -19,7 +19,7 @@ use super::{
     endpoints::{Endpoint, Tags, Zones},
     health::Health,
     off::{Off, OrOff, optional_or_off, or_off},
-    registries::{Discover, Register, Registry},
+    registries::{Discover, Register, Registry, To},
     respond::{Redirect, Respond},
     units::{Duration, Percent, Rate, Size},
 };
@@ -271,9 +271,9 @@ pub struct Route {
     /// What a call must look like; empty matches every call.
     #[serde(rename = "match", default)]
     pub matches: Match,
-    /// The cluster it goes to.
+    /// The cluster it goes to; or `{ service: … }`: the service that the call itself names, found in a registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to: Option<String>,
+    pub to: Option<To>,
     /// Or the header that names the cluster, one of those below; a call whose header names none has no route.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to_header: Option<String>,
@@ -318,6 +318,16 @@ pub struct Route {
     /// Where callers are sent instead of a call being sent anywhere (HTTP).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect: Option<Redirect>,
+}
+
+impl Route {
+    /// The cluster that it names by `to`.
+    pub fn to_cluster(&self) -> Option<&String> {
+        match &self.to {
+            Some(To::Cluster(name)) => Some(name),
+            _ => None,
+        }
+    }
 }
 
 /// What is tried again, on another endpoint where there is one, never after anything of an answer was given on, and out of

@@ -8,15 +8,13 @@ use std::{
     net::SocketAddr,
     num::NonZeroU32,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
 use outrigger_codec::Wants;
 use outrigger_core as core;
-use outrigger_core::{
-    ClusterSettings, Endpoint, HashBy, Outlier, Pattern, RouteTable, Selector, Snapshot, Target, Tick,
-};
+use outrigger_core::{ClusterSettings, Endpoint, Pattern, RouteTable, Selector, Snapshot, Target, Tick};
 
 use outrigger_discovery::ServiceKey;
 
@@ -24,6 +22,7 @@ use super::{
     decode::load_tree,
     defaults,
     file::{self, Conf, Test},
+    registries as written,
     report::{Problem, Report, listing, near, quote},
     yaml::{self, At, Lookup},
 };
@@ -34,7 +33,9 @@ use crate::{
 };
 
 mod changes;
+mod clusters;
 mod defaults_told;
+mod demands;
 mod endpoints;
 mod health;
 mod http;
@@ -44,6 +45,7 @@ mod respond;
 mod tests;
 
 use defaults_told::InDefaults;
+pub use demands::DemandPlan;
 pub use health::HealthPlan;
 pub use http::plain;
 pub use registries::{NacosPlan, RegisterPlan, RegistryKind, RegistryPlan, ZooKeeperPlan};
@@ -65,8 +67,10 @@ pub struct Plan {
     pub bounds: Bounds,
     /// The listeners by name.
     pub listeners: Vec<ListenerPlan>,
-    /// The clusters by name.
+    /// The clusters by name; behind them those that were made on demand.
     pub clusters: Vec<ClusterPlan>,
+    /// Of which routes make clusters on demand.
+    pub demands: Vec<DemandPlan>,
     /// The registries by name.
     pub registries: BTreeMap<String, RegistryPlan>,
     /// The services of the application that others shall find.
@@ -105,6 +109,8 @@ pub struct ClusterPlan {
     pub source: Source,
     /// How they are checked; `None`: they are not.
     pub health: Option<HealthPlan>,
+    /// Of one that was made on demand: when it was used last.
+    pub used: Option<Arc<AtomicU64>>,
 }
 
 /// Where a cluster's endpoints come from.
@@ -133,7 +139,9 @@ impl Plan {
         last: Option<&Snapshot>,
         now: Tick,
     ) -> Snapshot {
-        let clusters = self.clusters.iter().map(|cluster| {
+        // One that was made on demand is there when something is known of it: calls wait for that.
+        let known = |cluster: &&ClusterPlan| cluster.used.is_none() || found.contains_key(&cluster.name);
+        let clusters = self.clusters.iter().filter(known).map(|cluster| {
             let endpoints = match &cluster.source {
                 Source::Fixed(endpoints) => endpoints.clone(),
                 Source::Found { .. } => found.get(&cluster.name).cloned().unwrap_or_default(),
@@ -144,6 +152,7 @@ impl Plan {
             if let Some(before) = before {
                 made.inherit(before, now);
             }
+            made.used.clone_from(&cluster.used);
             made
         });
         let listeners = self.listeners.iter().map(|listener| core::Listener {
@@ -199,7 +208,8 @@ pub fn read(file: &Path, bytes: &[u8], lookup: &Lookup<'_>) -> Result<Plan, Repo
     load_tree(&file.display().to_string(), tree, |conf: Conf, root| {
         let at = At::root(root);
         let (subsets, in_defaults) = (BTreeMap::new(), InDefaults::default());
-        let mut lowering = Lowering { problems: Vec::new(), conf: &conf, at, subsets, in_defaults };
+        let mut lowering =
+            Lowering { problems: Vec::new(), conf: &conf, at, demands: Vec::new(), subsets, in_defaults };
         let plan = lowering.plan(at, folder);
         (plan, lowering.problems)
     })
@@ -221,6 +231,7 @@ struct Lowering<'a> {
     conf: &'a Conf,
     /// The whole document.
     at: At<'a>,
+    demands: Vec<DemandPlan>,
     /// Subsets that routes ask for, by cluster.
     subsets: BTreeMap<u32, Vec<Selector>>,
     in_defaults: InDefaults,
@@ -290,6 +301,7 @@ impl Lowering<'_> {
             },
             listeners,
             clusters,
+            demands: std::mem::take(&mut self.demands),
             registries,
             register,
             propagation: conf.propagation.get(),
@@ -360,7 +372,7 @@ impl Lowering<'_> {
         let routes = routes.filter_map(|(i, route)| {
             let (at, whom) =
                 (at.key("routes").index(i), || format!("route {} of listener {}", i + 1, quote(name)));
-            self.concerning(whom, |this| this.route(at, i, route, carries, &mut names))
+            self.concerning(whom, |this| this.route(at, i, route, (carries, &protocols), &mut names))
         });
         let routes = routes.collect();
         let speaks = Speaks {
@@ -417,7 +429,7 @@ impl Lowering<'_> {
         let mut translates = false;
         for (i, route) in listener.routes.iter().enumerate() {
             let any = self.conf.clusters.keys().filter(|_| route.to_header.is_some());
-            for name in route.to.iter().chain(route.weights.keys()).chain(any) {
+            for name in route.to_cluster().into_iter().chain(route.weights.keys()).chain(any) {
                 let speaks = self.conf.clusters.get(name).and_then(|cluster| cluster.protocol.as_deref());
                 let Some(speaks) = speaks.and_then(wire) else { continue };
                 translates |= protocols.iter().any(|spoken| exchanges(spoken) && *spoken != speaks);
@@ -457,7 +469,7 @@ impl Lowering<'_> {
         at: At<'_>,
         index: usize,
         route: &file::Route,
-        carries: Carries,
+        (carries, spoken): (Carries, &[&'static str]),
         names: &mut HashSet<String>,
     ) -> Option<core::Route> {
         let matches = self.matches(at.key("match"), &route.matches);
@@ -484,6 +496,7 @@ impl Lowering<'_> {
             timeout: route.timeout.map(super::units::Duration::get).filter(|timeout| !timeout.is_zero()),
             limit,
             retry: self.retry(at, route),
+            by_service: self.demand(at.key("to"), route, (carries, spoken)),
             by_header: route.to_header.as_deref().map(|name| name.as_bytes().into()),
             changes,
             response,
@@ -622,7 +635,8 @@ impl Lowering<'_> {
             return Some(Vec::new());
         }
         let written = match (&route.to, route.weights.is_empty()) {
-            (Some(to), true) => vec![(at.key("to"), to.as_str(), 1)],
+            (Some(written::To::Cluster(to)), true) => vec![(at.key("to"), to.as_str(), 1)],
+            (Some(written::To::Service(_)), true) => return Some(Vec::new()),
             (None, false) => {
                 if route.weights.values().all(|weight| *weight == 0) {
                     self.problems.push(at.key("weights").problem("at least one weight must be above 0"));
@@ -721,111 +735,6 @@ impl Lowering<'_> {
             self.problems.push(at.key("rate").problem("this rate is too high to be counted"));
         }
         made.map(Arc::new)
-    }
-
-    fn cluster(&mut self, at: At<'_>, name: &str, cluster: &file::Cluster) -> ClusterPlan {
-        if cluster.connections.is_some_and(|most| most == 0 || most > 65_536) {
-            self.problems.push(at.key("connections").problem("expected 1 to 65536 connections"));
-        }
-        let speaks = cluster.protocol.as_deref().and_then(wire);
-        if let Some(written) = cluster.protocol.as_deref().filter(|_| speaks.is_none()) {
-            let known: Vec<&str> = names().filter(|name| exchanges(name)).collect();
-            let message =
-                format!("calls cannot be translated into {}, only into {}", quote(written), listing(&known));
-            self.push_near(at.key("protocol"), message, written, known.iter().copied());
-        }
-        if cluster.pending_max == 0 {
-            self.problems.push(at.key("pending_max").problem("expected at least 1"));
-        }
-        if cluster.connect_timeout.get().is_zero() {
-            self.problems.push(at.key("connect_timeout").problem("expected a time above 0s"));
-        }
-        let source = match (&cluster.endpoints, &cluster.discover) {
-            (Some(endpoints), None) => Source::Fixed(self.endpoints(at.key("endpoints"), endpoints)),
-            (None, Some(discover)) => self.discover(at.key("discover"), cluster, discover),
-            (Some(_), Some(_)) => {
-                self.problems.push(
-                    at.key("discover").problem("a cluster has either `endpoints` or `discover`, not both"),
-                );
-                Source::Fixed(Vec::new())
-            }
-            (None, None) => {
-                let problem = at.problem("a cluster needs `endpoints` or `discover`");
-                self.problems.push(problem.with_help("as in `endpoints: [127.0.0.1:12201]`"));
-                Source::Fixed(Vec::new())
-            }
-        };
-        let balance = match cluster.balance {
-            file::Balance::RoundRobin => core::Balance::RoundRobin,
-            file::Balance::Random => core::Balance::Random,
-            file::Balance::LeastRequest => core::Balance::LeastRequest,
-            file::Balance::P2cEwma => core::Balance::P2cEwma,
-            file::Balance::RingHash => core::Balance::RingHash,
-            file::Balance::Maglev => core::Balance::Maglev,
-        };
-        let hash = self.hash(at, cluster);
-        let outlier = self.outlier(at.key("outlier"), &cluster.outlier);
-        let settings = ClusterSettings {
-            connections: cluster.connections,
-            connect_timeout: cluster.connect_timeout.get(),
-            idle_timeout: cluster.idle_timeout.map(super::units::Duration::get),
-            max_age: cluster.max_age.map(super::units::Duration::get),
-            pending_max: cluster.pending_max,
-            outlier,
-            slow_start: cluster.slow_start.map(super::units::Duration::get).unwrap_or_default(),
-            panic: cluster.panic.get(),
-            hash,
-            division: self.division(at, cluster),
-            retries: (cluster.retry_budget.share.get(), cluster.retry_budget.floor),
-            speaks,
-        };
-        let health = self.health(at.key("health"), cluster);
-        ClusterPlan { name: name.to_owned(), balance, settings, source, health }
-    }
-
-    /// What calls are told apart by; wanted by two balances, and of use to no other.
-    fn hash(&mut self, at: At<'_>, cluster: &file::Cluster) -> Option<HashBy> {
-        let by_key = matches!(cluster.balance, file::Balance::RingHash | file::Balance::Maglev);
-        match (&cluster.hash, by_key) {
-            (None, true) => {
-                let problem = at.key("balance").problem("what calls are told apart by is not said");
-                self.problems
-                    .push(problem.with_help("as in `hash: { header: x-user }`, or cookie, source, path"));
-            }
-            (Some(_), false) => {
-                let problem = at.key("hash").problem("only `ring_hash` and `maglev` tell calls apart");
-                self.problems.push(problem.with_help("leave it out, or write `balance: maglev`"));
-            }
-            _ => {}
-        }
-        Some(match cluster.hash.as_ref()? {
-            file::HashBy::Header(name) => HashBy::Header(name.as_bytes().into()),
-            file::HashBy::Cookie(name) => HashBy::Cookie(name.as_bytes().into()),
-            file::HashBy::Source => HashBy::Source,
-            file::HashBy::Path => HashBy::Path,
-        })
-    }
-
-    /// When an endpoint is left alone; `None`: never.
-    fn outlier(&mut self, at: At<'_>, outlier: &file::Outlier) -> Option<Outlier> {
-        for (key, time) in [("ejection", outlier.ejection), ("interval", outlier.interval)] {
-            if time.get().is_zero() {
-                self.problems.push(at.key(key).problem("expected a time above 0s"));
-            }
-        }
-        if outlier.slower.is_some_and(|times| times < 2) {
-            self.problems.push(at.key("slower").problem("expected at least 2 times the median"));
-        }
-        (outlier.share_max.get() > 0).then(|| Outlier {
-            consecutive: outlier.consecutive,
-            ejection: outlier.ejection.get(),
-            ejection_max: outlier.ejection_max.get(),
-            share_max: outlier.share_max.get(),
-            interval: outlier.interval.get(),
-            calls_min: outlier.calls_min.into(),
-            deviation: if outlier.success_rate { 190 } else { 0 },
-            slower: outlier.slower.unwrap_or(0),
-        })
     }
 }
 

@@ -3,11 +3,14 @@
 //! Nothing here means anything yet; `lower` gives it meaning. Which kinds of registries there are is said by the list of
 //! plug-ins: a build may have fewer.
 
-use std::{collections::BTreeMap, fmt};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use outrigger_discovery as discovery;
-use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 
 use super::{decode::OneOrMany, health::Check, units::Duration};
 
@@ -124,6 +127,141 @@ pub struct Discover {
     /// The registry's `hold_empty`, for this service. 0s: it is believed at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold_empty: Option<Duration>,
+}
+
+/// Where the calls of a route go: to a cluster by its name, or each to the service that it names.
+#[derive(Clone, Debug)]
+pub enum To {
+    /// A cluster.
+    Cluster(String),
+    /// Whatever service a call names.
+    Service(Demand),
+}
+
+/// The services that calls name: each is looked for when the first call names it, and kept while it is used.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Demand {
+    /// The name of a registry.
+    pub registry: String,
+    /// Whose services they are; calls of `spring` name them by their authority. By default `sofarpc` where the listener speaks
+    /// only `bolt`, else `dubbo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub framework: Option<Framework>,
+    /// Only instances that speak this; as in `discover`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+    /// The registry's `hold_empty`, for these services.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold_empty: Option<Duration>,
+    /// The cluster of this conf whose settings (balance, outlier, …) they have; by default those of `defaults`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub like: Option<String>,
+}
+
+/// `{ service: REGISTRY }`, or with more to say.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ToService {
+    /// The registry in which services are looked for: its name, or with more to say.
+    service: NameOr<Demand>,
+}
+
+/// A name alone, or a map that has it.
+#[derive(Clone, Debug)]
+struct NameOr<T>(T);
+
+impl<'de> Deserialize<'de> for NameOr<Demand> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct NameVisitor;
+
+        impl<'de> Visitor<'de> for NameVisitor {
+            type Value = NameOr<Demand>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a registry, or { registry: …, framework: … }")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<Self::Value, E> {
+                let registry = name.to_owned();
+                Ok(NameOr(Demand { registry, framework: None, protocol: None, hold_empty: None, like: None }))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                Demand::deserialize(MapAccessDeserializer::new(map)).map(NameOr)
+            }
+        }
+
+        from.deserialize_any(NameVisitor)
+    }
+}
+
+impl Serialize for NameOr<Demand> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(to)
+    }
+}
+
+impl JsonSchema for NameOr<Demand> {
+    fn schema_name() -> Cow<'static, str> {
+        "RegistryOrDemand".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let map = generator.subschema_for::<Demand>();
+        json_schema!({
+            "description": "The name of a registry, or a map with more to say.",
+            "anyOf": [{ "type": "string" }, map]
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for To {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct ToVisitor;
+
+        impl<'de> Visitor<'de> for ToVisitor {
+            type Value = To;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a cluster, or { service: … }")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<To, E> {
+                Ok(To::Cluster(name.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<To, A::Error> {
+                let ToService { service } = ToService::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(To::Service(service.0))
+            }
+        }
+
+        from.deserialize_any(ToVisitor)
+    }
+}
+
+impl Serialize for To {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Cluster(name) => to.serialize_str(name),
+            Self::Service(demand) => ToService { service: NameOr(demand.clone()) }.serialize(to),
+        }
+    }
+}
+
+impl JsonSchema for To {
+    fn schema_name() -> Cow<'static, str> {
+        "To".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let map = generator.subschema_for::<ToService>();
+        json_schema!({
+            "description": "The name of a cluster, or `{ service: … }`.",
+            "anyOf": [{ "type": "string" }, map]
+        })
+    }
 }
 
 /// A service of the application that others shall find.

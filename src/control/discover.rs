@@ -23,6 +23,8 @@ use crate::{
 
 mod kept;
 
+/// How long calls wait for a service that they name for the first time.
+const DEMANDED: Duration = Duration::from_secs(3);
 /// How long a registry that a reload took away stays connected: what replaces it shall be there first.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -68,6 +70,8 @@ struct Want {
     registry: String,
     key: ServiceKey,
     hold: Duration,
+    /// Calls wait for it.
+    demanded: bool,
 }
 
 #[derive(Debug)]
@@ -110,21 +114,17 @@ impl Discovery {
         self.keeper.keep_in(plan.state.clone());
         let replaced = self.open(plan);
         let mut wanted = wants(plan);
+        self.found.retain(|name, _| wanted.contains_key(name));
         self.watches.retain(|number, watch| {
-            let same = wanted.iter().position(|want| *want == watch.want);
-            match same.filter(|_| !replaced.contains(&watch.want.registry)) {
-                Some(at) => drop(wanted.swap_remove(at)),
-                None => {
-                    self.board.close(*number);
-                    return false;
-                }
+            let same = wanted.get(&watch.want.cluster).is_some_and(|want| *want == watch.want);
+            if same && !replaced.contains(&watch.want.registry) {
+                wanted.remove(&watch.want.cluster);
+                return true;
             }
-            true
+            self.board.close(*number);
+            false
         });
-        self.found.retain(|name, _| {
-            plan.clusters.iter().any(|c| c.name == *name && matches!(c.source, Source::Found { .. }))
-        });
-        wanted.into_iter().map(|want| self.watch(want)).max().unwrap_or(Heard::Nothing)
+        wanted.into_values().map(|want| self.watch(want)).max().unwrap_or(Heard::Nothing)
     }
 
     /// Connects to the registries of a plan, and to no others. The names of those that are not what they were.
@@ -169,7 +169,8 @@ impl Discovery {
             }
         }
         let changed = Instant::now();
-        self.watches.insert(number, Watch { want, guard, again: None, lost: false, stale, changed, task });
+        let again = (want.demanded && heard == Heard::Nothing).then(|| changed + DEMANDED);
+        self.watches.insert(number, Watch { want, guard, again, lost: false, stale, changed, task });
         heard
     }
 
@@ -207,8 +208,19 @@ impl Discovery {
         tell(watch, &view);
         let first = watch.guard.force().is_none();
         let doubted = watch.guard.doubts();
-        watch.again = None;
+        let waited = watch.again.take().is_some_and(|at| at <= now);
         match watch.guard.look(&view, now) {
+            Verdict::Same
+                if first && watch.want.demanded && !self.found.contains_key(&watch.want.cluster) =>
+            {
+                if waited {
+                    // Calls have waited long enough: as far as anybody knows, nobody gives it.
+                    self.found.insert(watch.want.cluster.clone(), Vec::new());
+                    return Heard::First;
+                }
+                watch.again = Some(watch.changed + DEMANDED);
+                Heard::Nothing
+            }
             Verdict::Same => {
                 watch.stale &= view.generation == 0;
                 Heard::Nothing
@@ -263,7 +275,7 @@ impl Discovery {
         if self.began.elapsed() > READY_WITHOUT {
             return None;
         }
-        let mut watches = self.watches.values();
+        let mut watches = self.watches.values().filter(|watch| !watch.want.demanded);
         watches.find(|watch| watch.guard.force().is_none()).map(|watch| watch.want.cluster.as_str())
     }
 
@@ -318,11 +330,19 @@ fn warm_up(instance: &Instance) -> Duration {
 }
 
 /// What the clusters of a plan want to know.
-fn wants(plan: &Plan) -> Vec<Want> {
+fn wants(plan: &Plan) -> BTreeMap<String, Want> {
     let want = |cluster: &crate::conf::lower::ClusterPlan| {
         let Source::Found { registry, key, hold } = &cluster.source else { return None };
         let hold = hold.or_else(|| Some(plan.registries.get(registry)?.hold))?;
-        Some(Want { cluster: cluster.name.clone(), registry: registry.clone(), key: key.clone(), hold })
+        let demanded = cluster.used.is_some();
+        let want = Want {
+            cluster: cluster.name.clone(),
+            registry: registry.clone(),
+            key: key.clone(),
+            hold,
+            demanded,
+        };
+        Some((cluster.name.clone(), want))
     };
     plan.clusters.iter().filter_map(want).collect()
 }

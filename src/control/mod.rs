@@ -23,6 +23,7 @@ use crate::{
 };
 
 pub mod admin;
+pub mod demands;
 pub mod discover;
 pub mod listen;
 pub mod outliers;
@@ -55,6 +56,7 @@ pub struct Control {
     discovery: discover::Discovery,
     probes: probes::Probes,
     registering: register::Registering,
+    demands: demands::Demands,
     clock: Clock,
     stamp: Option<Stamp>,
     reload_failed: bool,
@@ -72,6 +74,10 @@ const STOPPING: Duration = Duration::from_millis(500);
 const COALESCE: Duration = Duration::from_millis(50);
 /// The first word on a cluster, for which calls may be waiting, waits this long only.
 const FIRST: Duration = Duration::from_millis(5);
+/// How often it is looked for clusters that are not used any more.
+const EXPIRY: Duration = Duration::from_secs(15);
+/// Services that were named and are not looked for yet.
+const WANTED_MAX: usize = 1_024;
 /// How long registries may take to end their connections; the process does not wait longer.
 const CLOSING: Duration = Duration::from_secs(1);
 
@@ -122,11 +128,13 @@ pub async fn run_in(host: Host, file: PathBuf, plan: Plan, clock: Clock) -> Resu
     let (asks, mut inbox) = host.asks;
     let (probes, mut told) = probes::Probes::new();
     let (registering, mut known) = register::Registering::new();
-    let mut control = Control::start(host.say, file, plan, clock, asks, (probes, registering))?;
+    let (wants, mut wanted) = mpsc::channel(WANTED_MAX);
+    let mut control = Control::start(host.say, file, plan, (clock, wants), asks, (probes, registering))?;
     let mut signals =
         Signals::new(host.signals).map_err(|error| format!("error: cannot listen to signals: {error}"))?;
     let mut looks = tokio::time::interval(FILE_EVERY);
     let mut compares = outliers::Compares::new();
+    let mut expiry = tokio::time::interval(EXPIRY);
     let mut publish_at: Option<tokio::time::Instant> = None;
     let mut published = tokio::time::Instant::now();
     loop {
@@ -148,6 +156,15 @@ pub async fn run_in(host: Host, file: PathBuf, plan: Plan, clock: Clock) -> Resu
                 publish_at = Some(publish_at.map_or(at, |before| before.min(at)).max(published + COALESCE));
             }
             Some(told) = known.recv() => control.registering.heard(told),
+            Some(awaited) = wanted.recv() => {
+                control.demand(awaited);
+                // Many services may be named at once, as when an application starts.
+                while let Ok(awaited) = wanted.try_recv() {
+                    control.demand(awaited);
+                }
+                control.demanded();
+            }
+            _ = expiry.tick() => control.expire(),
             Some(told) = told.recv() => control.probes.heard(told, control.clock.now()),
             () = publish => {
                 publish_at = None;
@@ -175,7 +192,7 @@ impl Control {
         say: fn(&str),
         file: PathBuf,
         plan: Plan,
-        clock: Clock,
+        (clock, wants): (Clock, mpsc::Sender<outrigger_core::Awaited>),
         asks: mpsc::UnboundedSender<Ask>,
         (mut probes, mut registering): (probes::Probes, register::Registering),
     ) -> Result<Self, String> {
@@ -186,8 +203,8 @@ impl Control {
         let mut listening = listen::Listening::default();
         let bound = listening.bind(&plan)?;
         let count = plan.workers.unwrap_or_else(default_workers);
-        let workers: Result<Vec<Handle>, _> =
-            (0..count).map(|index| Handle::start(index, clock, Arc::clone(&snapshot), plan.bounds)).collect();
+        let start = |index| Handle::start(index, clock, Arc::clone(&snapshot), plan.bounds, wants.clone());
+        let workers: Result<Vec<Handle>, _> = (0..count).map(start).collect();
         let workers = Arc::new(workers.map_err(|error| format!("error: a worker could not start: {error}"))?);
         listening.connections_max(&plan);
         listening.serve(bound, &workers);
@@ -211,6 +228,7 @@ impl Control {
             discovery,
             probes,
             registering,
+            demands: demands::Demands::default(),
             clock,
             stamp,
             reload_failed: false,
@@ -253,6 +271,7 @@ impl Control {
     fn take_up(&mut self, mut plan: Plan) -> Result<u64, String> {
         let bound = self.listening.bind(&plan)?;
         plan.inherit(&self.plan);
+        self.demands.put(&mut plan);
         for (what, changed) in [
             ("workers", plan.workers != self.plan.workers),
             (
@@ -272,6 +291,34 @@ impl Control {
         self.listening.connections_max(&self.plan);
         self.listening.serve(bound, &self.workers);
         Ok(self.snapshot.revision)
+    }
+
+    /// Calls wait for a service that they name.
+    fn demand(&mut self, awaited: outrigger_core::Awaited) {
+        self.demands.ask(awaited, self.clock.now());
+    }
+
+    /// Looks for the services that calls name.
+    fn demanded(&mut self) {
+        self.demands.put(&mut self.plan);
+        // What was known of one when the process ended last is known at once.
+        if self.discovery.follow(&self.plan) == discover::Heard::First {
+            self.publish();
+        }
+    }
+
+    /// Gives up what calls name no more.
+    fn expire(&mut self) {
+        let snapshot = &self.snapshot;
+        let is_empty = |name: &str| {
+            let cluster = snapshot.cluster_named(name).and_then(|at| snapshot.cluster(at));
+            cluster.is_none_or(|cluster| cluster.endpoints.is_empty())
+        };
+        if self.demands.expire(is_empty, self.clock.now()) {
+            self.demands.put(&mut self.plan);
+            self.discovery.follow(&self.plan);
+            self.publish();
+        }
     }
 
     /// Reloads when the file is another than the one last read.

@@ -29,6 +29,7 @@ pub fn render(joined: &Joined) -> String {
     families.extend(endpoints(joined));
     families.extend(health(joined));
     families.extend(protocols(joined));
+    families.extend(registries(joined));
     families.extend(process(joined));
     families.retain(|family| !family.get_metric().is_empty());
     let mut page = Vec::new();
@@ -167,6 +168,51 @@ fn process(joined: &Joined) -> Vec<MetricFamily> {
         panics,
         load,
     ]
+}
+
+/// Registries and what is made known in them, by the names of the conf alone.
+fn registries(joined: &Joined) -> Vec<MetricFamily> {
+    let of = |name: &str, help: &str, kind| family(&format!("outrigger_registry_{name}"), help, kind);
+    let mut connected = of("connected", "1 while the registry can be asked.", MetricType::GAUGE);
+    let mut connections = of("connections_total", "Connections to it so far.", MetricType::COUNTER);
+    let mut unreadable = of("unreadable_total", "Entries that were passed over.", MetricType::COUNTER);
+    let mut heard = of("last_heard_seconds", "Time since it said something.", MetricType::GAUGE);
+    let mut watches = of("watches", "Services that are watched, by how that is.", MetricType::GAUGE);
+    let mut instances = of("instances", "Instances in force.", MetricType::GAUGE);
+    for (name, facts) in joined.facts.registries.iter().take(SERIES_MAX) {
+        let label = [("registry", name.as_str())];
+        connected.mut_metric().push(gauge(&label, u64::from(facts.connected)));
+        connections.mut_metric().push(counter(&label, facts.connections));
+        unreadable.mut_metric().push(counter(&label, facts.unreadable));
+        if let Some(seconds) = facts.last_heard_s {
+            heard.mut_metric().push(gauge(&label, seconds));
+        }
+        let count = |is: &dyn Fn(&super::WatchFacts) -> bool| {
+            facts.watches.iter().filter(|watch| is(watch)).count() as u64
+        };
+        for (state, number) in [
+            ("all", count(&|_| true)),
+            ("lost", count(&|watch| watch.lost.is_some())),
+            ("unknown", count(&|watch| watch.instances.is_none())),
+            ("held", count(&|watch| watch.held)),
+            ("stale", count(&|watch| watch.stale)),
+        ] {
+            watches.mut_metric().push(gauge(&[label[0], ("state", state)], number));
+        }
+        let all: usize = facts.watches.iter().filter_map(|watch| watch.instances).sum();
+        instances.mut_metric().push(gauge(&label, all as u64));
+    }
+    let mut up = family("outrigger_registered", "1 while a service is made known.", MetricType::GAUGE);
+    let mut pending = of("pending_writes", "Writes that are not confirmed.", MetricType::GAUGE);
+    let mut writes = BTreeMap::new();
+    for (name, facts) in joined.facts.registered.iter().take(SERIES_MAX) {
+        up.mut_metric().push(gauge(&[("name", name)], u64::from(facts.why_not.is_none())));
+        writes.extend(facts.registries.iter().map(|of| (of.registry.as_str(), of.pending as u64)));
+    }
+    for (registry, number) in writes {
+        pending.mut_metric().push(gauge(&[("registry", registry)], number));
+    }
+    vec![connected, connections, unreadable, heard, watches, instances, up, pending]
 }
 
 /// At most `SERIES_MAX` entries; what is beyond them is one entry of its own.

@@ -131,6 +131,9 @@ impl<E: Engine> Driver<E> {
         let mut engine = self.engine.borrow_mut();
         let result = event(&mut engine, &mut context);
         self.obey(&mut engine, &mut context);
+        if context.local.has_untold() {
+            self.shared.tell(context.local);
+        }
         let wake = engine.next_wake(context.now);
         if wake < self.armed.get() {
             self.armed.set(wake);
@@ -697,7 +700,7 @@ mod tests {
                 routes: outrigger_core::RouteTable::new(Vec::new()),
             };
             let snapshot = Arc::new(Snapshot::new(1, vec![listener], Vec::new()));
-            let shared = Shared::new(Clock::start(), snapshot, 1);
+            let shared = Shared::new(Clock::start(), snapshot, 1, tokio::sync::mpsc::channel(1).0);
             let driver = Driver::<Echo>::start(&shared, Bounds::default());
             for place in ["write", "tick"] {
                 let (mut one, mut other) = (caller(&driver).await, caller(&driver).await);

@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use outrigger_core::{Listener, Local, Snapshot, Tally, Tick};
+use outrigger_core::{Awaited, Listener, Local, Snapshot, Tally, Tick};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{
@@ -226,6 +226,8 @@ pub struct Shared {
     pub draining: Cell<bool>,
     /// Tells connections that nobody serves yet to leave.
     pub leave: Notify,
+    /// Where services go that calls wait for.
+    pub wants: mpsc::Sender<Awaited>,
 }
 
 /// Bytes read from a socket at once.
@@ -233,7 +235,7 @@ const SCRATCH: usize = 64 << 10;
 
 impl Shared {
     /// What a worker begins with.
-    pub fn new(clock: Clock, snapshot: Arc<Snapshot>, seed: u64) -> Rc<Self> {
+    pub fn new(clock: Clock, snapshot: Arc<Snapshot>, seed: u64, wants: mpsc::Sender<Awaited>) -> Rc<Self> {
         let mut local = Local::new(seed);
         local.reconcile(&snapshot);
         Rc::new(Self {
@@ -244,7 +246,26 @@ impl Shared {
             sniffed: RefCell::default(),
             draining: Cell::new(false),
             leave: Notify::new(),
+            wants,
         })
+    }
+
+    /// Says for which services calls wait, where that was not said yet.
+    pub fn tell(self: &Rc<Self>, local: &mut Local) {
+        let mut awaited = local.untold().into_iter();
+        while let Some(one) = awaited.next() {
+            let Err(mpsc::error::TrySendError::Full(one)) = self.wants.try_send(one) else { continue };
+            // So many at once are rare: what does not fit waits for its turn, and nothing else does.
+            let (wants, rest) = (self.wants.clone(), std::iter::once(one).chain(awaited).collect::<Vec<_>>());
+            tokio::task::spawn_local(async move {
+                for one in rest {
+                    if wants.send(one).await.is_err() {
+                        return;
+                    }
+                }
+            });
+            return;
+        }
     }
 
     fn report(&self) -> Report {
@@ -254,7 +275,9 @@ impl Shared {
             route: route.name.clone(),
             tally: route.tally.clone(),
         });
-        let endpoints = local.endpoints().map(|(_, endpoint)| EndpointReport {
+        // One without an address stands for those of a cluster that is not there yet.
+        let endpoints = local.endpoints().filter(|(_, endpoint)| !endpoint.address.is_empty());
+        let endpoints = endpoints.map(|(_, endpoint)| EndpointReport {
             cluster: endpoint.cluster.clone(),
             address: endpoint.address.clone(),
             in_flight: endpoint.in_flight.into(),
@@ -290,7 +313,13 @@ pub struct Handle {
 
 impl Handle {
     /// Starts a worker.
-    pub fn start(index: usize, clock: Clock, snapshot: Arc<Snapshot>, bounds: Bounds) -> io::Result<Self> {
+    pub fn start(
+        index: usize,
+        clock: Clock,
+        snapshot: Arc<Snapshot>,
+        bounds: Bounds,
+        wants: mpsc::Sender<Awaited>,
+    ) -> io::Result<Self> {
         let (commands, inbox) = mpsc::unbounded_channel();
         let (started, start) = std::sync::mpsc::sync_channel(1);
         std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
@@ -302,7 +331,7 @@ impl Handle {
             match built {
                 Ok(runtime) => {
                     let _ = started.send(Ok(()));
-                    runtime.block_on(live(index as u64, clock, snapshot, bounds, inbox));
+                    runtime.block_on(live((index as u64, clock), snapshot, bounds, wants, inbox));
                 }
                 Err(error) => drop(started.send(Err(error))),
             }
@@ -314,13 +343,13 @@ impl Handle {
 
 /// A worker's life: obeys commands until it is told to stop.
 async fn live(
-    seed: u64,
-    clock: Clock,
+    (seed, clock): (u64, Clock),
     snapshot: Arc<Snapshot>,
     bounds: Bounds,
+    wants: mpsc::Sender<Awaited>,
     mut inbox: mpsc::UnboundedReceiver<Command>,
 ) {
-    let shared = Shared::new(clock, snapshot, seed);
+    let shared = Shared::new(clock, snapshot, seed, wants);
     let protocols = Rc::new(plugins::protocols(&shared, bounds));
     while let Some(command) = inbox.recv().await {
         match command {

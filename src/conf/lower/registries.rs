@@ -210,7 +210,7 @@ impl Lowering<'_> {
     }
 
     /// A registry that is named somewhere.
-    fn registry_named(&mut self, at: At<'_>, name: &str) {
+    pub(super) fn registry_named(&mut self, at: At<'_>, name: &str) {
         if !self.at.key("registries").has(name) && !self.conf.registries.contains_key(name) {
             let known: Vec<&str> = self.conf.registries.keys().map(String::as_str).collect();
             let message = format!("no registry is called {}", quote(name));

@@ -237,7 +237,7 @@ impl<C: ExchangeCodec> Exchange<C> {
     fn leave_gone(&mut self, context: &mut Context<'_>, key: Key) {
         let Some(call) = self.downs.get_mut(key).and_then(|down| down.call.as_mut()) else { return };
         let (gone, meant) = (call.plan.endpoint, (call.plan.lot, call.plan.tried));
-        if context.local.endpoint(gone).is_some_and(|state| state.listed) {
+        if context.local.endpoint(gone).is_some_and(|state| state.listed) || context.local.is_awaited(gone) {
             return;
         }
         let bytes = call.parked.whole().unwrap_or_default();

@@ -277,9 +277,19 @@ impl<C: FrameCodec> Frames<C> {
     }
 
     /// Hands a frame of `key` to a connection of the plan's endpoint. `id` is absent for one-way calls.
-    fn forward(&mut self, context: &mut Context<'_>, key: Key, id: Option<u64>, frame: &[u8], plan: Plan) {
+    pub(super) fn forward(
+        &mut self,
+        context: &mut Context<'_>,
+        key: Key,
+        id: Option<u64>,
+        frame: &[u8],
+        plan: Plan,
+    ) {
         let caller = id.map(|id| (key, id));
         let Some(up_key) = self.choose(context, plan.endpoint, C::lane(frame)) else {
+            if context.local.is_awaited(plan.endpoint) {
+                return self.hold(context, key, id, frame, plan);
+            }
             return self.refuse_planned(context, caller, C::ticket(frame), plan, Refusal::NoEndpoint);
         };
         if !self.has_room(context, up_key, plan.endpoint) {
@@ -359,7 +369,9 @@ impl<C: FrameCodec> Frames<C> {
         }
         let lane = usize::from(lane).min(LANES_MAX - 1);
         let pool = self.pools.get(at)?.get(lane)?;
-        let most = context.local.endpoint(endpoint)?.settings.connections.unwrap_or(1).max(1) as usize;
+        let most = context.local.endpoint(endpoint)?.settings.connections.unwrap_or(1) as usize;
+        // Nobody is there yet.
+        (most > 0).then_some(())?;
         let ups = &self.ups;
         let busy =
             |key: &Key| ups.get(*key).map_or((true, usize::MAX), |up| (!up.connected, up.pending.len()));

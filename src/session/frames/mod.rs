@@ -28,6 +28,7 @@ use super::{
 mod again;
 mod down;
 mod fail;
+mod held;
 mod time;
 mod up;
 
@@ -186,6 +187,10 @@ pub struct Frames<C> {
     next_deadline: Tick,
     /// Calls that are sent again after a pause.
     later: Later<Call>,
+    /// Calls whose service has still to be found.
+    held: Vec<held::Held>,
+    /// No time of one of them is up before that.
+    next_held: Tick,
     goodbye_id: u64,
     teller: Teller,
     codec: PhantomData<C>,
@@ -211,6 +216,8 @@ impl<C: FrameCodec> Frames<C> {
             ending: false,
             next_deadline: Tick::NEVER,
             later: Later::default(),
+            held: Vec::new(),
+            next_held: Tick::NEVER,
             goodbye_id: 0,
             teller: Teller::default(),
             codec: PhantomData,

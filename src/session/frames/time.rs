@@ -21,17 +21,20 @@ impl<C: FrameCodec> Frames<C> {
     /// When `tick` wants to be called next; `Tick::NEVER` when nothing waits.
     pub fn next_wake(&self, now: Tick) -> Tick {
         if self.downs.is_empty() && self.ups.is_empty() {
-            return self.next_deadline.min(self.later.next());
+            return self.next_deadline.min(self.later.next()).min(self.next_held);
         }
         // Nobody waits for an answer by a certain time: a sidecar that idles should cost nothing to speak of.
         let busy = self.draining.is_some() || self.next_deadline != Tick::NEVER;
         let sweep = now.after(if busy { SWEEP } else { SWEEP_IDLE });
-        self.next_deadline.min(self.later.next()).min(sweep)
+        self.next_deadline.min(self.later.next()).min(self.next_held).min(sweep)
     }
 
     /// Time has passed.
     pub fn tick(&mut self, context: &mut Context<'_>) {
         self.go_on_later(context);
+        if self.next_held <= context.now {
+            self.go_on_held(context);
+        }
         self.expire(context);
         self.sweep_ups(context);
         self.sweep_downs(context.now);
@@ -215,6 +218,7 @@ impl<C: FrameCodec> Frames<C> {
                 None => {}
             }
         }
+        self.go_on_held(context);
         self.ups.keys_where(&mut keys, |_| true);
         for key in keys.drain(..) {
             let Some(endpoint) = self.ups.get(key).map(|up| up.endpoint) else { continue };
@@ -235,6 +239,7 @@ impl<C: FrameCodec> Frames<C> {
             self.up_lost(context, key, "shutting down");
         }
         self.end_later(context);
+        self.go_on_held(context);
         self.downs.keys_where(&mut keys, |_| true);
         for key in keys.drain(..) {
             self.finish_down(key);

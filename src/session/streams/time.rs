@@ -368,7 +368,7 @@ impl<A: StreamCodec, B: StreamCodec> Streams<A, B> {
     fn leave_gone(&mut self, context: &mut Context<'_>, key: Key) {
         let Some(call) = self.calls.get(key) else { return };
         let gone = call.plan.endpoint;
-        if context.local.endpoint(gone).is_some_and(|state| state.listed) {
+        if context.local.endpoint(gone).is_some_and(|state| state.listed) || context.local.is_awaited(gone) {
             return;
         }
         match context.local.elsewhere(context.snapshot, gone, (call.plan.lot, call.plan.tried), context.now) {
