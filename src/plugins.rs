@@ -104,9 +104,9 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     PROTOCOLS.iter().copied().chain(dialects)
 }
 
-/// One connection of the protocol that dialects are spoken in, for programs on either side of the sidecar (the demo);
-/// `server`: its peer calls.
-pub fn link(server: bool) -> Box<dyn Link> {
+/// One connection of the protocol that dialects are spoken in, for programs on either side of the sidecar (the demo)
+/// and for questions of the house's own; `server`: its peer calls.
+pub fn link(server: bool) -> Box<dyn Link + Send> {
     let settings = LinkSettings::default();
     Box::new(if server {
         outrigger_http2::Http2::serve(&settings)
@@ -123,6 +123,18 @@ pub fn ask(dialect: bool, question: Question) -> Box<dyn Talk> {
     } else {
         Box::new(Ask::new(<outrigger_http1::Http1 as StreamCodec>::dial(&settings), question))
     }
+}
+
+/// A question of the house's own in Dubbo2, and its answer.
+pub mod dubbo2 {
+    pub use outrigger_dubbo::{
+        Dubbo,
+        hessian::{
+            Walker,
+            tree::{Seen, Tree},
+        },
+        invoke::{Invocation, Returned, read, text, write},
+    };
 }
 
 /// The kinds of registries of this build, by the names the conf uses.
@@ -144,5 +156,22 @@ pub fn registry(plan: &RegistryPlan) -> Option<Arc<dyn Registry>> {
         RegistryKind::Nacos(plan) => Some(Arc::new(outrigger_registry_nacos::open(nacos(plan)))),
         #[allow(unreachable_patterns, reason = "a build may have fewer kinds")]
         _ => None,
+    }
+}
+
+/// How often what is registered is looked after though nothing seems wrong.
+#[cfg(any(feature = "zookeeper", feature = "nacos"))]
+const RECONCILE: std::time::Duration = std::time::Duration::from_secs(60);
+
+#[cfg(feature = "zookeeper")]
+fn zookeeper(plan: &crate::conf::lower::ZooKeeperPlan) -> outrigger_registry_zookeeper::Settings {
+    outrigger_registry_zookeeper::Settings {
+        servers: plan.servers.clone(),
+        chroot: plan.chroot.clone(),
+        group: plan.group.clone(),
+        auth: plan.auth.as_ref().map(|(user, password)| (user.clone(), password.reveal().to_owned())),
+        session_timeout: plan.session_timeout,
+        reconcile: RECONCILE,
+        ask: Some(Arc::new(crate::control::metadata::Asker::new())),
     }
 }

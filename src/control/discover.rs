@@ -227,7 +227,10 @@ impl Discovery {
             }
             Verdict::Take(instances) => {
                 (watch.stale, watch.changed) = (false, now);
-                self.keeper.keep(&watch.want.registry, &watch.want.key, &instances, now);
+                // A file is its own memory.
+                if self.registries.get(&watch.want.registry).is_some_and(|open| open.registry.name() != "file") {
+                    self.keeper.keep(&watch.want.registry, &watch.want.key, &instances, now);
+                }
                 self.found.insert(watch.want.cluster.clone(), instances.to_vec());
                 if first { Heard::First } else { Heard::Change }
             }

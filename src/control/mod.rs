@@ -26,6 +26,7 @@ pub mod admin;
 pub mod demands;
 pub mod discover;
 pub mod listen;
+pub mod metadata;
 pub mod outliers;
 pub mod probes;
 pub mod register;

@@ -72,10 +72,15 @@ pub fn too_large(len: usize, frame_max: usize) -> String {
 /// The message for a call that was with an endpoint, or on its way to it.
 pub fn failed(why: Refusal, cluster: &str, address: &str, waited_ms: u128) -> String {
     match why {
+        Refusal::TimedOut if address.is_empty() => {
+            format!("outrigger: cluster {cluster} is not known within {waited_ms} ms")
+        }
         Refusal::TimedOut => {
             format!("outrigger: no answer from {address} (cluster {cluster}) within {waited_ms} ms")
         }
         Refusal::Overloaded => format!("outrigger: too many calls waiting for {address} (cluster {cluster})"),
+        // It waited for a service that nobody gives, as far as is known.
+        _ if address.is_empty() => format!("outrigger: no endpoint in cluster {cluster}"),
         _ => format!("outrigger: cannot reach {address} (cluster {cluster})"),
     }
 }

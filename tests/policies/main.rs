@@ -7,6 +7,7 @@
 
 mod balance;
 mod changes;
+mod demand;
 mod divide;
 mod endpoint;
 mod frames;

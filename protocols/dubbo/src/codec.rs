@@ -149,7 +149,7 @@ impl FrameCodec for Dubbo {
 }
 
 /// Appends a frame whose body `write` appends.
-fn frame(header: Header, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+pub(crate) fn frame(header: Header, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     header.write(out);
     let body = out.len();

@@ -6,6 +6,8 @@
 //! that SOFA's Hessian 3 speaks. Time is linear in the bytes: a declared count must fit into what is left.
 //! Source: `Hessian2Input.readObject` and `Hessian2Constants` of Apache Dubbo's hessian-lite 4.
 
+pub mod tree;
+
 use outrigger_codec::{Malformed, Span};
 
 use crate::values::{

@@ -9,10 +9,11 @@
 //! * `head`: from a request's body to the table of offsets.
 //! * [`values`]: what a head needs of a serialization, and the bounds of every walk.
 //! * [`hessian`], [`fastjson2`]: the two walkers.
+//! * [`invoke`]: a call of our own, and its answer built by [`hessian::tree`].
 //!
 //! Every function takes whatever bytes come: `Dubbo::scan`, `sniff`, `head`, `ticket`, `outcome`, `set_id` and
 //! `heartbeat_ack`, and `skip` and `read` of [`hessian::Walker`] and [`fastjson2::Walker`] (the latter by
-//! [`values::Values`]), are the entry points to fuzz.
+//! [`values::Values`]), and `Tree::read` and `invoke::read` are the entry points to fuzz.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod change;
@@ -20,6 +21,7 @@ mod codec;
 pub mod fastjson2;
 mod head;
 pub mod hessian;
+pub mod invoke;
 mod layout;
 pub mod values;
 

@@ -47,9 +47,9 @@ impl fmt::Display for Framework {
 pub struct ServiceKey {
     /// The service's name: an interface or an application.
     pub service: String,
-    /// Only instances of this group; `None`: of any group, or none.
+    /// Only instances of this group, or, if it is empty, of none; `None`: of any group, or none.
     pub group: Option<String>,
-    /// Only instances of this version; `None`: of any version, or none.
+    /// Only instances of this version, or, if it is empty, of none; `None`: of any version, or none.
     pub version: Option<String>,
     /// Whose service it is.
     pub framework: Framework,
@@ -71,7 +71,10 @@ impl ServiceKey {
 
     /// Whether an instance of the service is one of those that are wanted.
     pub fn admits(&self, instance: &Instance) -> bool {
-        let wanted = |want: &Option<String>, have: &Option<String>| want.is_none() || want == have;
+        // An empty one means exactly none.
+        let some = |part: &Option<String>| part.clone().filter(|part| !part.is_empty());
+        let wanted =
+            |want: &Option<String>, have: &Option<String>| want.is_none() || some(want) == some(have);
         wanted(&self.group, &instance.group)
             && wanted(&self.version, &instance.version)
             && (instance.protocol.is_none() || wanted(&self.protocol, &instance.protocol))
@@ -139,6 +142,8 @@ mod tests {
         assert!(any.admits(&plain) && any.admits(&grouped));
         assert!(v1.admits(&grouped) && !v1.admits(&plain));
         assert!(!v2.admits(&grouped) && !other_group.admits(&grouped));
+        let none = ServiceKey { version: Some(String::new()), ..any.clone() };
+        assert!(none.admits(&plain) && !none.admits(&grouped));
         let tri = ServiceKey { protocol: Some("tri".into()), ..any };
         assert!(
             tri.admits(&plain) && tri.admits(&Instance { protocol: tri.protocol.clone(), ..plain.clone() })
