@@ -138,6 +138,7 @@ maven dubbo-peer "$peers/dubbo-peer/out/d27" -Pd27
 maven sofa-peer "$peers/sofa-peer/out"
 maven spring-peer "$peers/spring-peer/out"
 maven spring-cloud-peer "$peers/spring-cloud-peer/out"
+maven nacos-server "$peers/nacos-server/out"
 maven grpc-java-peer "$peers/grpc-java-peer/out"
 npm_ci
 go_is_new
