@@ -182,6 +182,7 @@ pub(crate) fn differences(theirs: &Entry, ours: &Entry) -> Vec<(String, Option<S
         let own = name.strip_prefix("nacos.").unwrap_or(name);
         !PROCESS.contains(&own)
     });
-    let both = both.map(|name| (name.clone(), theirs.fields.get(name).cloned(), ours.fields.get(name).cloned()));
+    let both =
+        both.map(|name| (name.clone(), theirs.fields.get(name).cloned(), ours.fields.get(name).cloned()));
     both.filter(|(_, theirs, ours)| theirs != ours).collect()
 }

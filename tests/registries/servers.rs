@@ -83,7 +83,12 @@ fn zookeeper() -> Started {
     std::fs::write(&conf, text).expect("a conf");
     let jars = NAMES.map(|name| format!("{JARS}/{name}.jar"));
     let mut command = Command::new("java");
-    command.args(["-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.net.preferIPv4Stack=true"]);
+    command.args([
+        "-Xmx192m",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-Djava.net.preferIPv4Stack=true",
+    ]);
     command.args(["-cp", &jars.join(":"), "org.apache.zookeeper.server.quorum.QuorumPeerMain"]).arg(&conf);
     let (child, log) = spawn(&mut command, &dir);
     (child, log, || said("ruok").is_ok_and(|answer| answer == "imok"))
@@ -112,8 +117,8 @@ fn nacos() -> Started {
         .arg(format!("-Dserver.port={}", NACOS.port()))
         .arg(format!("-Dspring.config.additional-location=file:{}", conf.display()))
         .arg("-cp")
-        .arg(format!("{0}/out/nacos-server-1.jar:{0}/out/lib/*", project.display()))
-        .arg("outrigger.NacosTestServer");
+        .arg(project.join("out/nacos-server-1.jar"))
+        .arg("peer.NacosServer");
     let (child, log) = spawn(&mut command, &dir);
     let ready = || {
         let answer = http_get(NACOS, "/nacos/v1/ns/operator/metrics?onlyStatus=true");

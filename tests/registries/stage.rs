@@ -16,14 +16,15 @@ use std::time::Duration;
 
 /// How long news may take to be everywhere; also the news that a session is over.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(45);
-/// The methods of the service, as a conf tells them.
+/// The methods of the service, as a conf tells them. Beside them it tells the revision, which for Dubbo is the version of the
+/// jar that the interface is in.
 const METHODS: &str = "bytes,crash,echo,fail,fire,fired,late,nothing,peak,process,slow,who,work";
 
 pub(crate) struct Stage {
     pub(crate) java: Java,
     pub(crate) own: Process,
     pub(crate) behind: Process,
-    consumers: [Process; 2],
+    consumers: Vec<Process>,
     pub(crate) caller: Sidecar,
     pub(crate) own_ports: [u16; 2],
     behind_ports: [u16; 2],
@@ -32,18 +33,19 @@ pub(crate) struct Stage {
 /// A sidecar beside the provider that does not register itself, and its ports.
 pub(crate) struct Beside {
     pub(crate) sidecar: Sidecar,
-    pub(crate) ports: Vec<u16>,
+    ports: [u16; 2],
 }
 
 impl Stage {
     pub(crate) fn begin(java: Java) -> Self {
         servers::start();
-        let (own_ports, behind_ports) = (ports(), ports());
+        let (own_ports, behind_ports) = (ports(java), ports(java));
         let own = Process::spawn("the provider that registers itself", &mut java.own(own_ports));
         let behind = Process::spawn("the provider behind the sidecar", &mut java.behind(behind_ports));
-        let consumers = Registry::BOTH.map(|registry| {
+        let consumer = |registry: Registry| {
             Process::spawn(&format!("the consumer by {registry:?}"), &mut java.consumer(registry))
-        });
+        };
+        let consumers = Registry::BOTH.map(consumer).into_iter().collect();
         let caller = Sidecar::start(&conf_of_caller(java));
         for process in [&own, &behind].into_iter().chain(&consumers) {
             process.ready();
@@ -53,7 +55,10 @@ impl Stage {
 
     /// Starts the provider that registers itself once more, on its ports.
     pub(crate) fn restart_own(&mut self) {
-        self.own = Process::start("the provider that registers itself, once more", &mut self.java.own(self.own_ports));
+        self.own = Process::start(
+            "the provider that registers itself, once more",
+            &mut self.java.own(self.own_ports),
+        );
     }
 
     /// Starts the provider behind the sidecar once more, on its ports.
@@ -64,8 +69,8 @@ impl Stage {
 
     /// A sidecar beside that provider: it registers its services.
     pub(crate) fn beside(&self) -> Beside {
-        let ports: Vec<u16> = self.java.services().iter().map(|_| free_port()).collect();
-        let sidecar = Sidecar::start(&conf_of_beside(self.java, &ports, self.behind_ports));
+        let ports = ports(self.java);
+        let sidecar = Sidecar::start(&conf_of_beside(self.java, ports, self.behind_ports));
         Beside { sidecar, ports }
     }
 
@@ -155,8 +160,10 @@ pub(crate) fn answered(answer: &Value) -> Result<String, Value> {
     }
 }
 
-fn ports() -> [u16; 2] {
-    [free_port(), free_port()]
+/// A port for each service; Dubbo 3.3 has but one for Triple.
+fn ports(java: Java) -> [u16; 2] {
+    let first = free_port();
+    [first, if java == Java::Triple { first } else { free_port() }]
 }
 
 fn cluster(service: Service, registry: Registry) -> String {
@@ -172,8 +179,12 @@ fn registries() -> String {
 
 /// What a service is found by and made known by.
 fn words(java: Java, service: Service) -> String {
-    let mut words =
-        format!("service: {}, framework: {}, protocol: {}", java.service(), java.framework(), java.protocol());
+    let mut words = format!(
+        "service: {}, framework: {}, protocol: {}",
+        java.service(),
+        java.framework(),
+        java.protocol()
+    );
     for (name, value) in [("group", service.group), ("version", service.version)] {
         if let Some(value) = value {
             write!(words, ", {name}: \"{value}\"").expect("a text grows");
@@ -189,7 +200,8 @@ fn conf_of_caller(java: Java) -> String {
     for registry in Registry::BOTH {
         let (name, port) = (registry.name(), free_port());
         let services = java.services();
-        let route = format!("to: {}, idempotent: true, retry: {{ on: [reset] }}", cluster(services[0], registry));
+        let route =
+            format!("to: {}, idempotent: true, retry: {{ on: [reset] }}", cluster(services[0], registry));
         writeln!(
             listeners,
             "  {name}: {{ bind: \"{ADDRESS}:{port}\", protocol: {spoken}, routes: [ {{ {route} }} ] }}"
@@ -197,7 +209,8 @@ fn conf_of_caller(java: Java) -> String {
         .expect("a text grows");
         for service in services {
             let (cluster, words) = (cluster(service, registry), words(java, service));
-            writeln!(clusters, "  {cluster}: {{ discover: {{ registry: {name}, {words} }} }}").expect("a text grows");
+            writeln!(clusters, "  {cluster}: {{ discover: {{ registry: {name}, {words} }} }}")
+                .expect("a text grows");
         }
     }
     format!(
@@ -207,7 +220,7 @@ fn conf_of_caller(java: Java) -> String {
 }
 
 /// A listener for each service, whose calls go to the application, and the services made known.
-fn conf_of_beside(java: Java, ports: &[u16], local: [u16; 2]) -> String {
+fn conf_of_beside(java: Java, ports: [u16; 2], local: [u16; 2]) -> String {
     let (admin, spoken) = (free_port(), java.spoken());
     let app = if java == Java::Spring { java.service() } else { APP };
     let (mut register, mut listeners, mut clusters) = (String::new(), String::new(), String::new());
@@ -215,7 +228,7 @@ fn conf_of_beside(java: Java, ports: &[u16], local: [u16; 2]) -> String {
         let (name, words) = (service.name, words(java, service));
         let more = match java {
             Java::Dubbo33 | Java::Triple | Java::Dubbo27 => {
-                format!(", level: {}, metadata: {{ methods: \"{METHODS}\" }}", java.level())
+                format!(", level: {}, metadata: {{ methods: \"{METHODS}\", revision: \"1\" }}", java.level())
             }
             Java::Sofa | Java::Spring => String::new(),
         };
@@ -224,6 +237,9 @@ fn conf_of_beside(java: Java, ports: &[u16], local: [u16; 2]) -> String {
             "  {name}: {{ in: [zk, nc], {words}, host: {ADDRESS}, port: {port}, local: \"127.0.0.1:{local}\"{more} }}"
         )
         .expect("a text grows");
+        if listeners.contains(&format!(":{port}\"")) {
+            continue;
+        }
         writeln!(
             listeners,
             "  {name}: {{ bind: \"{ADDRESS}:{port}\", protocol: {spoken}, routes: [ {{ to: {name} }} ] }}"

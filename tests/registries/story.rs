@@ -124,7 +124,10 @@ fn a_sidecar_leaves(stage: &mut Stage, mut leaving: Beside) {
     for registry in Registry::BOTH {
         let ebb = stage.ask(registry, "ebb");
         let told = ebb["value"].as_str().unwrap_or_default();
-        assert!(told.starts_with(&format!("{BEHIND}=")) && told.ends_with(" failed=0"), "{registry:?}: {ebb}");
+        assert!(
+            told.starts_with(&format!("{BEHIND}=")) && told.ends_with(" failed=0"),
+            "{registry:?}: {ebb}"
+        );
         stage.finds(registry, "who", BEHIND);
     }
     staying.sidecar.term();

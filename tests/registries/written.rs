@@ -24,7 +24,9 @@ pub(crate) fn as_the_framework_would(stage: &Stage, beside: &Beside) {
                     (name.as_str(), theirs.as_deref(), ours.as_deref()) == *known
                 });
             if !same {
-                wrong.push(format!("{registry:?} {service:?}: {found:#?}\ntheirs: {theirs:#?}\nours: {ours:#?}"));
+                wrong.push(format!(
+                    "{registry:?} {service:?}: {found:#?}\ntheirs: {theirs:#?}\nours: {ours:#?}"
+                ));
             }
         }
     }

@@ -49,7 +49,8 @@ struct Session(TcpStream);
 
 impl Session {
     fn open() -> Self {
-        let socket = TcpStream::connect_timeout(&ZOOKEEPER, Duration::from_secs(5)).expect("ZooKeeper listens");
+        let socket =
+            TcpStream::connect_timeout(&ZOOKEEPER, Duration::from_secs(5)).expect("ZooKeeper listens");
         socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket option");
         let mut session = Self(socket);
         let mut hello = Vec::new();

@@ -45,7 +45,10 @@ pub(crate) fn inside(test: &str, body: impl FnOnce()) {
     match ran.outcomes.get(test).map(String::as_str) {
         Some("ok") => {}
         Some(outcome) => panic!("{test}, run inside a network of its own: {outcome}\n{}", ran.output),
-        None => panic!("{test} was not run inside: is this root, and are there `unshare` and `ip`?\n{}", ran.output),
+        None => panic!(
+            "{test} was not run inside: is this root, and are there `unshare` and `ip`?\n{}",
+            ran.output
+        ),
     }
 }
 

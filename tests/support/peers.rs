@@ -6,7 +6,7 @@
 
 use super::netns;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 /// The host name that resolves to 127.0.0.1 inside the JVMs: Java Dubbo never dials 127.x or `localhost`, it
@@ -255,7 +255,13 @@ fn prepared() -> &'static Prepared {
     static ONCE: OnceLock<Prepared> = OnceLock::new();
     ONCE.get_or_init(|| {
         let tests = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests");
-        let setup = Command::new("sh").arg(tests.join("setup.sh")).status();
+        let mut setup = Command::new("sh");
+        setup.arg(tests.join("setup.sh"));
+        if netns::is_inside() {
+            // What it says was said outside; here it would stand between the outcomes.
+            setup.stdout(Stdio::null());
+        }
+        let setup = setup.status();
         assert!(setup.is_ok_and(|status| status.success()), "tests/setup.sh failed: the peers are not there");
         let root = tests.join("peers");
         let home = root.join("out/home");

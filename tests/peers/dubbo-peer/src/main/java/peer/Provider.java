@@ -1,6 +1,7 @@
 /*
- * Dubbo provider: DemoService on --port as it is (of --version, where that is given), calling itself --name ("blue"), and once more on --green-port, where
- * that is given, under group "green" and version "2.0.0", so that a call routed to the wrong port is not served.
+ * Dubbo provider: DemoService on --port as it is (of --version, where that is given), calling itself --name ("blue"), and
+ * once more on --green-port, where that is given, under group "green" and version "2.0.0", so that a call routed to the
+ * wrong port is not served; the two may be one.
  * --proto is dubbo or tri, --threads how many calls of a port it takes at once; --journal, and what its stdin says, are as
  * Desk has them. It registers itself, as application --app, in every --registry (urls, by comma), where that is given: as
  * --register-mode says (interface, instance or all; 3.3 alone knows that), and not at all with --register false.
@@ -37,11 +38,14 @@ public final class Provider {
         if (args.text("version", null) != null) first.setVersion(args.need("version"));
         bootstrap.service(first);
         if (args.text("green-port", null) != null) {
-            ProtocolConfig green = protocol("green", args, "green-port");
+            // One port has one protocol.
+            boolean shared = args.number("green-port") == args.number("port");
+            ProtocolConfig green = shared ? blue : protocol("green", args, "green-port");
             ServiceConfig<DemoService> second = service("green", desk, green);
             second.setGroup("green");
             second.setVersion("2.0.0");
-            bootstrap.protocol(green).service(second);
+            if (!shared) bootstrap.protocol(green);
+            bootstrap.service(second);
         }
         bootstrap.start();
         Json.ready("dubbo", Version.getVersion());
