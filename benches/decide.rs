@@ -74,7 +74,7 @@ fn snapshot(routes: usize, by: By, balance: Balance) -> Snapshot {
     };
     let endpoints = (0..3).map(|at| Endpoint::new(&format!("10.0.0.{at}:80"), 1)).collect();
     let table = RouteTable::new((0..routes).map(route).collect());
-    let listener = Listener { name: "egress".into(), routes: table };
+    let listener = Listener { name: "egress".into(), routes: table.into() };
     Snapshot::new(
         1,
         vec![listener],

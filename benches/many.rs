@@ -69,7 +69,7 @@ fn route(name: &str, service: &str, header: Option<&str>) -> Route {
 }
 
 fn snapshot(revision: u64, routes: Vec<Route>, cluster: Cluster) -> Snapshot {
-    let listener = Listener { name: "egress".into(), routes: RouteTable::new(routes) };
+    let listener = Listener { name: "egress".into(), routes: RouteTable::new(routes).into() };
     Snapshot::new(revision, vec![listener], vec![cluster])
 }
 

@@ -175,3 +175,15 @@ fn zookeeper(plan: &crate::conf::lower::ZooKeeperPlan) -> outrigger_registry_zoo
         ask: Some(Arc::new(crate::control::metadata::Asker::new())),
     }
 }
+
+#[cfg(feature = "nacos")]
+fn nacos(plan: &crate::conf::lower::NacosPlan) -> outrigger_registry_nacos::Settings {
+    outrigger_registry_nacos::Settings {
+        servers: plan.servers.clone(),
+        namespace: plan.namespace.clone(),
+        group: plan.group.clone(),
+        user: plan.auth.as_ref().map(|(user, password)| (user.clone(), password.reveal().to_owned())),
+        reconcile: RECONCILE,
+        ask: Some(Arc::new(crate::control::metadata::Asker::new())),
+    }
+}

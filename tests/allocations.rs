@@ -92,7 +92,11 @@ fn snapshot(headers: bool) -> Snapshot {
     let routes = vec![route("com.example.Other", METHOD), route(SERVICE, "other"), route(SERVICE, METHOD)];
     let endpoints = ["a:1", "b:1"].map(|address| Endpoint::new(address, 1));
     let cluster = Cluster::new("echo", Balance::P2cEwma, ClusterSettings::default(), endpoints.into());
-    Snapshot::new(1, vec![Listener { name: "egress".into(), routes: RouteTable::new(routes) }], vec![cluster])
+    Snapshot::new(
+        1,
+        vec![Listener { name: "egress".into(), routes: RouteTable::new(routes).into() }],
+        vec![cluster],
+    )
 }
 
 /// Every policy at once, over twenty endpoints: ten routes of one method, each of which wants a header and the last of which
@@ -117,7 +121,11 @@ fn policies() -> Snapshot {
     let endpoints = (0..20).map(|at| Endpoint::new(&format!("e{at}:1"), 1)).collect();
     let settings = ClusterSettings { outlier: Some(Outlier::default()), ..ClusterSettings::default() };
     let cluster = Cluster::new("echo", Balance::P2cEwma, settings, endpoints);
-    Snapshot::new(1, vec![Listener { name: "egress".into(), routes: RouteTable::new(routes) }], vec![cluster])
+    Snapshot::new(
+        1,
+        vec![Listener { name: "egress".into(), routes: RouteTable::new(routes).into() }],
+        vec![cluster],
+    )
 }
 
 /// An engine with its callers and the buffers its sockets would use.

@@ -48,7 +48,7 @@ fn snapshot(idempotent: bool) -> Snapshot {
     let endpoints = ["a:1", "b:1"].map(|address| Endpoint::new(address, 1));
     let cluster = Cluster::new("shop", Balance::P2cEwma, ClusterSettings::default(), endpoints.into());
     let routes = RouteTable::new(vec![route("/orders"), route("/cart")]);
-    Snapshot::new(1, vec![Listener { name: "egress".into(), routes }], vec![cluster])
+    Snapshot::new(1, vec![Listener { name: "egress".into(), routes: routes.into() }], vec![cluster])
 }
 
 /// An engine with its callers and the buffers its sockets would use.

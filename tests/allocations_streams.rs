@@ -90,7 +90,7 @@ fn snapshot(speaks: Option<&'static str>) -> Snapshot {
     let settings = ClusterSettings { speaks, ..ClusterSettings::default() };
     let cluster = Cluster::new("shop", Balance::P2cEwma, settings, endpoints.into());
     let routes = RouteTable::new(vec![route("shop.Orders"), route("shop.Cart")]);
-    Snapshot::new(1, vec![Listener { name: "egress".into(), routes }], vec![cluster])
+    Snapshot::new(1, vec![Listener { name: "egress".into(), routes: routes.into() }], vec![cluster])
 }
 
 /// An engine with its callers and the buffers its sockets would use.

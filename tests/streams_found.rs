@@ -42,7 +42,7 @@ impl World {
             ClusterSettings { speaks: Some(speaks), connections: Some(1), ..ClusterSettings::default() };
         let endpoint = Endpoint::new("a:1", 1);
         let cluster = Cluster::new("shop", Balance::RoundRobin, settings, vec![endpoint]);
-        let listener = Listener { name: "egress".into(), routes: RouteTable::new(vec![route]) };
+        let listener = Listener { name: "egress".into(), routes: RouteTable::new(vec![route]).into() };
         let snapshot = Snapshot::new(1, vec![listener], vec![cluster]);
         let mut local = Local::new(1);
         local.reconcile(&snapshot);

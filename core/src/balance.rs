@@ -434,7 +434,7 @@ mod tests {
     #[test]
     fn who_is_left_out_comes_before_who_refuses_connections() {
         for balance in [Balance::RoundRobin, Balance::Random, Balance::LeastRequest, Balance::P2cEwma] {
-            let mut cluster = snapshot(balance, &[1, 1, 1]).clusters()[0].clone();
+            let mut cluster = (*snapshot(balance, &[1, 1, 1]).clusters()[0]).clone();
             cluster.crowd =
                 std::sync::Arc::new(crate::health::Crowd::new(3, Some(crate::Outlier::default())));
             let snapshot = Snapshot::new(1, Vec::new(), vec![cluster]);
@@ -453,7 +453,7 @@ mod tests {
 
     #[test]
     fn who_was_left_out_is_tried_again_however_bad_it_was() {
-        let mut cluster = snapshot(Balance::P2cEwma, &[1, 1]).clusters()[0].clone();
+        let mut cluster = (*snapshot(Balance::P2cEwma, &[1, 1]).clusters()[0]).clone();
         cluster.crowd = std::sync::Arc::new(crate::health::Crowd::new(2, Some(crate::Outlier::default())));
         let snapshot = Snapshot::new(1, Vec::new(), vec![cluster]);
         let mut local = Local::new(1);

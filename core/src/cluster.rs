@@ -41,6 +41,8 @@ pub struct Cluster {
     pub crowd: Arc<Crowd>,
     /// What trying again may cost on top.
     pub budget: Arc<Budget>,
+    /// The endpoints as they were told, all of them; whoever was told the same list makes no other cluster of it.
+    pub told: Option<Arc<[Endpoint]>>,
     /// When it was used last, in whole seconds, where somebody wants to know: it is given up when it is not used any more.
     pub used: Option<Arc<AtomicU64>>,
 }
@@ -66,6 +68,7 @@ impl Cluster {
             parts,
             crowd: Arc::new(crowd),
             budget: Arc::default(),
+            told: None,
             used: None,
         };
         let (share, floor) = cluster.settings.retries;

@@ -88,7 +88,7 @@ pub fn decide(
     let found = snapshot
         .listener(listener)
         .map(|listener| &listener.routes)
-        .and_then(|routes: &RouteTable| routes.find(head));
+        .and_then(|routes| RouteTable::find(routes, head));
     let Some((at, route)) = found else { return Err(refuse(local, listener, None, Refusal::NoRoute)) };
     if let Some(Err(wait)) = route.limit.as_ref().map(|limit| limit.admit(now)) {
         return Err(Refused { wait: Some(wait), ..refuse(local, listener, Some(at), Refusal::Limited) });
@@ -250,7 +250,7 @@ mod tests {
             route("empty", &[(1, 1)]),
             route("split", &[(0, 3), (2, 1)]),
         ];
-        let listener = Listener { name: "egress".into(), routes: RouteTable::new(routes) };
+        let listener = Listener { name: "egress".into(), routes: RouteTable::new(routes).into() };
         let clusters = vec![cluster("one", &["a:1"]), cluster("none", &[]), cluster("two", &["b:1"])];
         let snapshot = Snapshot::new(1, vec![listener], clusters);
         let mut local = Local::new(3);
@@ -296,7 +296,7 @@ mod tests {
         let (mut snapshot, mut local) = world();
         let mut by_header = route("any", &[]);
         (by_header.matches, by_header.by_header) = (Match::default(), Some(b"to"[..].into()));
-        let listener = Listener { name: "egress".into(), routes: RouteTable::new(vec![by_header]) };
+        let listener = Listener { name: "egress".into(), routes: RouteTable::new(vec![by_header]).into() };
         let clusters = vec![cluster("one", &["a:1"]), cluster("two", &["b:1"])];
         snapshot = Snapshot::new(snapshot.revision + 1, vec![listener], clusters);
         local.reconcile(&snapshot);

@@ -19,6 +19,7 @@ pub mod random;
 pub mod retry;
 pub mod route;
 pub mod settle;
+mod slots;
 pub mod snapshot;
 pub mod subset;
 pub mod tally;

@@ -12,6 +12,7 @@ use crate::{
     Awaited, Budget, Cluster, ClusterSettings, End, Failure, ListenerId, Random, Snapshot, Tally, Tick,
     Tried, demand,
     health::{Crowd, Health},
+    slots::Slots,
     subset::{Lot, Part, Standing},
 };
 
@@ -31,6 +32,10 @@ pub struct Local {
     /// For each listener of the snapshot: the slots of its routes, and last the slot of calls without a route.
     by_listener: Vec<Vec<RouteSlot>>,
     by_cluster: Vec<ClusterTurn>,
+    /// Endpoints that no snapshot lists, as long as anything holds them.
+    leaving: Vec<EndpointSlot>,
+    /// The same of routes.
+    leaving_routes: Vec<RouteSlot>,
     /// Plans made and not yet settled.
     unsettled: u64,
     random: Random,
@@ -85,8 +90,9 @@ pub struct EndpointState {
 /// When it was looked how the endpoints of a part do: the changes until then, and the time.
 type Seen = (u32, Tick);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct ClusterTurn {
+    cluster: Arc<Cluster>,
     slots: Vec<EndpointSlot>,
     /// The next turn of each part.
     next: Vec<usize>,
@@ -113,6 +119,8 @@ impl Local {
             endpoints: Slots::default(),
             by_listener: Vec::new(),
             by_cluster: Vec::new(),
+            leaving: Vec::new(),
+            leaving_routes: Vec::new(),
             unsettled: 0,
             random: Random::new(seed.wrapping_mul(2).wrapping_add(1)),
             name: String::new(),
@@ -121,61 +129,135 @@ impl Local {
         }
     }
 
-    /// Takes up a new snapshot: finds slots again by key, makes new ones, gives up those that nothing holds.
+    /// Takes up a new snapshot: finds slots again by key, makes new ones, gives up those that nothing holds. Costs what is new
+    /// in it; a cluster that is the same thing as before costs nothing to speak of.
     pub fn reconcile(&mut self, snapshot: &Snapshot) {
-        self.routes.each(|route| route.listed = false);
-        self.endpoints.each(|endpoint| endpoint.listed = false);
-        self.by_listener = snapshot
-            .listeners()
-            .iter()
-            .map(|listener| {
-                let names = listener.routes.routes().iter().map(|route| &*route.name).chain([UNROUTED]);
-                names
-                    .map(|name| {
-                        RouteSlot(
-                            self.routes.enter(&listener.name, name, || RouteState::new(&listener.name, name)),
-                        )
-                    })
-                    .collect()
-            })
-            .collect();
-        let mut turns: HashMap<EndpointSlot, Vec<usize>> = std::mem::take(&mut self.by_cluster)
-            .into_iter()
-            .filter_map(|turn| Some((*turn.slots.first()?, turn.next)))
-            .collect();
-        self.by_cluster = snapshot
-            .clusters()
-            .iter()
-            .map(|cluster| {
-                let enter = |address: &str, health: &Arc<Health>| {
-                    let slot = self.endpoints.enter(&cluster.name, address, || {
-                        EndpointState::new(&cluster.name, address, &cluster.settings)
-                    });
-                    if let Some(state) = self.endpoints.get_mut(slot) {
-                        state.settings = Arc::clone(&cluster.settings);
-                        state.health = Arc::clone(health);
-                        state.crowd = Arc::clone(&cluster.crowd);
-                        state.budget = Arc::clone(&cluster.budget);
-                    }
-                    EndpointSlot(slot)
+        self.take_routes(snapshot);
+        let mut before = std::mem::take(&mut self.by_cluster).into_iter().map(Some).collect::<Vec<_>>();
+        let mut places: Option<HashMap<Box<str>, usize>> = None;
+        let mut now = Vec::with_capacity(snapshot.clusters().len());
+        for (at, cluster) in snapshot.clusters().iter().enumerate() {
+            // Most are where they were; else they are looked for, all by one map.
+            let named = |turn: &Option<ClusterTurn>| {
+                turn.as_ref().is_some_and(|turn| turn.cluster.name == cluster.name)
+            };
+            let at = if before.get(at).is_some_and(named) {
+                Some(at)
+            } else {
+                let all = || {
+                    let each = before.iter().enumerate();
+                    each.filter_map(|(at, turn)| Some((turn.as_ref()?.cluster.name.clone(), at))).collect()
                 };
-                let mut enter = enter;
-                let known = cluster.endpoints.iter().zip(&cluster.healths);
-                let slots: Vec<EndpointSlot> =
-                    known.map(|(endpoint, health)| enter(&endpoint.address, health)).collect();
-                let mut next = slots.first().and_then(|first| turns.remove(first)).unwrap_or_default();
-                next.resize(cluster.parts.len(), 0);
-                ClusterTurn { slots, next, standings: vec![None; cluster.parts.len()] }
-            })
-            .collect();
+                places.get_or_insert_with(all).get(&cluster.name).copied()
+            };
+            let turn = at.and_then(|at| before.get_mut(at)?.take());
+            now.push(self.take_cluster(cluster, turn));
+        }
+        for turn in before.into_iter().flatten() {
+            self.unlist(&turn.slots);
+        }
+        self.by_cluster = now;
         // What calls waited for is known now; those that still wait are told by who holds them.
+        let known: Vec<EndpointSlot> = self
+            .awaited
+            .iter()
+            .filter(|(cluster, _)| snapshot.cluster_named(cluster).is_some())
+            .map(|(_, slot)| *slot)
+            .collect();
         self.awaited.retain(|cluster, _| snapshot.cluster_named(cluster).is_none());
-        self.routes.sweep(|route| !route.listed && route.in_flight == 0);
-        let awaited = &self.awaited;
-        self.endpoints.sweep(|endpoint| {
-            let idle = !endpoint.listed && endpoint.in_flight == 0 && endpoint.connections == 0;
-            // Nobody waits for it any more, and yet its cluster is still looked for: it is told again when one does.
-            idle && !(endpoint.address.is_empty() && awaited.contains_key(&endpoint.cluster))
+        self.leaving.extend(known);
+        self.give_up_endpoints();
+    }
+
+    /// The slots of a snapshot's routes.
+    fn take_routes(&mut self, snapshot: &Snapshot) {
+        let before = std::mem::take(&mut self.by_listener);
+        for slot in before.iter().flatten() {
+            if let Some(route) = self.routes.get_mut(slot.0) {
+                route.listed = false;
+            }
+        }
+        let each = snapshot.listeners().iter().map(|listener| {
+            let names = listener.routes.routes().iter().map(|route| &*route.name).chain([UNROUTED]);
+            let enter = |name: &str| {
+                let make = || RouteState::new(&listener.name, name);
+                let slot = self.routes.enter(&listener.name, name, make);
+                if let Some(route) = self.routes.get_mut(slot) {
+                    route.listed = true;
+                }
+                RouteSlot(slot)
+            };
+            names.map(enter).collect()
+        });
+        self.by_listener = each.collect();
+        self.leaving_routes.extend(before.into_iter().flatten());
+        let routes = &mut self.routes;
+        self.leaving_routes.sort_unstable_by_key(|slot| slot.0);
+        self.leaving_routes.dedup();
+        self.leaving_routes.retain(|slot| match routes.get(slot.0) {
+            Some(route) if route.listed => false,
+            Some(route) if route.in_flight > 0 => true,
+            Some(route) => {
+                let (listener, name) = (route.listener.clone(), route.name.clone());
+                routes.give_up(slot.0, &listener, &name);
+                false
+            }
+            None => false,
+        });
+    }
+
+    /// The slots of a cluster's endpoints; `before`: what it was in the last snapshot.
+    fn take_cluster(&mut self, cluster: &Arc<Cluster>, before: Option<ClusterTurn>) -> ClusterTurn {
+        let mut next = Vec::new();
+        match before {
+            Some(turn) if Arc::ptr_eq(&turn.cluster, cluster) => return turn,
+            Some(turn) => {
+                self.unlist(&turn.slots);
+                next = turn.next;
+            }
+            None => {}
+        }
+        let known = cluster.endpoints.iter().zip(&cluster.healths);
+        let slots = known.map(|(endpoint, health)| {
+            let make = || EndpointState::new(&cluster.name, &endpoint.address, &cluster.settings);
+            let slot = self.endpoints.enter(&cluster.name, &endpoint.address, make);
+            if let Some(state) = self.endpoints.get_mut(slot) {
+                state.listed = true;
+                state.settings = Arc::clone(&cluster.settings);
+                state.health = Arc::clone(health);
+                state.crowd = Arc::clone(&cluster.crowd);
+                state.budget = Arc::clone(&cluster.budget);
+            }
+            EndpointSlot(slot)
+        });
+        let slots = slots.collect();
+        next.resize(cluster.parts.len(), 0);
+        ClusterTurn { cluster: Arc::clone(cluster), slots, next, standings: vec![None; cluster.parts.len()] }
+    }
+
+    fn unlist(&mut self, slots: &[EndpointSlot]) {
+        for slot in slots {
+            if let Some(state) = self.endpoints.get_mut(slot.0) {
+                state.listed = false;
+            }
+        }
+        self.leaving.extend(slots);
+    }
+
+    /// Gives up the slots of endpoints that no snapshot lists and nothing holds.
+    fn give_up_endpoints(&mut self) {
+        let (endpoints, awaited) = (&mut self.endpoints, &self.awaited);
+        self.leaving.sort_unstable_by_key(|slot| slot.0);
+        self.leaving.dedup();
+        self.leaving.retain(|slot| match endpoints.get(slot.0) {
+            Some(state) if state.listed || awaited.get(&state.cluster) == Some(slot) => false,
+            Some(state) if state.in_flight > 0 || state.connections > 0 => true,
+            Some(state) => {
+                let (cluster, address) = (state.cluster.clone(), state.address.clone());
+                endpoints.give_up(slot.0, &cluster, &address);
+                false
+            }
+            None => false,
         });
     }
 
@@ -569,89 +651,6 @@ fn failed(outcome: Outcome) -> bool {
     matches!(outcome, Outcome::Busy | Outcome::TimedOut | Outcome::Error)
 }
 
-/// State under small stable numbers, found again by a two-part key.
-#[derive(Debug)]
-struct Slots<T> {
-    states: Vec<Option<T>>,
-    by_key: HashMap<(Box<str>, Box<str>), u32>,
-}
-
-impl<T> Default for Slots<T> {
-    fn default() -> Self {
-        Self { states: Vec::new(), by_key: HashMap::new() }
-    }
-}
-
-/// What [`Slots`] must be able to mark.
-trait Listed {
-    fn list(&mut self);
-}
-
-impl Listed for RouteState {
-    fn list(&mut self) {
-        self.listed = true;
-    }
-}
-
-impl Listed for EndpointState {
-    fn list(&mut self) {
-        self.listed = true;
-    }
-}
-
-impl<T: Listed> Slots<T> {
-    fn get(&self, slot: u32) -> Option<&T> {
-        self.states.get(slot as usize)?.as_ref()
-    }
-
-    fn get_mut(&mut self, slot: u32) -> Option<&mut T> {
-        self.states.get_mut(slot as usize)?.as_mut()
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        self.states.iter().zip(0..).filter_map(|(state, at)| Some((at, state.as_ref()?)))
-    }
-
-    fn each(&mut self, act: impl Fn(&mut T)) {
-        self.states.iter_mut().flatten().for_each(act);
-    }
-
-    /// The slot of a key, marked as listed; a new one when the key is new.
-    fn enter(&mut self, first: &str, second: &str, make: impl FnOnce() -> T) -> u32 {
-        let key = (Box::from(first), Box::from(second));
-        if let Some(slot) = self.by_key.get(&key) {
-            if let Some(state) = self.states.get_mut(*slot as usize).and_then(Option::as_mut) {
-                state.list();
-            }
-            return *slot;
-        }
-        let slot =
-            self.states.iter().position(Option::is_none).filter(|_| self.by_key.len() < self.states.len());
-        let slot = slot.unwrap_or_else(|| {
-            self.states.push(None);
-            self.states.len().saturating_sub(1)
-        });
-        if let Some(state) = self.states.get_mut(slot) {
-            *state = Some(make());
-        }
-        self.by_key.insert(key, slot as u32);
-        slot as u32
-    }
-
-    /// Gives up the slots that `gone` names.
-    fn sweep(&mut self, gone: impl Fn(&T) -> bool) {
-        let states = &mut self.states;
-        self.by_key.retain(|_, slot| {
-            let state = states.get_mut(*slot as usize);
-            let Some(state) = state else { return false };
-            if state.as_ref().is_some_and(&gone) {
-                *state = None;
-            }
-            state.is_some()
-        });
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)] // tests fail by panicking
 mod tests {
@@ -690,7 +689,7 @@ mod tests {
         for turn in 0..1_000 {
             local.reconcile(&snapshot(turn, &["a:1", &format!("b:{turn}")]));
         }
-        assert_eq!((local.endpoints.by_key.len(), local.endpoints.states.len()), (2, 3));
+        assert_eq!(local.endpoints.size(), (2, 3));
     }
 
     #[test]

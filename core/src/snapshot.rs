@@ -3,7 +3,7 @@
 //! Indices into a snapshot (listener, route, cluster) are dense and belong to that snapshot alone. What outlives
 //! it is found again by name; see `Local::reconcile`.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{Cluster, RouteTable};
 
@@ -17,7 +17,7 @@ pub struct Listener {
     /// Unique in the snapshot.
     pub name: Box<str>,
     /// Where its calls go.
-    pub routes: RouteTable,
+    pub routes: Arc<RouteTable>,
 }
 
 /// One revision of everything that is decided by.
@@ -26,13 +26,18 @@ pub struct Snapshot {
     /// Grows by one with every swap.
     pub revision: u64,
     listeners: Box<[Listener]>,
-    clusters: Box<[Cluster]>,
+    clusters: Box<[Arc<Cluster>]>,
     by_name: HashMap<Box<str>, u32>,
 }
 
 impl Snapshot {
     /// A snapshot of these parts. Names must be unique; targets of routes are indices into `clusters`.
     pub fn new(revision: u64, listeners: Vec<Listener>, clusters: Vec<Cluster>) -> Self {
+        Self::of(revision, listeners, clusters.into_iter().map(Arc::new).collect())
+    }
+
+    /// The same of clusters that other snapshots may have, too: workers see at once that nothing of these is new.
+    pub fn of(revision: u64, listeners: Vec<Listener>, clusters: Vec<Arc<Cluster>>) -> Self {
         let by_name = clusters.iter().zip(0..).map(|(cluster, at)| (cluster.name.clone(), at)).collect();
         Self { revision, listeners: listeners.into(), clusters: clusters.into(), by_name }
     }
@@ -43,7 +48,7 @@ impl Snapshot {
     }
 
     /// The clusters, in the order of their indices.
-    pub fn clusters(&self) -> &[Cluster] {
+    pub fn clusters(&self) -> &[Arc<Cluster>] {
         &self.clusters
     }
 
@@ -62,7 +67,7 @@ impl Snapshot {
     }
 
     /// A cluster by its index.
-    pub fn cluster(&self, at: u32) -> Option<&Cluster> {
+    pub fn cluster(&self, at: u32) -> Option<&Arc<Cluster>> {
         self.clusters.get(at as usize)
     }
 

@@ -113,6 +113,42 @@ pub struct ClusterPlan {
     pub used: Option<Arc<AtomicU64>>,
 }
 
+impl ClusterPlan {
+    /// The cluster itself; `before`: what it was in the last snapshot.
+    fn made(
+        &self,
+        found: Option<&Arc<[Endpoint]>>,
+        before: Option<&Arc<core::Cluster>>,
+        anew: bool,
+        now: Tick,
+    ) -> Arc<core::Cluster> {
+        if let Some(before) = before.filter(|_| !anew) {
+            let same = match &self.source {
+                Source::Fixed(_) => true,
+                Source::Found { .. } => match (found, &before.told) {
+                    (Some(found), Some(told)) => Arc::ptr_eq(found, told),
+                    (None, None) => true,
+                    _ => false,
+                },
+            };
+            if same {
+                return Arc::clone(before);
+            }
+        }
+        let endpoints = match &self.source {
+            Source::Fixed(endpoints) => endpoints.clone(),
+            Source::Found { .. } => found.map(|found| found.to_vec()).unwrap_or_default(),
+        };
+        let mut made = core::Cluster::new(&self.name, self.balance, self.settings.clone(), endpoints);
+        made.told = found.cloned();
+        made.used.clone_from(&self.used);
+        if let Some(before) = before {
+            made.inherit(before, now);
+        }
+        Arc::new(made)
+    }
+}
+
 /// Where a cluster's endpoints come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -131,44 +167,47 @@ pub enum Source {
 
 impl Plan {
     /// The snapshot of this plan, with the endpoints that registries found by cluster name. What is known of endpoints that
-    /// stay is taken over from the last.
+    /// stay is taken over from the last; what is the same altogether is the same thing. `anew`: the plan is another than the
+    /// last snapshot's.
     pub fn snapshot(
         &self,
         revision: u64,
-        found: &BTreeMap<String, Vec<Endpoint>>,
+        found: &BTreeMap<String, Arc<[Endpoint]>>,
         last: Option<&Snapshot>,
+        anew: bool,
         now: Tick,
     ) -> Snapshot {
         // One that was made on demand is there when something is known of it: calls wait for that.
         let known = |cluster: &&ClusterPlan| cluster.used.is_none() || found.contains_key(&cluster.name);
         let clusters = self.clusters.iter().filter(known).map(|cluster| {
-            let endpoints = match &cluster.source {
-                Source::Fixed(endpoints) => endpoints.clone(),
-                Source::Found { .. } => found.get(&cluster.name).cloned().unwrap_or_default(),
-            };
-            let mut made =
-                core::Cluster::new(&cluster.name, cluster.balance, cluster.settings.clone(), endpoints);
             let before = last.and_then(|last| last.cluster(last.cluster_named(&cluster.name)?));
-            if let Some(before) = before {
-                made.inherit(before, now);
+            cluster.made(found.get(&cluster.name), before, anew, now)
+        });
+        let clusters = clusters.collect();
+        let listeners = self.listeners.iter().enumerate().map(|(at, listener)| {
+            let before = last.and_then(|last| last.listeners().get(at)).filter(|_| !anew);
+            core::Listener {
+                name: listener.name.as_str().into(),
+                routes: before.map_or_else(
+                    || RouteTable::wanting(listener.routes.clone(), self.keys_want(listener)).into(),
+                    |before| Arc::clone(&before.routes),
+                ),
             }
-            made.used.clone_from(&cluster.used);
-            made
         });
-        let listeners = self.listeners.iter().map(|listener| core::Listener {
-            name: listener.name.as_str().into(),
-            routes: RouteTable::wanting(listener.routes.clone(), self.keys_want(listener)),
-        });
-        Snapshot::new(revision, listeners.collect(), clusters.collect())
+        Snapshot::of(revision, listeners.collect(), clusters)
     }
 
     /// What the clusters that a listener's calls may go to read of a call to pick by.
     fn keys_want(&self, listener: &ListenerPlan) -> Wants {
         let wants = |cluster: &ClusterPlan| core::Cluster::wants(&cluster.settings);
-        let of = |route: &core::Route| match route.by_header {
+        let of = |route: &core::Route| match (&route.by_header, &route.by_service) {
+            (_, Some(demand)) => {
+                let same = |plan: &&DemandPlan| Arc::ptr_eq(&plan.demand, demand);
+                self.demands.iter().find(same).map_or(Wants::NONE, |plan| wants(plan.like()))
+            }
             // Any of them.
-            Some(_) => self.clusters.iter().map(wants).fold(Wants::FIELDS, Wants::and),
-            None => {
+            (Some(_), None) => self.clusters.iter().map(wants).fold(Wants::FIELDS, Wants::and),
+            (None, None) => {
                 let named =
                     route.targets.iter().filter_map(|target| self.clusters.get(target.cluster as usize));
                 named.map(wants).fold(Wants::NONE, Wants::and)

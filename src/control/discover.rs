@@ -19,6 +19,7 @@ use crate::{
     conf::lower::{Plan, RegistryPlan, Source},
     plugins,
     telemetry::{RegistryFacts, WatchFacts},
+    worker::Clock,
 };
 
 mod kept;
@@ -35,9 +36,10 @@ pub struct Discovery {
     registries: BTreeMap<String, Open>,
     watches: BTreeMap<usize, Watch>,
     /// What each cluster has: in force until a watch of it has spoken.
-    found: BTreeMap<String, Vec<Instance>>,
+    found: BTreeMap<String, Arc<[Endpoint]>>,
     keeper: kept::Keeper,
     began: Instant,
+    clock: Clock,
 }
 
 /// A registry that is connected to.
@@ -94,11 +96,11 @@ impl Drop for Watch {
 }
 
 /// How long the process waits for registries before it calls itself ready all the same.
-const READY_WITHOUT: Duration = Duration::from_secs(30);
+const READY_WITHOUT: Duration = Duration::from_secs(5);
 
 impl Discovery {
-    /// No watches yet.
-    pub fn new() -> Self {
+    /// No watches yet; `clock` is the one of endpoints.
+    pub fn new(clock: Clock) -> Self {
         Self {
             board: Board::default(),
             registries: BTreeMap::new(),
@@ -106,6 +108,7 @@ impl Discovery {
             found: BTreeMap::new(),
             keeper: kept::Keeper::default(),
             began: Instant::now(),
+            clock,
         }
     }
 
@@ -164,7 +167,7 @@ impl Discovery {
         {
             let view = View { instances: Some(instances.into()), ..View::default() };
             if let Verdict::Take(instances) = guard.look(&view, Instant::now()) {
-                self.found.insert(want.cluster.clone(), instances.to_vec());
+                self.found.insert(want.cluster.clone(), endpoints(&instances, self.clock.now()));
                 (heard, stale) = (Heard::First, true);
             }
         }
@@ -215,7 +218,7 @@ impl Discovery {
             {
                 if waited {
                     // Calls have waited long enough: as far as anybody knows, nobody gives it.
-                    self.found.insert(watch.want.cluster.clone(), Vec::new());
+                    self.found.insert(watch.want.cluster.clone(), Arc::from([]));
                     return Heard::First;
                 }
                 watch.again = Some(watch.changed + DEMANDED);
@@ -228,10 +231,14 @@ impl Discovery {
             Verdict::Take(instances) => {
                 (watch.stale, watch.changed) = (false, now);
                 // A file is its own memory.
-                if self.registries.get(&watch.want.registry).is_some_and(|open| open.registry.name() != "file") {
+                if self
+                    .registries
+                    .get(&watch.want.registry)
+                    .is_some_and(|open| open.registry.name() != "file")
+                {
                     self.keeper.keep(&watch.want.registry, &watch.want.key, &instances, now);
                 }
-                self.found.insert(watch.want.cluster.clone(), instances.to_vec());
+                self.found.insert(watch.want.cluster.clone(), endpoints(&instances, self.clock.now()));
                 if first { Heard::First } else { Heard::Change }
             }
             Verdict::Hold { until, ask } => {
@@ -252,19 +259,9 @@ impl Discovery {
         }
     }
 
-    /// The endpoints found, by cluster. `now` is the present on the clock of endpoints.
-    pub fn found(&self, now: Tick) -> BTreeMap<String, Vec<Endpoint>> {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let endpoint = |instance: &Instance| {
-            let said =
-                instance.metadata.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into()));
-            let age = instance.started.map(|ms| since_1970.saturating_sub(Duration::from_millis(ms)));
-            let since = age.map(|age| now.before(age));
-            let warm_up = since.map_or(Duration::ZERO, |_| warm_up(instance));
-            Endpoint::new(&instance.address, instance.weight).saying(said.collect()).warming(since, warm_up)
-        };
-        let each = self.found.iter();
-        each.map(|(cluster, all)| (cluster.clone(), all.iter().map(endpoint).collect())).collect()
+    /// The endpoints found, by cluster; what did not change is the same list.
+    pub const fn found(&self) -> &BTreeMap<String, Arc<[Endpoint]>> {
+        &self.found
     }
 
     /// A connected registry by name.
@@ -323,6 +320,20 @@ impl Discovery {
             close.await;
         }
     }
+}
+
+/// The endpoints that instances are. `now` is the present on the clock of endpoints.
+fn endpoints(instances: &[Instance], now: Tick) -> Arc<[Endpoint]> {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let endpoint = |instance: &Instance| {
+        let said =
+            instance.metadata.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into()));
+        let age = instance.started.map(|ms| since_1970.saturating_sub(Duration::from_millis(ms)));
+        let since = age.map(|age| now.before(age));
+        let warm_up = since.map_or(Duration::ZERO, |_| warm_up(instance));
+        Endpoint::new(&instance.address, instance.weight).saying(said.collect()).warming(since, warm_up)
+    };
+    instances.iter().map(endpoint).collect()
 }
 
 /// How long an instance takes to its full share of calls: providers of Dubbo say so, or mean ten minutes (`warmup`).

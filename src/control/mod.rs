@@ -62,6 +62,8 @@ pub struct Control {
     stamp: Option<Stamp>,
     reload_failed: bool,
     draining: bool,
+    /// Something was told for the first time, and workers do not know it yet.
+    unpublished: bool,
 }
 
 /// What tells one version of a file from another; an atomic rename or a swapped symlink changes it too.
@@ -73,8 +75,6 @@ const FILE_EVERY: Duration = Duration::from_secs(1);
 const STOPPING: Duration = Duration::from_millis(500);
 /// Registry news within this time become one snapshot.
 const COALESCE: Duration = Duration::from_millis(50);
-/// The first word on a cluster, for which calls may be waiting, waits this long only.
-const FIRST: Duration = Duration::from_millis(5);
 /// How often it is looked for clusters that are not used any more.
 const EXPIRY: Duration = Duration::from_secs(15);
 /// Services that were named and are not looked for yet.
@@ -137,7 +137,7 @@ pub async fn run_in(host: Host, file: PathBuf, plan: Plan, clock: Clock) -> Resu
     let mut compares = outliers::Compares::new();
     let mut expiry = tokio::time::interval(EXPIRY);
     let mut publish_at: Option<tokio::time::Instant> = None;
-    let mut published = tokio::time::Instant::now();
+    let mut published = tokio::time::Instant::now() - COALESCE;
     loop {
         let publish = async {
             match publish_at {
@@ -151,10 +151,12 @@ pub async fn run_in(host: Host, file: PathBuf, plan: Plan, clock: Clock) -> Resu
                 ask => control.answer(ask),
             },
             heard = control.discovery.next() => {
-                // The first news of many services come together, and so do changes.
-                let wait = if heard == discover::Heard::First { FIRST } else { COALESCE };
-                let at = tokio::time::Instant::now() + wait;
-                publish_at = Some(publish_at.map_or(at, |before| before.min(at)).max(published + COALESCE));
+                // The first news of many services come together, and so do changes; a first one alone does not wait.
+                let now = tokio::time::Instant::now();
+                let wait = if heard == discover::Heard::First { Duration::ZERO } else { COALESCE };
+                control.unpublished |= heard == discover::Heard::First;
+                let at = (now + wait).max(published + COALESCE);
+                publish_at = Some(publish_at.map_or(at, |before| before.min(at)));
             }
             Some(told) = known.recv() => control.registering.heard(told),
             Some(awaited) = wanted.recv() => {
@@ -170,7 +172,7 @@ pub async fn run_in(host: Host, file: PathBuf, plan: Plan, clock: Clock) -> Resu
             () = publish => {
                 publish_at = None;
                 published = tokio::time::Instant::now();
-                control.publish();
+                control.publish(false);
             }
             _ = looks.tick() => control.look(),
             joined = compares.next(&control.snapshot, &control.workers) => {
@@ -198,9 +200,9 @@ impl Control {
         (mut probes, mut registering): (probes::Probes, register::Registering),
     ) -> Result<Self, String> {
         let stamp = stamp(&file);
-        let mut discovery = discover::Discovery::new();
+        let mut discovery = discover::Discovery::new(clock);
         discovery.follow(&plan);
-        let snapshot = Arc::new(plan.snapshot(1, &discovery.found(clock.now()), None, clock.now()));
+        let snapshot = Arc::new(plan.snapshot(1, discovery.found(), None, true, clock.now()));
         let mut listening = listen::Listening::default();
         let bound = listening.bind(&plan)?;
         let count = plan.workers.unwrap_or_else(default_workers);
@@ -234,16 +236,18 @@ impl Control {
             stamp,
             reload_failed: false,
             draining: false,
+            unpublished: false,
         };
         Ok(control)
     }
 
-    /// Tells every worker of the snapshot that follows from the plan and the registries now.
-    fn publish(&mut self) {
+    /// Tells every worker of the snapshot that follows from the plan and the registries now; `anew`: from another plan.
+    fn publish(&mut self, anew: bool) {
+        self.unpublished = false;
         let revision = self.snapshot.revision + 1;
         let now = self.clock.now();
-        let found = self.discovery.found(now);
-        self.snapshot = Arc::new(self.plan.snapshot(revision, &found, Some(&self.snapshot), now));
+        let found = self.discovery.found();
+        self.snapshot = Arc::new(self.plan.snapshot(revision, found, Some(&self.snapshot), anew, now));
         let manners = self.plan.listeners.iter().map(|listener| Arc::clone(&listener.speaks.manners));
         let manners: Vec<_> = manners.collect();
         for worker in self.workers.iter() {
@@ -288,7 +292,7 @@ impl Control {
         self.plan = plan;
         self.discovery.follow(&self.plan);
         self.registering.follow(&self.plan, &self.discovery);
-        self.publish();
+        self.publish(true);
         self.listening.connections_max(&self.plan);
         self.listening.serve(bound, &self.workers);
         Ok(self.snapshot.revision)
@@ -304,7 +308,7 @@ impl Control {
         self.demands.put(&mut self.plan);
         // What was known of one when the process ended last is known at once.
         if self.discovery.follow(&self.plan) == discover::Heard::First {
-            self.publish();
+            self.publish(false);
         }
     }
 
@@ -318,7 +322,7 @@ impl Control {
         if self.demands.expire(is_empty, self.clock.now()) {
             self.demands.put(&mut self.plan);
             self.discovery.follow(&self.plan);
-            self.publish();
+            self.publish(false);
         }
     }
 
@@ -354,6 +358,7 @@ impl Control {
         }
         match self.discovery.unheard() {
             Some(cluster) => Err(format!("cluster {cluster} waits for its registry")),
+            None if self.unpublished => Err("what registries said is being taken up".to_owned()),
             None => Ok(()),
         }
     }
@@ -445,9 +450,10 @@ impl Control {
         let mut registering = std::mem::replace(&mut self.registering, register::Registering::new().0);
         let wait = self.plan.propagation;
         let mut leaving = std::pin::pin!(async {
-            let gone = registering.withdraw().await;
-            tracing::info!(gone, "taken out of the registries; callers have {wait:?} to learn of it");
-            tokio::time::sleep(wait).await;
+            if registering.withdraw().await {
+                tracing::info!("taken out of the registries; callers have {wait:?} to learn of it");
+                tokio::time::sleep(wait).await;
+            }
         });
         loop {
             tokio::select! {

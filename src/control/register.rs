@@ -216,7 +216,7 @@ impl Registering {
         self.registries.values().any(known)
     }
 
-    /// Takes everything away, for good; whether that was confirmed by all registries in time.
+    /// Takes everything away, for good; whether any registry confirmed that in time, so that others can learn of it.
     pub async fn withdraw(&mut self) -> bool {
         self.leaving = true;
         for service in self.services.values() {
@@ -224,15 +224,16 @@ impl Registering {
         }
         self.wish();
         let until = tokio::time::Instant::now() + WITHDRAW;
-        let mut all = true;
+        let mut any = false;
         for (registry, kept) in &mut self.registries {
-            if tokio::time::timeout_at(until, kept.wish.done()).await.is_err() {
-                all = false;
+            if tokio::time::timeout_at(until, kept.wish.done()).await.is_ok() {
+                any = true;
+            } else {
                 let trouble = kept.wish.written().and_then(|written| written.trouble).unwrap_or_default();
                 tracing::warn!(registry, trouble, "could not be told in time that the application leaves");
             }
         }
-        all
+        any
     }
 
     /// What is known of the application, by name.

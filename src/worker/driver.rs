@@ -697,7 +697,7 @@ mod tests {
         runtime.block_on(async {
             let listener = outrigger_core::Listener {
                 name: "only".into(),
-                routes: outrigger_core::RouteTable::new(Vec::new()),
+                routes: outrigger_core::RouteTable::new(Vec::new()).into(),
             };
             let snapshot = Arc::new(Snapshot::new(1, vec![listener], Vec::new()));
             let shared = Shared::new(Clock::start(), snapshot, 1, tokio::sync::mpsc::channel(1).0);

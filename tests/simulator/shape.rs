@@ -184,7 +184,7 @@ impl Shape {
         });
         let clusters: Vec<Cluster> = clusters.collect();
         let names = self.listener_names();
-        let listener = |name: String| Listener { name: name.into(), routes: self.routes() };
+        let listener = |name: String| Listener { name: name.into(), routes: self.routes().into() };
         Arc::new(Snapshot::new(self.revision, names.into_iter().map(listener).collect(), clusters))
     }
 

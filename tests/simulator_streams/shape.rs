@@ -233,7 +233,7 @@ impl Shape {
             Cluster::new(&format!("c{at}"), self.balance, settings, endpoints)
         });
         let clusters: Vec<Cluster> = clusters.collect();
-        let listener = |name: String| Listener { name: name.into(), routes: self.routes() };
+        let listener = |name: String| Listener { name: name.into(), routes: self.routes().into() };
         let listeners = self.listener_names().into_iter().map(listener).collect();
         Arc::new(Snapshot::new(self.revision, listeners, clusters))
     }

@@ -41,7 +41,7 @@ impl World {
             targets: [Target { lot, ..Target::new(0, 1) }].into(),
             ..Route::default()
         };
-        let listener = Listener { name: "egress".into(), routes: RouteTable::new(vec![route]) };
+        let listener = Listener { name: "egress".into(), routes: RouteTable::new(vec![route]).into() };
         let snapshot =
             Snapshot::new(1, vec![listener], vec![Cluster::new("c", balance, settings, endpoints)]);
         let mut local = Local::new(7);

@@ -231,7 +231,7 @@ impl World {
             retry: self.setup.retry.clone().map(Arc::new),
             ..Route::default()
         };
-        let listener = Listener { name: "l".into(), routes: RouteTable::new(vec![route]) };
+        let listener = Listener { name: "l".into(), routes: RouteTable::new(vec![route]).into() };
         let last = self.snapshot.clusters().first().and_then(|cluster| cluster.settings.outlier.clone());
         self.snapshot = Arc::new(Snapshot::new(self.snapshot.revision + 1, vec![listener], vec![cluster]));
         self.judge.reloads(last.as_ref(), &self.snapshot, self.now);

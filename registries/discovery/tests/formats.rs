@@ -1,7 +1,7 @@
 //! What real frameworks wrote into real registries is read as it is meant, and what we write is field by field the same.
 //!
 //! The files in `golden/` are nodes and instances as Dubbo 2.7.23, 3.3.1 and 3.3.6 and SOFARPC 5.13 left them in `ZooKeeper`
-//! 3.8 and Nacos 2.2. Must never be edited to fit.
+//! 3.8 and Nacos 2.2, and one that Spring Cloud 2023.0.3 left in `ZooKeeper`. Must never be edited to fit.
 #![allow(missing_docs, reason = "a test")]
 
 use std::collections::BTreeMap;
@@ -232,6 +232,26 @@ fn an_entry_of_dubbo_in_curators_form_is_read_and_written() {
 }
 
 #[test]
+fn an_entry_of_spring_is_read_and_written() {
+    let text = entry(golden!("zookeeper-spring.txt"));
+    let read = curator::parse(text.as_bytes()).expect("well formed");
+    let instance = Instance {
+        protocol: Some("http".into()),
+        started: Some(1_796_046_655_841),
+        ..Instance::new("10.9.9.1:20880")
+    };
+    assert_eq!(curator::spring_instance(&read), Some(instance));
+    let r = Registration {
+        app: "shop".into(),
+        framework: Framework::Spring,
+        service: "shop".into(),
+        metadata: BTreeMap::new(),
+        ..shop("http", "10.9.9.1:20880", 1_796_046_655_841)
+    };
+    assert_eq!(json(&curator::spring(&r, &read.id)), json(text));
+}
+
+#[test]
 fn an_entry_of_spring_is_read_back() {
     let r = Registration {
         framework: Framework::Spring,
@@ -305,6 +325,7 @@ fn an_application_with_two_protocols_gives_an_instance_for_each() {
     ];
     let (info, member) = application::describe(&[&two[..], &elsewhere[..]].concat()).expect("an application");
     assert_eq!(info.services().count(), 2);
+    assert!(info.services().all(|service| service.params["REGISTRY_CLUSTER"] == "default"));
     assert_eq!(
         member.metadata["dubbo.endpoints"],
         r#"[{"port":20880,"protocol":"dubbo"},{"port":50051,"protocol":"tri"}]"#
@@ -314,6 +335,8 @@ fn an_application_with_two_protocols_gives_an_instance_for_each() {
     let places: Vec<_> = found.iter().map(|one| (one.protocol.as_deref(), one.address.as_str())).collect();
     assert_eq!(places, [(Some("dubbo"), "10.0.0.1:20880"), (Some("tri"), "10.0.0.1:50051")]);
     assert_eq!(found[0].started, Some(4));
+    let node = percent::encode(&dubbo::url(&Registration { started: 4, ..two[0].clone() }).to_string());
+    assert_eq!(dubbo::provider(&node).as_ref(), Ok(&Some(found[0].clone())), "by whatever level it is found");
     let tri = ServiceKey { protocol: Some("tri".into()), ..key.clone() };
     assert_eq!(info.instances(&tri, &member).len(), 1);
     assert!(info.instances(&ServiceKey { version: Some("9".into()), ..key }, &member).is_empty());
@@ -332,14 +355,14 @@ fn a_port_is_the_services_or_its_protocols_or_the_instances() {
         .expect("well formed")
         .member()
         .expect("of Dubbo");
-    member.metadata.insert("tag".into(), "gray".into());
+    member.metadata.insert("dubbo.tag".into(), "gray".into());
     let key = ServiceKey::new("x.Y");
     let found = |info: &MetadataInfo, member: &Member| info.instances(&key, member).pop().expect("one");
     let own = found(&info(123), &member);
     assert_eq!((own.address.as_str(), own.weight), ("10.77.0.2:123", 7));
     assert_eq!(
         own.metadata,
-        map(&[("interface", "x.Y"), ("tag", "gray")]),
+        map(&[("dubbo.tag", "gray"), ("interface", "x.Y")]),
         "nothing that is only the way to it"
     );
     member.address = "10.77.0.2:1".into();

@@ -20,10 +20,11 @@ use tokio::{
 
 use crate::{
     Settings,
+    apps::Revisions,
     ledger::Ledger,
     message::{
         Config, ConfigBatchListenRequest, ConfigChangeNotifyRequest, ConfigListenContext, Host,
-        NotifySubscriberRequest, Place, ServiceInfo, ServiceListRequest, ServiceQueryRequest,
+        NotifySubscriberRequest, Place, ServiceAnswer, ServiceInfo, ServiceListRequest, ServiceQueryRequest,
         SubscribeServiceRequest,
     },
     pace::Pace,
@@ -35,9 +36,11 @@ use crate::{
 /// Questions are so far apart: 200 a second.
 const APART: Duration = Duration::from_millis(5);
 /// How many names come in one answer.
-const PAGE: i32 = 1_000;
+const PAGE: i32 = 200;
 /// How many pages of names are read at most.
-const PAGES_MAX: i32 = 200;
+const PAGES_MAX: i32 = 1_000;
+/// A list that is so much older than the last one was overtaken by it; if it is older still, the server's clock was set back.
+const OVERTAKEN_MS_MAX: i64 = 10_000;
 /// How long an end on purpose may take.
 const CLOSE: Duration = Duration::from_secs(2);
 /// The most seldom that new names are looked for.
@@ -75,6 +78,8 @@ pub(crate) struct Client {
     names: tokio::sync::Mutex<BTreeMap<String, Names>>,
     /// What all who register want, and what of that is written.
     pub(crate) ledger: Ledger,
+    /// What is served at the revisions of Dubbo's applications.
+    pub(crate) revisions: Revisions,
 }
 
 /// The names in a namespace, and when they were read, over which session.
@@ -126,6 +131,11 @@ impl Ear {
         self.0.some.notify_one();
     }
 
+    /// Whether both wake the same listener.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Whether a config that is listened to changed since this was asked last.
     pub(crate) fn configs_changed(&self) -> bool {
         self.0.configs.swap(false, Ordering::AcqRel)
@@ -146,6 +156,7 @@ impl Client {
             configs: Mutex::default(),
             names: tokio::sync::Mutex::default(),
             ledger: Ledger::default(),
+            revisions: Revisions::default(),
         })
     }
 
@@ -264,7 +275,8 @@ impl Client {
     fn take(topics: &mut BTreeMap<Place, Topic>, place: &Place, session: u64, made: i64, hosts: Vec<Host>) {
         let Some(topic) = topics.get_mut(place) else { return };
         let feed = &mut topic.feed;
-        if feed.session > session || feed.session == session && feed.made > made {
+        let older = feed.made.saturating_sub(made);
+        if feed.session > session || feed.session == session && (1..OVERTAKEN_MS_MAX).contains(&older) {
             // An answer that a later push has overtaken.
             return;
         }
@@ -367,7 +379,7 @@ impl Subscription {
         let _telling = telling.lock().await;
         let question = SubscribeServiceRequest { place: &subscription.place, subscribe: true, clusters: "" };
         let answer = session.call(&question).await?;
-        subscription.answered(session, &answer.service_info);
+        subscription.answered(session, &told(answer)?);
         Ok(subscription)
     }
 
@@ -379,10 +391,19 @@ impl Subscription {
     }
 
     /// The last list over this session; `None`: it has to be asked for.
-    pub(crate) fn hosts(&self, session: &Session) -> Option<Arc<[Host]>> {
+    fn hosts(&self, session: &Session) -> Option<Arc<[Host]>> {
         let topics = self.client.topics.lock().unwrap_or_else(PoisonError::into_inner);
         let feed = &topics.get(&self.place)?.feed;
         feed.hosts.clone().filter(|_| feed.session == session.number && !feed.stale)
+    }
+
+    /// The last list over this session, asked for if need be.
+    pub(crate) async fn known(&self, session: &Session) -> Result<Arc<[Host]>, Failed> {
+        if let Some(hosts) = self.hosts(session) {
+            return Ok(hosts);
+        }
+        self.ask(session).await?;
+        Ok(self.hosts(session).unwrap_or_default())
     }
 
     fn answered(&self, session: &Session, info: &ServiceInfo) {
@@ -428,15 +449,23 @@ async fn unsubscribe(client: &Client, session: &Session, place: &Place, telling:
     }
     // What goes wrong here costs the server some needless messages, until the connection ends.
     drop(session.call(&SubscribeServiceRequest { place, subscribe: false, clusters: "" }).await);
-    if nobody() {
-        client.topics.lock().unwrap_or_else(PoisonError::into_inner).remove(place);
+    let mut topics = client.topics.lock().unwrap_or_else(PoisonError::into_inner);
+    if topics.get(place).is_some_and(|topic| topic.ears.is_empty()) {
+        topics.remove(place);
     }
 }
 
 /// Who gives a service, asked of the server.
 async fn query(session: &Session, place: &Place) -> Result<ServiceInfo, Failed> {
     let question = ServiceQueryRequest { place, cluster: "", healthy_only: false, udp_port: 0 };
-    Ok(session.call(&question).await?.service_info)
+    told(session.call(&question).await?)
+}
+
+/// The service that an answer is about. One without it says nothing, and least of all that nobody is there.
+fn told(answer: ServiceAnswer) -> Result<ServiceInfo, Failed> {
+    answer
+        .service_info
+        .ok_or_else(|| Failed { why: "the answer tells nothing of the service".to_owned(), code: 0 })
 }
 
 /// Who gives a service, asked of the server once.
@@ -453,7 +482,7 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
-    /// Listens to changes of a config over this session. `md5` is the digest of what it is known to say, empty if nothing.
+    /// Listens to changes of a config over this session.
     pub(crate) async fn begin(
         client: &Arc<Client>,
         session: &Session,
@@ -461,11 +490,15 @@ impl Listening {
         ear: &Ear,
     ) -> Result<Self, Failed> {
         let number = client.number();
-        let mut configs = client.configs.lock().unwrap_or_else(PoisonError::into_inner);
-        configs.entry(config.clone()).or_default().insert(number, ear.clone());
-        drop(configs);
+        {
+            let mut configs = client.configs.lock().unwrap_or_else(PoisonError::into_inner);
+            configs.entry(config.clone()).or_default().insert(number, ear.clone());
+        }
         let listening = Self { client: Arc::clone(client), config, number };
-        listen(session, &listening.config, true).await?;
+        // With no digest of what we believe that it says, the server takes it for changed and tells so at once; it is read
+        // anyway.
+        let config_listen_contexts = vec![ConfigListenContext { config: &listening.config, md5: "" }];
+        session.call(&ConfigBatchListenRequest { listen: true, config_listen_contexts }).await?;
         Ok(listening)
     }
 }
@@ -480,10 +513,4 @@ impl Drop for Listening {
             configs.remove(&self.config);
         }
     }
-}
-
-async fn listen(session: &Session, config: &Config, listen: bool) -> Result<(), Failed> {
-    // Without a digest the server takes any content for a change, and tells of it at once; that is asked for anyway.
-    let config_listen_contexts = vec![ConfigListenContext { config, md5: "" }];
-    session.call(&ConfigBatchListenRequest { listen, config_listen_contexts }).await.map(drop)
 }

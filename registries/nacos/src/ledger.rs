@@ -60,6 +60,23 @@ impl Part {
         self.with(|all| all.insert(self.number, wants));
     }
 
+    /// Whether this instance is wanted already.
+    pub(crate) fn has(&self, place: &Place, host: &Host) -> bool {
+        self.with(|all| {
+            let hosts = all.get(&self.number).and_then(|wants| wants.get(place));
+            hosts.is_some_and(|hosts| hosts.contains(host))
+        })
+    }
+
+    /// Of what was wanted, only that is wanted still which is among these.
+    pub(crate) fn keep_only(&self, these: &Wants) {
+        self.with(|all| {
+            for (place, hosts) in all.entry(self.number).or_default() {
+                hosts.retain(|host| these.get(place).is_some_and(|these| these.contains(host)));
+            }
+        });
+    }
+
     fn with<T>(&self, change: impl FnOnce(&mut BTreeMap<u64, Wants>) -> T) -> T {
         change(&mut self.client.ledger.wants.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -131,7 +148,8 @@ impl Ledger {
                         silent = code == 0;
                         round.trouble = Some(format!("{}: {why}", place.service_name));
                         // It may have happened all the same, so what was written stays to be taken away.
-                        let both: Vec<Host> = have.iter().chain(wanted).cloned().collect();
+                        let more = wanted.iter().filter(|host| !have.contains(host));
+                        let both: Vec<Host> = have.iter().chain(more).cloned().collect();
                         written.places.insert(place.clone(), both);
                         written.unsure.insert(place);
                     }

@@ -6,7 +6,9 @@
 //! Source: `nacos-api`, `nacos-client` and `nacos-naming` 2.2.4.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod apps;
 mod client;
+mod configs;
 mod ledger;
 mod login;
 mod message;

@@ -149,8 +149,7 @@ pub(crate) struct ServiceListResponse {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct ServiceAnswer {
-    #[serde(deserialize_with = "or_default")]
-    pub(crate) service_info: ServiceInfo,
+    pub(crate) service_info: Option<ServiceInfo>,
 }
 
 /// The server tells who gives a service.

@@ -186,13 +186,12 @@ pub(crate) fn member(ip: &str, port: u16, weight: f64, cluster: &str, metadata: 
 
 /// The instance that a host is for its framework; `None`: it is not to be called.
 pub(crate) fn instance(framework: Framework, host: &Host) -> Option<Instance> {
-    // A weight that is no number is no weight either.
-    if !host.enabled || host.weight.is_nan() || host.weight <= 0.0 {
+    if !is_on(host) {
         return None;
     }
     let address = host.address();
     let protocol = host.metadata.get("protocol").map_or("", String::as_str);
-    let mut instance = match framework {
+    let instance = match framework {
         // The weight of Dubbo is a parameter; dubbo-go puts it into Nacos' own field as well, where it would count twice.
         Framework::Dubbo => dubbo::instance(protocol, &address, &host.metadata)?,
         Framework::Sofarpc => {
@@ -201,10 +200,21 @@ pub(crate) fn instance(framework: Framework, host: &Host) -> Option<Instance> {
         }
         Framework::Spring => spring(host, &address)?,
     };
-    if !host.cluster_name.is_empty() {
-        instance.metadata.insert(CLUSTER_KEY.to_owned(), host.cluster_name.clone());
+    Some(clustered(instance, &host.cluster_name))
+}
+
+/// Whether a host is to be called at all: an operator may have switched it off.
+pub(crate) fn is_on(host: &Host) -> bool {
+    // A weight that is no number is no weight either.
+    host.enabled && host.weight > 0.0
+}
+
+/// The instance with the cluster that it is in.
+pub(crate) fn clustered(mut instance: Instance, cluster: &str) -> Instance {
+    if !cluster.is_empty() {
+        instance.metadata.insert(CLUSTER_KEY.to_owned(), cluster.to_owned());
     }
-    Some(instance)
+    instance
 }
 
 /// Spring takes only those that are well: it is Nacos that looks after those that are not bound to a connection.

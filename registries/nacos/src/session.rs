@@ -108,7 +108,7 @@ impl Session {
         loop {
             match self.ask(&HealthCheckRequest {}, CHECK).await {
                 Err(failed) if failed.code == UNREGISTERED && Instant::now() < until => {
-                    time::sleep(TAKE_IN_STEP).await
+                    time::sleep(TAKE_IN_STEP).await;
                 }
                 Err(failed) => return Err(failed),
                 Ok(_) => return Ok(talk),

@@ -5,18 +5,19 @@
 
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
-use outrigger_discovery::{Closed, Instance, ServiceKey, Teller};
+use outrigger_discovery::{Backoff, Closed, Framework, Instance, ServiceKey, Teller};
 use tokio::time::{self, Instant};
 
 use crate::{
+    apps::{Apps, Given},
     client::{Client, Ear, Subscription},
     message::Host,
     names,
     session::{Failed, Session},
 };
 
-/// How long to wait before a question that failed is asked again over the same session.
-const AGAIN: Duration = Duration::from_secs(1);
+/// The shortest wait before a question that failed is asked again over the same session.
+const AGAIN_MIN: Duration = Duration::from_millis(200);
 
 /// Why a watch does not go on.
 enum Stop {
@@ -40,18 +41,20 @@ impl From<Failed> for Stop {
 
 /// Says every change that concerns `key`, until nobody listens.
 pub(crate) async fn follow(client: &Arc<Client>, key: &ServiceKey, mut teller: Teller) {
+    let mut backoff = Backoff::default();
     loop {
         let session = tokio::select! {
             session = client.up(|why| teller.lost(why)) => session,
             () = teller.closed() => return,
         };
+        backoff.works();
         let Err(stop) = over(client, &session, key, &mut teller).await;
         let Stop::Lost(why) = stop else { return };
         teller.lost(&why);
-        // A session that ended is no longer the one that is up, once its supervisor knows.
+        // Where the session is well and only the answer was not, it is asked again; else the next session is waited for.
         tokio::select! {
-            () = time::sleep(AGAIN) => {}
-            _ = client.other_than(&session) => {}
+            () = time::sleep(backoff.failed().max(AGAIN_MIN)) => {}
+            () = client.other_than(&session) => {}
             () = teller.closed() => return,
         }
     }
@@ -66,25 +69,40 @@ async fn over(
 ) -> Result<Infallible, Stop> {
     let mut found = Found::new(client, session, key);
     found.look().await?;
-    teller.answer(found.instances().await?);
+    // What is asked is told as an answer once all of it is there; until then nothing of it is told.
+    let mut asked = true;
     let mut look = Instant::now() + client.names_every();
     loop {
+        match found.view(asked).await? {
+            View::Set(instances) if asked => teller.answer(instances),
+            View::Set(instances) => teller.tell(instances),
+            View::Lost(why) => teller.lost(&why),
+            View::Soon => {}
+        }
+        asked &= found.waits;
         tokio::select! {
             doubted = teller.doubted() => {
                 doubted?;
                 found.ask().await?;
-                teller.answer(found.instances().await?);
+                asked = true;
             }
-            () = found.ear.listen() => teller.tell(found.instances().await?),
-            () = time::sleep_until(look), if found.wide => {
-                if found.look().await? {
-                    teller.tell(found.instances().await?);
-                }
+            () = found.ear.listen() => found.hear().await?,
+            () = time::sleep_until(look) => {
+                found.look().await?;
                 look = Instant::now() + client.names_every();
             }
             why = session.ended() => return Err(Stop::Lost(why.to_string())),
         }
     }
+}
+
+/// What there is to tell.
+enum View {
+    Set(Vec<Instance>),
+    /// Somebody gives it, but who is not to be found out.
+    Lost(String),
+    /// That is being asked for.
+    Soon,
 }
 
 /// The names under which a service stands, and who stands there.
@@ -96,16 +114,20 @@ struct Found<'a> {
     own: String,
     ear: Ear,
     names: BTreeMap<String, Subscription>,
+    apps: Option<Apps<'a>>,
+    /// Whether what the applications give is being asked for.
+    waits: bool,
 }
 
 impl<'a> Found<'a> {
     fn new(client: &'a Arc<Client>, session: &'a Arc<Session>, key: &'a ServiceKey) -> Self {
         let (wide, own) = (names::is_wide(key), names::own(key));
-        Self { client, session, key, wide, own, ear: Ear::default(), names: BTreeMap::new() }
+        let (ear, names) = (Ear::default(), BTreeMap::new());
+        Self { client, session, key, wide, own, ear, names, apps: None, waits: false }
     }
 
-    /// Looks for names under which it stands; says whether there is one that was not known.
-    async fn look(&mut self) -> Result<bool, Failed> {
+    /// Looks for names under which it stands, and for applications that give it.
+    async fn look(&mut self) -> Result<(), Failed> {
         let Self { client, session, key, .. } = *self;
         let settings = &client.settings;
         let mut wanted = vec![self.own.clone()];
@@ -116,16 +138,25 @@ impl<'a> Found<'a> {
         }
         // A name that nobody stands under any more is forgotten by the server too.
         self.names.retain(|name, _| wanted.contains(name));
-        let mut news = false;
         for name in wanted {
             if !self.names.contains_key(&name) {
                 let place = settings.place(key.framework, &name);
                 let subscription = Subscription::begin(client, session, place, &self.ear).await?;
                 self.names.insert(name, subscription);
-                news = true;
             }
         }
-        Ok(news)
+        if key.framework == Framework::Dubbo && self.apps.is_none() {
+            self.apps = Some(Apps::begin(client, session, key, &self.ear).await?);
+        }
+        Ok(())
+    }
+
+    /// Looks at what the ear may have heard of besides lists.
+    async fn hear(&mut self) -> Result<(), Failed> {
+        match &mut self.apps {
+            Some(apps) if self.ear.configs_changed() => apps.look().await,
+            _ => Ok(()),
+        }
     }
 
     /// Asks for all lists anew.
@@ -133,23 +164,36 @@ impl<'a> Found<'a> {
         for subscription in self.names.values() {
             subscription.ask(self.session).await?;
         }
-        Ok(())
+        match &self.apps {
+            Some(apps) => apps.ask().await,
+            None => Ok(()),
+        }
     }
 
-    /// Who gives it, by what is known now.
-    async fn instances(&self) -> Result<Vec<Instance>, Failed> {
+    /// Who gives it, by what is known now: by way of the applications if that leads to anybody, else under its own names, and
+    /// never both, since Dubbo 3 writes both. `whole`: only if nothing is missing yet.
+    async fn view(&mut self, whole: bool) -> Result<View, Failed> {
+        let given = match &mut self.apps {
+            Some(apps) => apps.instances().await?,
+            None => Given::default(),
+        };
+        self.waits = given.waits;
+        if given.waits && whole {
+            return Ok(View::Soon);
+        }
+        if !given.instances.is_empty() {
+            return Ok(View::Set(given.instances));
+        }
         let mut all = Vec::new();
         for subscription in self.names.values() {
-            let hosts = match subscription.hosts(self.session) {
-                Some(hosts) => hosts,
-                None => {
-                    subscription.ask(self.session).await?;
-                    subscription.hosts(self.session).unwrap_or_default()
-                }
-            };
+            let hosts = subscription.known(self.session).await?;
             let read = |host: &Host| names::instance(self.key.framework, host);
             all.extend(hosts.iter().filter_map(read).filter(|instance| self.key.admits(instance)));
         }
-        Ok(all)
+        Ok(match given.missing {
+            _ if given.waits && all.is_empty() => View::Soon,
+            Some(missing) if all.is_empty() => View::Lost(missing),
+            _ => View::Set(all),
+        })
     }
 }

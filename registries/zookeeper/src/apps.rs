@@ -27,7 +27,8 @@ use tokio::{
 use zookeeper_client::{Client, Error};
 
 use crate::{
-    eye::{self, Eye},
+    ask,
+    eye::{Changed, Eye},
     paths,
     session::{CALL, Link, Shared, Up, limited, lock},
 };
@@ -190,12 +191,12 @@ impl Keeper {
 
     async fn follow(&mut self, up: &Up) -> Result<std::convert::Infallible, Error> {
         let shared = Arc::clone(&self.shared);
-        let mut eye = Eye::on_all(&up.client, &self.directory).await?;
+        let mut eye = Eye::on_all(&up.client, &up.sight, &self.directory).await?;
         // What was missed is unknown: all is read anew.
         let mut dirty = None;
         loop {
             let asked = *self.asked.borrow_and_update();
-            let permit = eye::permit(&shared.pace).await?;
+            let permit = ask::permit(&shared.pace).await?;
             self.list(&up.client, dirty.as_ref()).await?;
             drop(permit);
             self.fetch(&up.client);
@@ -203,7 +204,7 @@ impl Keeper {
             dirty = loop {
                 let retry = self.retry();
                 tokio::select! {
-                    paths = eye.changed() => break Some(self.children(paths?)),
+                    paths = eye.changed() => break self.children(paths?),
                     change = self.asked.changed() => {
                         change.map_err(|_| Error::ClientClosed)?;
                         break None;
@@ -221,18 +222,18 @@ impl Keeper {
         }
     }
 
-    /// Which children the changed paths are, or are below of.
-    fn children(&self, paths: Vec<String>) -> BTreeSet<String> {
+    /// Which children the changed nodes are, or are below of; `None`: all of them.
+    fn children(&self, changed: Changed) -> Option<BTreeSet<String>> {
         let below = |path: String| {
             let rest = path.strip_prefix(&self.directory)?.strip_prefix('/')?;
             rest.split('/').next().map(str::to_owned)
         };
-        paths.into_iter().filter_map(below).collect()
+        changed.map(|paths| paths.into_iter().filter_map(below).collect())
     }
 
     /// Lists the directory and reads what is new there, and what is `dirty`; `None`: everything.
     async fn list(&mut self, client: &Client, dirty: Option<&BTreeSet<String>>) -> Result<(), Error> {
-        let names: BTreeSet<String> = eye::list(client, &self.directory).await?.into_iter().collect();
+        let names: BTreeSet<String> = ask::list(client, &self.directory).await?.into_iter().collect();
         self.nodes.retain(|name, _| names.contains(name));
         let stale = |name: &&String| match dirty {
             None => true,
@@ -385,7 +386,7 @@ async fn fetch(
 /// As it is written in the registry.
 async fn written(shared: &Shared, client: &Client, app: &str, revision: &str) -> Option<MetadataInfo> {
     for path in shared.paths.as_ref().ok()?.metadata(app, revision)? {
-        if let Ok(Some(data)) = eye::read(client, &path).await
+        if let Ok(Some(data)) = ask::read(client, &path).await
             && let Ok(info) = MetadataInfo::parse(&data)
         {
             return Some(info);
@@ -396,6 +397,6 @@ async fn written(shared: &Shared, client: &Client, app: &str, revision: &str) ->
 
 /// As a member tells it.
 async fn told(shared: &Shared, member: &Member) -> Option<MetadataInfo> {
-    let (ask, question) = (shared.settings.ask.as_ref()?, member.asks()?);
-    time::timeout(CALL, ask.ask(question)).await.ok()?.ok()
+    let (asks, question) = (shared.settings.ask.as_ref()?, member.asks()?);
+    time::timeout(CALL, asks.ask(question)).await.ok()?.ok()
 }

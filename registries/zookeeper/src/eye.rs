@@ -1,94 +1,327 @@
-//! What sees that something changed below a path, and what lists it.
+//! What sees that something changed at a path or below it.
 //!
-//! Each directory that somebody wants has one persistent watch of its own. One-shot watches would cost as few questions (a
-//! list sets the next one), but zookeeper-client sends all their paths again with each reconnection and adds up those it sent
-//! already: 5,000 services come near the 1 MiB at which the server hangs up, again and again. One recursive watch at the root
-//! would send every sidecar every change of the whole house, though it calls a handful of services. A persistent watch of one
-//! directory needs the directory not to exist yet, and costs its two questions only once for each epoch of the session.
+//! zookeeper-client 0.11.2 sends the paths of all its watches again with each reconnection, in parts of 128 KiB that all bear
+//! the same number; it takes the answer to the second part for a fault and hangs up, again and again, until the session has
+//! expired and all that was registered is gone. So the paths that are watched one by one have a bound ([`OWN_BYTES_MAX`]).
+//! Within it each path has a watch of its own: a sidecar calls a handful of services, and one watch of the whole tree would send
+//! it every change of the house. Beyond it an eye looks through one recursive watch of the root, from which events are handed
+//! on by path: who wants thousands of services wants most of what changes there. Both need nothing to exist yet.
 //!
-//! Events are drained and the directory is listed again, so that a hundred changes are one. An [`Eye`] that has seen the session change must never be asked again (its client panics then); this is
-//! enforced here.
+//! Events are drained and what is seen is read again, so that a hundred changes are one; nothing grows with their number.
+//! An [`Eye`] that has seen the session change must never be asked again (the client panics then); this is enforced here.
 
-use std::{future::poll_fn, task::Poll};
+use std::{
+    collections::{BTreeSet, HashMap},
+    future::poll_fn,
+    sync::{Arc, Mutex, Weak},
+    task::Poll,
+};
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::{sync::Notify, task::JoinHandle};
 use zookeeper_client::{AddWatchMode, Client, Error, EventType, PersistentWatcher, WatchedEvent};
 
-use crate::session::limited;
+use crate::session::{limited, lock};
 
-/// Sees changes of a node, and of its children or of all below it.
+/// How many bytes the paths may have that are watched one by one: well below half of what the client sends at once, since those
+/// of before a gap are still there while those after it are set.
+const OWN_BYTES_MAX: usize = 48 << 10;
+/// How many paths are kept of those that changed; more of them are everything.
+const CHANGED_MAX: usize = 256;
+
+/// Which nodes changed; `None`: too many to tell.
+pub(crate) type Changed = Option<BTreeSet<String>>;
+
+/// The watches of one epoch of the session.
 #[derive(Debug)]
-pub(crate) struct Eye {
-    watcher: PersistentWatcher,
-    /// The session changed: what this eye sees is not all any more.
+pub(crate) struct Sight {
+    /// Below which of these a path is watched when it cannot have a watch of its own.
+    roots: Vec<String>,
+    own: Mutex<usize>,
+    shared: tokio::sync::Mutex<HashMap<String, Arc<Root>>>,
+}
+
+impl Sight {
+    pub(crate) fn new(roots: Vec<String>) -> Self {
+        Self { roots, own: Mutex::new(0), shared: tokio::sync::Mutex::default() }
+    }
+
+    /// Room for one more path that is watched by itself.
+    fn lease(self: &Arc<Self>, path: &str) -> Option<Lease> {
+        let mut own = lock(&self.own);
+        let bytes = own.saturating_add(path.len());
+        (bytes <= OWN_BYTES_MAX).then(|| {
+            *own = bytes;
+            Lease { sight: Arc::clone(self), bytes: path.len() }
+        })
+    }
+
+    /// The recursive watch that sees the path.
+    async fn root(&self, client: &Client, path: &str) -> Result<Arc<Root>, Error> {
+        let root = self.roots.iter().find(|root| is_below(path, root)).map_or("/", String::as_str);
+        let mut shared = self.shared.lock().await;
+        if let Some(root) = shared.get(root) {
+            return Ok(Arc::clone(root));
+        }
+        let watcher = limited(client.watch(root, AddWatchMode::PersistentRecursive)).await?;
+        let slots = Arc::new(Slots::default());
+        let task = tokio::spawn(hand_on(watcher, Arc::clone(&slots)));
+        let made = Arc::new(Root { slots, task });
+        shared.insert(root.to_owned(), Arc::clone(&made));
+        Ok(made)
+    }
+}
+
+fn is_below(path: &str, root: &str) -> bool {
+    path.strip_prefix(root).is_some_and(|rest| rest.starts_with('/'))
+}
+
+#[derive(Debug)]
+struct Lease {
+    sight: Arc<Sight>,
+    bytes: usize,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut own = lock(&self.sight.own);
+        *own = own.saturating_sub(self.bytes);
+    }
+}
+
+/// A recursive watch, and who looks through it.
+#[derive(Debug)]
+struct Root {
+    slots: Arc<Slots>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[derive(Debug, Default)]
+struct Slots(Mutex<HashMap<String, Vec<Weak<Slot>>>>);
+
+/// What changed for one eye since it was asked last.
+#[derive(Debug, Default)]
+struct Slot {
+    seen: Mutex<Seen>,
+    bell: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    paths: BTreeSet<String>,
     blind: bool,
 }
 
+impl Slots {
+    fn add(&self, path: &str) -> Arc<Slot> {
+        let slot = Arc::new(Slot::default());
+        let mut slots = lock(&self.0);
+        let here = slots.entry(path.to_owned()).or_default();
+        here.retain(|slot| slot.strong_count() > 0);
+        here.push(Arc::downgrade(&slot));
+        slot
+    }
+
+    /// Tells who looks at the path or at what is above it.
+    fn tell(&self, path: &str) {
+        let mut slots = lock(&self.0);
+        let mut at = path;
+        while !at.is_empty() {
+            if let Some(here) = slots.get_mut(at) {
+                here.retain(|slot| match slot.upgrade() {
+                    Some(slot) => {
+                        slot.see(path);
+                        true
+                    }
+                    None => false,
+                });
+                if here.is_empty() {
+                    slots.remove(at);
+                }
+            }
+            at = at.rsplit_once('/').map_or("", |(above, _)| above);
+        }
+    }
+
+    fn blind(&self) {
+        for slot in lock(&self.0).drain().flat_map(|(_, here)| here).filter_map(|slot| slot.upgrade()) {
+            lock(&slot.seen).blind = true;
+            slot.bell.notify_one();
+        }
+    }
+}
+
+impl Slot {
+    fn see(&self, path: &str) {
+        let mut seen = lock(&self.seen);
+        if seen.paths.len() <= CHANGED_MAX {
+            seen.paths.insert(path.to_owned());
+        }
+        drop(seen);
+        self.bell.notify_one();
+    }
+
+    async fn changed(&self) -> Result<Changed, Error> {
+        loop {
+            {
+                let mut seen = lock(&self.seen);
+                if seen.blind {
+                    return Err(Error::ConnectionLoss);
+                }
+                if !seen.paths.is_empty() {
+                    return Ok(few(std::mem::take(&mut seen.paths)));
+                }
+            }
+            self.bell.notified().await;
+        }
+    }
+}
+
+fn few(paths: BTreeSet<String>) -> Changed {
+    (paths.len() <= CHANGED_MAX).then_some(paths)
+}
+
+/// Hands on what a recursive watch sees, until the session changes.
+async fn hand_on(mut watcher: PersistentWatcher, slots: Arc<Slots>) {
+    loop {
+        let event = watcher.changed().await;
+        if event.event_type == EventType::Session {
+            return slots.blind();
+        }
+        slots.tell(&event.path);
+    }
+}
+
+/// Sees changes of a node, of its children and of what is below them.
+#[derive(Debug)]
+pub(crate) struct Eye(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Own {
+        watcher: PersistentWatcher,
+        /// The session changed: what this eye sees is not all any more.
+        blind: bool,
+        _lease: Lease,
+    },
+    Shared {
+        slot: Arc<Slot>,
+        _root: Arc<Root>,
+    },
+}
+
 impl Eye {
-    /// Sees the node itself, its data, and which children it has. It need not exist.
-    pub(crate) async fn on(client: &Client, path: &str) -> Result<Self, Error> {
-        Self::open(client, path, AddWatchMode::Persistent).await
+    /// Sees the node, its data, and which children it has. It need not exist.
+    pub(crate) async fn on(client: &Client, sight: &Arc<Sight>, path: &str) -> Result<Self, Error> {
+        Self::open(client, sight, path, AddWatchMode::Persistent).await
     }
 
-    /// Sees the data of its children as well.
-    pub(crate) async fn on_all(client: &Client, path: &str) -> Result<Self, Error> {
-        Self::open(client, path, AddWatchMode::PersistentRecursive).await
+    /// Sees the data of its children as well. A path must not be seen in both ways: the server keeps one of them.
+    pub(crate) async fn on_all(client: &Client, sight: &Arc<Sight>, path: &str) -> Result<Self, Error> {
+        Self::open(client, sight, path, AddWatchMode::PersistentRecursive).await
     }
 
-    async fn open(client: &Client, path: &str, mode: AddWatchMode) -> Result<Self, Error> {
-        let watcher = limited(client.watch(path, mode)).await?;
-        Ok(Self { watcher, blind: false })
-    }
-
-    /// Waits for changes: the paths of the nodes that changed, in no order. An error: the session changed, and all must be
-    /// begun anew.
-    pub(crate) async fn changed(&mut self) -> Result<Vec<String>, Error> {
-        if self.blind {
-            return Err(Error::ConnectionLoss);
+    async fn open(
+        client: &Client,
+        sight: &Arc<Sight>,
+        path: &str,
+        mode: AddWatchMode,
+    ) -> Result<Self, Error> {
+        if let Some(lease) = sight.lease(path) {
+            let watcher = limited(client.watch(path, mode)).await?;
+            return Ok(Self(Kind::Own { watcher, blind: false, _lease: lease }));
         }
-        let mut paths = Vec::new();
-        let mut event = Some(self.watcher.changed().await);
-        while let Some(WatchedEvent { event_type, path, .. }) = event {
-            if event_type == EventType::Session {
-                self.blind = true;
-                return Err(Error::ConnectionLoss);
+        let root = sight.root(client, path).await?;
+        Ok(Self(Kind::Shared { slot: root.slots.add(path), _root: root }))
+    }
+
+    /// Waits for changes: the paths of the nodes that changed. An error: the session changed, and all must be begun anew.
+    pub(crate) async fn changed(&mut self) -> Result<Changed, Error> {
+        match &mut self.0 {
+            Kind::Shared { slot, .. } => slot.changed().await,
+            Kind::Own { blind: true, .. } => Err(Error::ConnectionLoss),
+            Kind::Own { watcher, blind, .. } => {
+                let mut paths = BTreeSet::new();
+                let mut event = Some(watcher.changed().await);
+                while let Some(WatchedEvent { event_type, path, .. }) = event {
+                    if event_type == EventType::Session {
+                        *blind = true;
+                        return Err(Error::ConnectionLoss);
+                    }
+                    if paths.len() <= CHANGED_MAX {
+                        paths.insert(path);
+                    }
+                    event = come(watcher).await;
+                }
+                Ok(few(paths))
             }
-            if paths.last() != Some(&path) {
-                paths.push(path);
-            }
-            event = self.come().await;
-        }
-        Ok(paths)
-    }
-
-    /// The next event, if it has come already.
-    async fn come(&mut self) -> Option<WatchedEvent> {
-        let mut next = std::pin::pin!(self.watcher.changed());
-        match poll_fn(|context| Poll::Ready(next.as_mut().poll(context))).await {
-            Poll::Ready(event) => Some(event),
-            Poll::Pending => None,
         }
     }
 }
 
-/// A permit to list; an error where everybody waits, as for a server that does not answer.
-pub(crate) async fn permit(pace: &Semaphore) -> Result<SemaphorePermit<'_>, Error> {
-    limited(async { pace.acquire().await.map_err(|_| Error::ClientClosed) }).await
-}
-
-/// The names of a node's children; none where there is no such node.
-pub(crate) async fn list(client: &Client, path: &str) -> Result<Vec<String>, Error> {
-    match limited(client.list_children(path)).await {
-        Err(Error::NoNode) => Ok(Vec::new()),
-        other => other,
+/// The next event, if it has come already.
+async fn come(watcher: &mut PersistentWatcher) -> Option<WatchedEvent> {
+    let mut next = std::pin::pin!(watcher.changed());
+    match poll_fn(|context| Poll::Ready(next.as_mut().poll(context))).await {
+        Poll::Ready(event) => Some(event),
+        Poll::Pending => None,
     }
 }
 
-/// A node's data; `None`: there is no such node.
-pub(crate) async fn read(client: &Client, path: &str) -> Result<Option<Vec<u8>>, Error> {
-    match limited(client.get_data(path)).await {
-        Ok((data, _)) => Ok(Some(data)),
-        Err(Error::NoNode) => Ok(None),
-        Err(error) => Err(error),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths(changed: Changed) -> Vec<String> {
+        changed.expect("few").into_iter().collect()
+    }
+
+    #[tokio::test]
+    async fn an_event_reaches_who_looks_at_its_path_or_above_it() {
+        let slots = Slots::default();
+        let (directory, other, node) = (slots.add("/a/b"), slots.add("/a/bc"), slots.add("/a/b/c"));
+        slots.tell("/a/b/c");
+        slots.tell("/a/b/c");
+        slots.tell("/a/b/d");
+        assert_eq!(paths(directory.changed().await.unwrap()), ["/a/b/c", "/a/b/d"]);
+        assert_eq!(paths(node.changed().await.unwrap()), ["/a/b/c"]);
+        assert!(lock(&other.seen).paths.is_empty());
+        drop((directory, node));
+        slots.tell("/a/b/c");
+        assert_eq!(lock(&slots.0).len(), 1, "who looks no more is forgotten");
+        slots.blind();
+        assert_eq!(other.changed().await, Err(Error::ConnectionLoss));
+    }
+
+    #[tokio::test]
+    async fn more_changes_than_are_kept_are_everything() {
+        let slots = Slots::default();
+        let slot = slots.add("/a");
+        for node in 0..CHANGED_MAX * 2 {
+            slots.tell(&format!("/a/{node}"));
+        }
+        assert_eq!(slot.changed().await, Ok(None));
+        slots.tell("/a/b");
+        assert_eq!(paths(slot.changed().await.unwrap()), ["/a/b"]);
+    }
+
+    #[test]
+    fn there_is_room_for_so_many_bytes_and_again_when_some_are_free() {
+        let sight = Arc::new(Sight::new(Vec::new()));
+        let path = "a".repeat(OWN_BYTES_MAX / 2);
+        let (one, two) = (sight.lease(&path), sight.lease(&path));
+        assert!(one.is_some() && two.is_some() && sight.lease("a").is_none());
+        drop(one);
+        assert!(sight.lease("a").is_some());
+        assert!(
+            is_below("/dubbo/a", "/dubbo")
+                && !is_below("/dubbo2/a", "/dubbo")
+                && !is_below("/dubbo", "/dubbo")
+        );
     }
 }

@@ -39,6 +39,11 @@ impl Paths {
         Some(Self { chroot, dubbo, applications })
     }
 
+    /// The roots of all frameworks.
+    pub(crate) fn roots(&self) -> Vec<String> {
+        vec![self.dubbo.clone(), self.spring(), self.sofarpc()]
+    }
+
     /// Dubbo's own root.
     pub(crate) fn dubbo(&self) -> &str {
         &self.dubbo

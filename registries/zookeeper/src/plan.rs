@@ -28,6 +28,14 @@ pub(crate) enum Step {
     Named { path: String, app: String },
 }
 
+impl Step {
+    /// The node.
+    pub(crate) fn path(&self) -> &str {
+        let (Self::Ours { path, .. } | Self::Stays { path, .. } | Self::Named { path, .. }) = self;
+        path
+    }
+}
+
 /// All nodes of what is desired.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
@@ -179,16 +187,12 @@ mod tests {
         Plan::of(registrations, &Paths::new(None, "dubbo").unwrap(), &RandomState::new())
     }
 
-    fn path(step: &Step) -> &str {
-        let (Step::Ours { path, .. } | Step::Stays { path, .. } | Step::Named { path, .. }) = step;
-        path
-    }
-
     #[test]
     fn an_application_is_described_before_it_is_found() {
         let both = [registration(Framework::Dubbo, Level::Both, "10.0.0.1:20880")];
         let plan = plan(&both);
-        let paths: Vec<Vec<&str>> = plan.rows.iter().map(|row| row.iter().map(path).collect()).collect();
+        let paths: Vec<Vec<&str>> =
+            plan.rows.iter().map(|row| row.iter().map(Step::path).collect()).collect();
         assert_eq!(paths.len(), 2, "{plan:?}");
         assert!(paths[0][0].starts_with("/dubbo/a.B/providers/dubbo%3A%2F%2F10.0.0.1%3A20880%2Fa.B%3F"));
         assert!(paths[1][0].starts_with("/dubbo/metadata/shop/"));

@@ -6,13 +6,21 @@
 //! where our own node has to stand. Passes follow each epoch of the session, each change of the desire, each change of a node
 //! of ours, and a slow clock.
 
-use std::{collections::BTreeSet, hash::RandomState, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::poll_fn,
+    hash::RandomState,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use outrigger_discovery::{Backoff, Desired, Registration, Written, formats::application};
-use tokio::{task::JoinSet, time};
-use zookeeper_client::{Acls, Client, CreateMode, CreateOptions, Error, OneshotWatcher};
+use tokio::time;
+use zookeeper_client::{Acls, Client, CreateMode, CreateOptions, Error};
 
 use crate::{
+    eye::Eye,
     plan::{Plan, Step},
     session::{Hub, Link, Up, limited},
 };
@@ -25,7 +33,13 @@ const REST: Duration = Duration::from_millis(50);
 /// Keeps in the registry what is desired, until nobody desires anything.
 pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
     let (mut link, mut backoff) = (hub.link(), Backoff::default());
-    let mut keeper = Keeper { hub: Arc::clone(&hub), ids: RandomState::new(), ours: BTreeSet::new() };
+    let mut keeper = Keeper {
+        hub: Arc::clone(&hub),
+        ids: RandomState::new(),
+        ours: BTreeSet::new(),
+        eyes: BTreeMap::new(),
+        epoch: 0,
+    };
     loop {
         let (wish, wanted) = desired.now();
         let plan = keeper.plan(&wanted);
@@ -58,7 +72,7 @@ pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
                 return;
             },
             _ = link.changed() => {}
-            Some(_) = pass.watches.join_next() => {
+            () = keeper.changed() => {
                 // Whoever takes the same node again and again is not met at once each time.
                 time::sleep(if pass.displaced { backoff.failed() } else { REST }).await;
             }
@@ -75,8 +89,6 @@ struct Pass {
     trouble: Option<String>,
     /// Somebody else's node stood in the place of ours.
     displaced: bool,
-    /// Each ends when a node of ours changes, or its session.
-    watches: JoinSet<()>,
 }
 
 struct Keeper {
@@ -84,9 +96,27 @@ struct Keeper {
     ids: RandomState,
     /// Nodes that we made, or may have made, and that are not known to be gone.
     ours: BTreeSet<String>,
+    /// What sees the nodes of the plan, in this epoch.
+    eyes: BTreeMap<String, Eye>,
+    epoch: u64,
 }
 
 impl Keeper {
+    /// Waits until a node of the plan changes, by whomever.
+    async fn changed(&mut self) {
+        let mut changes: Vec<_> = self.eyes.values_mut().map(|eye| Box::pin(eye.changed())).collect();
+        let seen = poll_fn(|context| {
+            let ready = changes.iter_mut().map(|change| change.as_mut().poll(context)).find(Poll::is_ready);
+            ready.unwrap_or(Poll::Pending)
+        });
+        let seen = seen.await.is_ok();
+        drop(changes);
+        if !seen {
+            // They see nothing any more; if the session itself goes on, it is looked at with new ones.
+            self.eyes.clear();
+        }
+    }
+
     fn plan(&self, wanted: &[Registration]) -> Plan {
         match &self.hub.shared.paths {
             Ok(paths) => Plan::of(wanted, paths, &self.ids),
@@ -111,6 +141,12 @@ impl Keeper {
     async fn pass(&mut self, up: &Up, plan: &Plan) -> Pass {
         let mut pass = self.nothing(plan, plan.refused.first().map(String::as_str));
         let desired = plan.ours();
+        if self.epoch != up.epoch {
+            self.eyes.clear();
+            self.epoch = up.epoch;
+        }
+        let seen: BTreeSet<&str> = plan.rows.iter().flatten().map(Step::path).collect();
+        self.eyes.retain(|path, _| seen.contains(path.as_str()));
         let withdrawn: Vec<String> =
             self.ours.iter().filter(|path| !desired.contains(path.as_str())).cloned().collect();
         // First what must not be called any more.
@@ -130,12 +166,8 @@ impl Keeper {
         }
         for row in &plan.rows {
             for step in row {
-                match self.step(&up.client, step, &mut pass).await {
-                    Ok(watcher) => {
-                        pass.pending = pass.pending.saturating_sub(1);
-                        // A task of its own, since the watcher panics where its client died.
-                        pass.watches.spawn(async move { drop(watcher.changed().await) });
-                    }
+                match self.step(up, step, &mut pass).await {
+                    Ok(()) => pass.pending = pass.pending.saturating_sub(1),
                     Err(error) => {
                         pass.trouble = Some(error.to_string());
                         if is_of_session(&error) {
@@ -150,50 +182,53 @@ impl Keeper {
     }
 
     /// Does a step and reads it back.
-    async fn step(&mut self, client: &Client, step: &Step, pass: &mut Pass) -> Result<OneshotWatcher, Error> {
+    async fn step(&mut self, up: &Up, step: &Step, pass: &mut Pass) -> Result<(), Error> {
+        let (client, path) = (&up.client, step.path());
+        if !self.eyes.contains_key(path) {
+            // Before it is read: what changes afterwards is seen.
+            self.eyes.insert(path.to_owned(), Eye::on(client, &up.sight, path).await?);
+        }
         for _ in 0..TRIES {
-            let done = match step {
-                Step::Ours { path, data } => self.ours(client, path, data, pass).await?,
-                Step::Stays { path, data } => self.stays(client, path, |_| Some(data.clone())).await?,
-                Step::Named { path, app } => self.stays(client, path, |text| named(text, app)).await?,
+            let is_done = match step {
+                Step::Ours { data, .. } => self.ours(client, path, data, pass).await?,
+                Step::Stays { data, .. } => self.stays(client, path, |_| Some(data.clone())).await?,
+                Step::Named { app, .. } => self.stays(client, path, |text| named(text, app)).await?,
             };
-            if let Some(watcher) = done {
-                return Ok(watcher);
+            if is_done {
+                return Ok(());
             }
         }
-        Err(Error::UnexpectedError("somebody else writes the same node all the time".to_owned()))
+        Err(busy())
     }
 
-    /// Brings a node of ours nearer to what it shall be; gives its watch when it is so.
+    /// Brings a node of ours nearer to what it shall be; whether it was so already.
     async fn ours(
         &mut self,
         client: &Client,
         path: &str,
         data: &[u8],
         pass: &mut Pass,
-    ) -> Result<Option<OneshotWatcher>, Error> {
-        let session = client.session_id().0;
+    ) -> Result<bool, Error> {
         // Before anything is written: an answer may never come.
         self.ours.insert(path.to_owned());
-        let (have, stat, watcher) = match limited(client.get_and_watch_data(path)).await {
+        let (have, stat) = match limited(client.get_data(path)).await {
             Ok(found) => found,
             Err(Error::NoNode) => {
                 self.create(client, path, data, CreateMode::Ephemeral).await?;
-                return Ok(None);
+                return Ok(false);
             }
             Err(error) => return Err(error),
         };
-        if stat.ephemeral_owner != session {
+        if stat.ephemeral_owner != client.session_id().0 {
             pass.displaced |= !self.hub.shared.is_ours(stat.ephemeral_owner);
-            let deleted = limited(client.delete(path, Some(stat.version))).await;
-            settled(deleted.map(drop))?;
-            return Ok(None);
+            settled(limited(client.delete(path, Some(stat.version))).await)?;
+            return Ok(false);
         }
         if have != data {
             settled(limited(client.set_data(path, data, Some(stat.version))).await.map(drop))?;
-            return Ok(None);
+            return Ok(false);
         }
-        Ok(Some(watcher))
+        Ok(true)
     }
 
     /// Brings a node that stays nearer to what it shall say; `wanted` gives that for what it says now, if it is otherwise.
@@ -202,19 +237,19 @@ impl Keeper {
         client: &Client,
         path: &str,
         wanted: impl Fn(&[u8]) -> Option<Vec<u8>>,
-    ) -> Result<Option<OneshotWatcher>, Error> {
-        match limited(client.get_and_watch_data(path)).await {
-            Ok((have, stat, watcher)) => match wanted(&have) {
+    ) -> Result<bool, Error> {
+        match limited(client.get_data(path)).await {
+            Ok((have, stat)) => match wanted(&have) {
                 Some(data) if data != have => {
                     // Only what was read is replaced: others add their own names meanwhile.
                     settled(limited(client.set_data(path, &data, Some(stat.version))).await.map(drop))?;
-                    Ok(None)
+                    Ok(false)
                 }
-                _ => Ok(Some(watcher)),
+                _ => Ok(true),
             },
             Err(Error::NoNode) => {
                 self.create(client, path, &wanted(&[]).unwrap_or_default(), CreateMode::Persistent).await?;
-                Ok(None)
+                Ok(false)
             }
             Err(error) => Err(error),
         }
@@ -249,8 +284,12 @@ impl Keeper {
             }
             settled(limited(client.delete(path, Some(stat.version))).await)?;
         }
-        Err(Error::UnexpectedError("somebody else writes the same node all the time".to_owned()))
+        Err(busy())
     }
+}
+
+fn busy() -> Error {
+    Error::UnexpectedError("somebody else writes the same node all the time".to_owned())
 }
 
 /// The list of applications with this one in it.

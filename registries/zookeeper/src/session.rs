@@ -6,8 +6,8 @@
 //!
 //! What was read in zookeeper-client 0.11.2 and is lived with here: a session that its own clock ended is finished for good;
 //! calls made while there is no connection wait for one without a limit; persistent watches are *not* set anew after a
-//! reconnection (the index of their kind is lost in `resend_watches`), so each epoch begins with new ones; and a client whose
-//! task died answers every call with an error that names no state, which only a question of ours ([`PROBE`]) brings to light.
+//! reconnection (the index of their kind is lost in `resend_watches`), so each epoch begins with new ones; too many watches keep
+//! it from reconnecting at all (see [`crate::eye`]); and a client whose task died answers every call with an error that names no state, which only a question of ours ([`PROBE`]) brings to light.
 
 use std::{
     collections::VecDeque,
@@ -23,7 +23,7 @@ use tokio::{
 };
 use zookeeper_client::{Client, Error, SessionState, StateWatcher};
 
-use crate::{Settings, apps::Apps, paths::Paths};
+use crate::{Settings, apps::Apps, eye::Sight, paths::Paths};
 
 /// How long any one question to the server may take.
 pub(crate) const CALL: Duration = Duration::from_secs(5);
@@ -58,6 +58,8 @@ pub(crate) struct Up {
     pub(crate) client: Client,
     /// Another epoch: changes may have been missed, and no watch of before is to be trusted.
     pub(crate) epoch: u64,
+    /// The watches of this epoch.
+    pub(crate) sight: Arc<Sight>,
 }
 
 /// What all watches and registrations share.
@@ -159,7 +161,9 @@ impl Shared {
         }
         drop(sessions);
         self.status.connected();
-        self.set(Link::Up(Up { client: client.clone(), epoch: *epoch }));
+        let roots = self.paths.as_ref().map_or_else(|_| Vec::new(), Paths::roots);
+        let sight = Arc::new(Sight::new(roots));
+        self.set(Link::Up(Up { client: client.clone(), epoch: *epoch, sight }));
     }
 
     fn down(&self, reason: &str) {

@@ -18,7 +18,8 @@ use zookeeper_client::Error;
 
 use crate::{
     apps::{App, AppView, Found},
-    eye::{self, Eye},
+    ask,
+    eye::Eye,
     session::{Hub, Link, Shared, Up},
 };
 
@@ -139,7 +140,7 @@ impl Looking<'_> {
         bad: &mut BTreeSet<String>,
         providers: &str,
     ) -> Result<Infallible, End> {
-        let mut eye = Eye::on(&self.up.client, providers).await?;
+        let mut eye = Eye::on(&self.up.client, &self.up.sight, providers).await?;
         let mut asked = true;
         loop {
             let all = self.list(providers, sofarpc::provider, bad).await?;
@@ -164,7 +165,7 @@ impl Looking<'_> {
             }
             tokio::select! {
                 changed = changed(&mut apps) => changed?,
-                doubt = teller.doubted() => { doubt?; asked = true; ask(&mut apps); }
+                doubt = teller.doubted() => { doubt?; asked = true; ask_all(&mut apps); }
             }
         }
     }
@@ -175,10 +176,10 @@ impl Looking<'_> {
         bad: &mut BTreeSet<String>,
         interface: &Interface,
     ) -> Result<Infallible, End> {
-        let client = &self.up.client;
-        let mut providers = Eye::on(client, &interface.providers).await?;
-        let mut configurators = Eye::on(client, &interface.configurators).await?;
-        let mut mapping = Eye::on(client, &interface.mapping).await?;
+        let Up { client, sight, .. } = self.up;
+        let mut providers = Eye::on(client, sight, &interface.providers).await?;
+        let mut configurators = Eye::on(client, sight, &interface.configurators).await?;
+        let mut mapping = Eye::on(client, sight, &interface.mapping).await?;
         let mut unread = BTreeSet::new();
         let mut overrides = self.list(&interface.configurators, dubbo::override_of, &mut unread).await?;
         let mut apps = BTreeMap::new();
@@ -205,7 +206,7 @@ impl Looking<'_> {
                     asked = true;
                     overrides = self.list(&interface.configurators, dubbo::override_of, &mut unread).await?;
                     self.map(&mut apps, &interface.mapping).await?;
-                    ask(&mut apps);
+                    ask_all(&mut apps);
                 }
             }
         }
@@ -240,8 +241,8 @@ impl Looking<'_> {
 
     /// Reads which applications have the interface, and watches exactly these.
     async fn map(&self, apps: &mut BTreeMap<String, Subscription>, mapping: &str) -> Result<(), Error> {
-        let permit = eye::permit(&self.shared.pace).await?;
-        let text = eye::read(&self.up.client, mapping).await?.unwrap_or_default();
+        let permit = ask::permit(&self.shared.pace).await?;
+        let text = ask::read(&self.up.client, mapping).await?.unwrap_or_default();
         drop(permit);
         let Ok(text) = std::str::from_utf8(&text) else {
             self.shared.status.unreadable();
@@ -268,8 +269,8 @@ impl Looking<'_> {
         parse: impl Fn(&str) -> Result<Option<T>, BadEntry>,
         bad: &mut BTreeSet<String>,
     ) -> Result<Vec<T>, Error> {
-        let permit = eye::permit(&self.shared.pace).await?;
-        let nodes = eye::list(&self.up.client, directory).await?;
+        let permit = ask::permit(&self.shared.pace).await?;
+        let nodes = ask::list(&self.up.client, directory).await?;
         drop(permit);
         self.shared.status.heard();
         let mut still_bad = BTreeSet::new();
@@ -339,7 +340,7 @@ struct Subscription {
     asked: u64,
 }
 
-fn ask(apps: &mut BTreeMap<String, Subscription>) {
+fn ask_all(apps: &mut BTreeMap<String, Subscription>) {
     for Subscription { app, asked, .. } in apps.values_mut() {
         *asked = app.ask();
     }

@@ -285,7 +285,7 @@ async fn an_application_is_registered_so_that_it_is_found() {
     }
     assert_eq!(reader.services(Framework::Dubbo).await.expect("names"), ["a.B", "a.C"]);
     assert_eq!(reader.services(Framework::Spring).await.expect("names"), ["shop"]);
-    assert_eq!(reader.services(Framework::Sofarpc).await.expect("names"), [String::new(); 0]);
+    assert!(reader.services(Framework::Sofarpc).await.expect("names").is_empty());
     // What was withdrawn leaves its mapping, which others may need, and another revision what is left of it.
     wish.set([both].into());
     time::timeout(PATIENCE, wish.done()).await.expect("done");

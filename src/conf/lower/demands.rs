@@ -57,6 +57,11 @@ impl DemandPlan {
         }
     }
 
+    /// What each of them is like.
+    pub const fn like(&self) -> &ClusterPlan {
+        &self.like
+    }
+
     /// In words, for people.
     pub fn words(&self) -> String {
         let Self { registry, framework, protocol, .. } = self;

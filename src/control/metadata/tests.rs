@@ -300,6 +300,35 @@ async fn the_contract_of_dubbo_is_called_over_http2() {
     assert_eq!(body, [&b"\0\0\0\0\x22\x0a\x20"[..], REVISION.as_bytes()].concat());
 }
 
+/// All that a provider of Dubbo 3.3.6 said on its connection when it was asked so.
+async fn replayed(version: &str, stream: &str) -> MetadataInfo {
+    let (listener, address) = listener().await;
+    let mut question = question("tri", version, address);
+    (question.app, question.revision) = ("shop-tri".into(), "9860b0cb42908d3fb83f0dee2fcfdca1".into());
+    let asker = Asker::new();
+    let said = unhex(stream);
+    let playing = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        for piece in said.chunks(50) {
+            stream.write_all(piece).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    };
+    let (answer, ()) = tokio::join!(asker.ask(question), playing);
+    answer.unwrap()
+}
+
+#[tokio::test]
+async fn the_answers_of_a_real_provider_over_http2_are_the_same() {
+    let contract = replayed("2.0.0", include_str!("tests/contract_3.3.6.hex")).await;
+    let wrapper = replayed("1.0.0", include_str!("tests/wrapper_3.3.6.hex")).await;
+    assert_eq!(contract, wrapper);
+    let service = contract.services().next().unwrap();
+    assert_eq!((service.group.as_deref(), service.version.as_deref()), (Some("g1"), Some("1.2.0")));
+    assert_eq!((service.port, service.params["weight"].as_str(), service.params.len()), (50_051, "50", 17));
+}
+
 #[tokio::test]
 async fn an_answer_larger_than_any_window_comes_whole() {
     let (answer, ..) = called("2.0.0", &ok(&contract(3_000))).await;

@@ -193,7 +193,7 @@ impl MetadataInfo {
             let ports = [service.port, endpoints.get(&service.protocol).copied().unwrap_or(0)];
             let port = ports.into_iter().find(|port| *port > 0).unwrap_or(own_port);
             let mut params = member.metadata.clone();
-            params.retain(|name, _| !name.starts_with("dubbo.") && name != METADATA_VERSION);
+            params.retain(|name, _| !is_about_metadata(name));
             params.extend(service.params.clone());
             params.insert("path".into(), service.path.clone());
             params.entry("interface".into()).or_insert_with(|| service.name.clone());
@@ -237,6 +237,12 @@ impl fmt::Display for MetadataInfo {
         let root = json!({ "app": self.app, "revision": self.revision, "services": services });
         write!(out, "{root}")
     }
+}
+
+/// Whether a member tells by this how to find out what it serves, and nothing of what it is.
+fn is_about_metadata(name: &str) -> bool {
+    let about = ["dubbo.metadata", "dubbo.exported-services", "dubbo.subscribed-services"];
+    matches!(name, ENDPOINTS | METADATA_VERSION) || about.iter().any(|about| name.starts_with(about))
 }
 
 /// The applications that a mapping names.

@@ -13,8 +13,18 @@ pub(crate) const WIRE_VERSION: &str = "2.0.2";
 const RELEASE: &str = "3.3.6";
 
 /// What is said in a field of its own, what tells nothing of the provider, and what changes with every start.
-const NOT_METADATA: [&str; 9] =
-    ["group", "version", "weight", "protocol", "category", "enabled", "disabled", "timestamp", "pid"];
+const NOT_METADATA: [&str; 10] = [
+    "group",
+    "version",
+    "weight",
+    "protocol",
+    "category",
+    "enabled",
+    "disabled",
+    "timestamp",
+    "pid",
+    "REGISTRY_CLUSTER",
+];
 
 /// What stands where a provider's protocol would in entries that are none.
 const NOT_PROVIDERS: [&str; 8] =

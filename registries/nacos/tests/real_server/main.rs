@@ -5,6 +5,7 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a failing test is the point")]
 
 mod nacos;
+mod own;
 mod server;
 
 use outrigger_discovery::{Framework, conformance};
@@ -27,4 +28,18 @@ async fn the_suite_of_what_is_registered_holds() {
     }
     let mut nacos = Nacos::start().await;
     conformance::run_registering(&mut nacos, &Framework::ALL).await;
+}
+
+#[tokio::test]
+async fn what_only_nacos_does_holds() {
+    if !server::inside("what_only_nacos_does_holds") {
+        return;
+    }
+    let mut nacos = Nacos::start().await;
+    own::an_application_is_found_by_its_interface(&nacos).await;
+    own::an_instance_is_asked_what_it_serves().await;
+    own::what_cannot_be_had_is_said(&nacos).await;
+    own::wishes_meet_in_one_service(&nacos).await;
+    own::five_hundred_services_fit_on_one_connection(&nacos).await;
+    own::what_is_withdrawn_unheard_stays_away(&mut nacos).await;
 }

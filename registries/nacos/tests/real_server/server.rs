@@ -90,6 +90,8 @@ impl Server {
             .arg("-cp")
             .arg(peer.join("out/nacos-server-1.jar"))
             .arg("peer.NacosServer")
+            // It writes its logs wherever it stands.
+            .current_dir(self.home.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
             .stderr(log)
