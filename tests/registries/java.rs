@@ -172,7 +172,8 @@ impl Java {
         match self {
             Self::Spring => drop(command.args(["--app", self.service()])),
             Self::Sofa => {}
-            _ => drop(command.args(["--version", "1.0.0"])),
+            // Dubbo dials again what it lost once in so long, and by itself once a minute.
+            _ => drop(command.args(["--version", "1.0.0", "--heartbeat", "2000"])),
         }
         command
     }

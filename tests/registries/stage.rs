@@ -15,7 +15,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 /// How long news may take to be everywhere; also the news that a session is over.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(45);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+/// How long a sidecar may take to count a call that has ended.
+const TOLD_MAX: Duration = Duration::from_millis(500);
 /// The methods of the service, as a conf tells them. Beside them it tells the revision, which for Dubbo is the version of the
 /// jar that the interface is in.
 const METHODS: &str = "bytes,crash,echo,fail,fire,fired,late,nothing,peak,process,slow,who,work";
@@ -115,6 +117,18 @@ impl Stage {
         assert!(came, "the consumer by {registry:?} does not find {name} by `{line}`: {last}");
     }
 
+    /// Calls by the consumer's own means until a call comes through this sidecar.
+    #[track_caller]
+    pub(crate) fn comes_through(&mut self, registry: Registry, beside: &Beside) {
+        let mut last = Value::Null;
+        let came = within(PATIENCE, || {
+            let before = beside.calls();
+            last = self.ask(registry, "who");
+            last["ok"] == true && within(TOLD_MAX, || beside.calls() > before)
+        });
+        assert!(came, "no call of the consumer by {registry:?} comes through the sidecar: {last}");
+    }
+
     /// Waits until just these give a service, as a registry itself says, and as the sidecar that callers go through found.
     #[track_caller]
     pub(crate) fn are_known(&self, registry: Registry, service: Service, addresses: &[String]) {
@@ -146,6 +160,11 @@ impl Stage {
 }
 
 impl Beside {
+    /// How many calls of the first service it has carried.
+    fn calls(&self) -> u64 {
+        self.sidecar.metric("outrigger_requests_total", &["listener=\"blue\""])
+    }
+
     /// The address that others are told of one service.
     pub(crate) fn address(&self, at: usize) -> String {
         format!("{ADDRESS}:{}", self.ports[at])

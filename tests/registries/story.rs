@@ -74,10 +74,13 @@ fn one_that_registers_itself_leaves(stage: &mut Stage, beside: &Beside) {
         for (at, service) in stage.java.services().into_iter().enumerate() {
             stage.are_known(registry, service, &[beside.address(at)]);
         }
-        stage.finds(registry, "who", BEHIND);
-        for _ in 0..CALLS {
-            assert_eq!(answered(&stage.ask(registry, "who")), Ok(BEHIND.to_owned()), "{registry:?}");
-        }
+        // It may be told late, but it is told.
+        let mut last = Vec::new();
+        let all = within(PATIENCE, || {
+            last = (0..CALLS).map(|_| answered(&stage.ask(registry, "who"))).collect();
+            last.iter().all(|by| by.as_deref().is_ok_and(|by| by == BEHIND))
+        });
+        assert!(all, "the consumer by {registry:?} still calls others: {last:?}");
         if stage.java.services().len() > 1 {
             stage.finds(registry, "green", "green");
         }
@@ -110,6 +113,10 @@ fn a_sidecar_leaves(stage: &mut Stage, mut leaving: Beside) {
         for (at, service) in stage.java.services().into_iter().enumerate() {
             stage.are_known(registry, service, &[leaving.address(at), staying.address(at)]);
         }
+        // Java Dubbo 3.3 takes up at most one change of a service in five seconds: whoever comes must have been seen before
+        // another one may go.
+        stage.comes_through(registry, &staying);
+        stage.comes_through(registry, &leaving);
         assert_eq!(stage.ask(registry, "flow 2")["value"], "flows");
     }
     let blue = stage.java.services()[0];

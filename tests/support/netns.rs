@@ -12,6 +12,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The address of this host inside.
@@ -55,6 +56,14 @@ pub(crate) fn inside(test: &str, body: impl FnOnce()) {
 struct Ran {
     outcomes: BTreeMap<String, String>,
     output: String,
+    told: AtomicBool,
+}
+
+impl Ran {
+    /// What was printed inside, for the first who asks: the others need not print it once more.
+    fn told(&self) -> &str {
+        if self.told.swap(true, Ordering::SeqCst) { "see the first" } else { &self.output }
+    }
 }
 
 fn run_inside() -> Ran {
@@ -77,5 +86,5 @@ fn run_inside() -> Ran {
         let (name, outcome) = line.strip_prefix("test ")?.split_once(" ... ")?;
         Some((name.to_owned(), outcome.to_owned()))
     };
-    Ran { outcomes: output.lines().filter_map(outcome).collect(), output }
+    Ran { outcomes: output.lines().filter_map(outcome).collect(), output, told: AtomicBool::new(false) }
 }
