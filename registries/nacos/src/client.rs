@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use outrigger_discovery::{Status, StatusCell};
+use outrigger_discovery::{Status, StatusCell, check_address};
 use tokio::{
     sync::{Notify, watch},
     time::{self, Instant},
@@ -285,8 +285,14 @@ impl Client {
         topic.ears.values().for_each(Ear::wake);
     }
 
+    /// The instances of a list that can be read and dialled; the others are counted.
     fn read(&self, info: &ServiceInfo) -> Vec<Host> {
-        let (hosts, unreadable) = info.read();
+        let (mut hosts, mut unreadable) = info.read();
+        hosts.retain(|host| {
+            let dialled = check_address(&host.address()).is_ok();
+            unreadable = unreadable.saturating_add(usize::from(!dialled));
+            dialled
+        });
         for _ in 0..unreadable {
             self.status.unreadable();
         }

@@ -219,7 +219,9 @@ pub(crate) fn clustered(mut instance: Instance, cluster: &str) -> Instance {
 
 /// Spring takes only those that are well: it is Nacos that looks after those that are not bound to a connection.
 fn spring(host: &Host, address: &str) -> Option<Instance> {
-    outrigger_discovery::check_address(address).ok().filter(|()| host.healthy)?;
+    if !host.healthy {
+        return None;
+    }
     let said = |name: &str| host.metadata.get(name).filter(|value| !value.is_empty()).cloned();
     let secure = said(SECURE).is_some_and(|secure| secure.eq_ignore_ascii_case("true"));
     let mut metadata = host.metadata.clone();

@@ -8,16 +8,23 @@ mod nacos;
 mod own;
 mod server;
 
+use std::time::Duration;
+
 use outrigger_discovery::{Framework, conformance};
 
 use nacos::Nacos;
+
+/// A server that hangs is noticed within 8 s.
+const NOTICED: Duration = Duration::from_secs(10);
+/// News take half a second, and whoever lost a server looks for it every 2 s.
+const SEEN: Duration = Duration::from_secs(7);
 
 #[tokio::test]
 async fn the_suite_of_every_registry_holds() {
     if !server::inside("the_suite_of_every_registry_holds") {
         return;
     }
-    let mut nacos = Nacos::start().await;
+    let mut nacos = Nacos::start(NOTICED).await;
     conformance::run(&mut nacos).await;
 }
 
@@ -26,7 +33,7 @@ async fn the_suite_of_what_is_registered_holds() {
     if !server::inside("the_suite_of_what_is_registered_holds") {
         return;
     }
-    let mut nacos = Nacos::start().await;
+    let mut nacos = Nacos::start(SEEN).await;
     conformance::run_registering(&mut nacos, &Framework::ALL).await;
 }
 
@@ -35,7 +42,7 @@ async fn what_only_nacos_does_holds() {
     if !server::inside("what_only_nacos_does_holds") {
         return;
     }
-    let mut nacos = Nacos::start().await;
+    let mut nacos = Nacos::start(SEEN).await;
     own::an_application_is_found_by_its_interface(&nacos).await;
     own::an_instance_is_asked_what_it_serves().await;
     own::what_cannot_be_had_is_said(&nacos).await;

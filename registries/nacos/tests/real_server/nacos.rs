@@ -27,6 +27,7 @@ pub(crate) struct Nacos {
     pub(crate) server: Server,
     pub(crate) registry: NacosRegistry,
     services: BTreeMap<String, Put>,
+    patience: Duration,
     frozen: bool,
     turns: u32,
 }
@@ -37,9 +38,11 @@ pub(crate) fn settings() -> Settings {
 }
 
 impl Nacos {
-    pub(crate) async fn start() -> Self {
+    /// `patience`: how long news may take.
+    pub(crate) async fn start(patience: Duration) -> Self {
         let server = Server::start().await;
-        Self { server, registry: open(settings()), services: BTreeMap::new(), frozen: false, turns: 0 }
+        let registry = open(settings());
+        Self { server, registry, services: BTreeMap::new(), patience, frozen: false, turns: 0 }
     }
 }
 
@@ -48,9 +51,8 @@ impl Fixture for Nacos {
         &self.registry
     }
 
-    /// A server that hangs is noticed within 8 s.
     fn patience(&self) -> Duration {
-        Duration::from_secs(10)
+        self.patience
     }
 
     async fn put(&mut self, service: &str, instances: &[Instance]) {
