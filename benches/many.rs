@@ -105,6 +105,40 @@ fn build(balance: Balance) -> (f64, f64) {
     (median(built), median(taken))
 }
 
+/// Clusters that registries fill, and the endpoints of each.
+const SERVICES: usize = 5_000;
+const INSTANCES: usize = 20;
+
+/// Milliseconds for one of five thousand clusters of twenty endpoints to change: to make the snapshot, and to take it up.
+fn change() -> (f64, f64) {
+    let named = |at: usize, first: usize| {
+        let endpoints = (first..first + INSTANCES).map(|port| Endpoint::new(&format!("10.0.0.1:{}", port + 1), 1));
+        let settings = ClusterSettings { outlier: Some(Outlier::default()), ..ClusterSettings::default() };
+        Cluster::new(&format!("zk/com.example.Service{at}"), Balance::P2cEwma, settings, endpoints.collect())
+    };
+    let listener = || Listener { name: "egress".into(), routes: RouteTable::new(Vec::new()).into() };
+    let mut clusters: Vec<Arc<Cluster>> = (0..SERVICES).map(|at| Arc::new(named(at, 0))).collect();
+    let (mut built, mut taken, mut local) = (Vec::new(), Vec::new(), Local::new(1));
+    let mut last = Snapshot::of(0, vec![listener()], clusters.clone());
+    local.reconcile(&last);
+    for revision in 1..=TURNS * 10 {
+        let at = revision * 389 % SERVICES;
+        let began = Instant::now();
+        let mut changed = named(at, revision % 2);
+        if let Some(before) = last.cluster(at as u32) {
+            changed.inherit(before, Tick(revision as u64));
+        }
+        clusters[at] = Arc::new(changed);
+        let snapshot = Snapshot::of(revision as u64, vec![listener()], clusters.clone());
+        built.push(ms(began));
+        let began = Instant::now();
+        local.reconcile(&snapshot);
+        taken.push(ms(began));
+        last = snapshot;
+    }
+    (median(built), median(taken))
+}
+
 /// A call with ten headers, the last of which routes look at; a header before it is its key, of eight digits.
 struct Call {
     bytes: Vec<u8>,
@@ -204,7 +238,9 @@ fn main() {
     let build: Times = built.iter().map(|(name, (ms, _))| (name.clone(), *ms)).collect();
     let take_up: Times = built.iter().map(|(name, (_, ms))| (name.clone(), *ms)).collect();
     let picks: BTreeMap<usize, Times> = [10, MANY].map(|count| (count, picks(count))).into();
+    let change = change();
     let times = serde_json::json!({
+        "change_ms": change.0, "change_take_up_ms": change.1,
         "snapshot_ms": build, "take_up_ms": take_up, "decide_ns": picks, "policies_ns": policies(),
     });
     println!("{times}");

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Prepares a machine for the tests that use real peers: installs what is missing (a JDK, Maven, Node, Go, pip, nginx,
-# HAProxy, curl, wrk, nghttp2, strace, ZooKeeper) and builds the Java, Node, Go and Python programs under tests/peers. Idempotent,
-# and quick when there is nothing to do: each step leaves a stamp of its inputs under tests/peers/**/out or
+# HAProxy, curl, wrk, nghttp2, strace, ZooKeeper) and builds the Java, Node, Go and Python programs under tests/peers.
+# Idempotent, and quick when there is nothing to do: each step leaves a stamp of its inputs under tests/peers/**/out or
 # node_modules. Works offline once it has run online. Must never leave a server running: tests start theirs themselves.
 # Must never report success with something missing: every failure names the step and ends with status 1.
 # Usage: tests/setup.sh

@@ -320,6 +320,64 @@ mod tests {
     }
 
     #[test]
+    fn a_call_may_name_its_service_and_waits_until_it_is_known() {
+        let demand = Arc::new(crate::Demand { prefix: "zk/".into(), by_authority: false });
+        let by_service = Route { by_service: Some(demand), matches: Match::default(), ..route("any", &[]) };
+        let listener = |by_service: &Route| Listener {
+            name: "egress".into(),
+            routes: RouteTable::new(vec![by_service.clone()]).into(),
+        };
+        let mut world = (Snapshot::new(1, vec![listener(&by_service)], Vec::new()), Local::new(3));
+        world.1.reconcile(&world.0);
+        let now = Tick(1_000);
+        let first = call(&mut world, "a.Echo", None, now).unwrap();
+        let second = call(&mut world, "a.Echo", None, now).unwrap();
+        assert_eq!(first.endpoint, second.endpoint);
+        assert!(world.1.is_awaited(first.endpoint) && world.1.has_untold());
+        let untold = world.1.untold();
+        assert_eq!((untold.len(), &*untold[0].cluster, &*untold[0].service), (1, "zk/a.Echo", "a.Echo"));
+        assert!(!world.1.has_untold(), "it is told once");
+        for nameless in ["", "a/../b"] {
+            assert_eq!(call(&mut world, nameless, None, now).unwrap_err().why, Refusal::NoRoute);
+        }
+        // A snapshot that does not have it leaves it waiting; one that has it does not.
+        world.1.reconcile(&world.0);
+        assert!(world.1.is_awaited(first.endpoint));
+        world.0 = Snapshot::new(2, vec![listener(&by_service)], vec![cluster("zk/a.Echo", &["a:1"])]);
+        world.1.reconcile(&world.0);
+        assert!(!world.1.is_awaited(first.endpoint));
+        let to = crate::retry::place(&mut world.1, &world.0, &first, false, now).unwrap();
+        assert_eq!(&*world.1.endpoint(to).unwrap().address, "a:1");
+        settle(&mut world.1, first, End::Abandoned, now);
+        settle(&mut world.1, second, End::Abandoned, now);
+        let known = call(&mut world, "a.Echo", None, now).unwrap();
+        assert_eq!(known.endpoint, to);
+        settle(&mut world.1, known, End::Sent, now);
+        world.1.reconcile(&world.0);
+        assert_eq!(world.1.endpoints().count(), 1, "nothing is left of where calls waited");
+    }
+
+    #[test]
+    fn so_many_services_are_awaited_at_once_and_no_more() {
+        let demand = Arc::new(crate::Demand { prefix: "zk/".into(), by_authority: false });
+        let by_service = Route { by_service: Some(demand), matches: Match::default(), ..route("any", &[]) };
+        let listener = Listener { name: "egress".into(), routes: RouteTable::new(vec![by_service]).into() };
+        let mut world = (Snapshot::new(1, vec![listener], Vec::new()), Local::new(3));
+        world.1.reconcile(&world.0);
+        let mut waiting = 0;
+        for number in 0..5_000 {
+            match call(&mut world, &format!("s{number}"), None, Tick(1)) {
+                Ok(plan) => {
+                    waiting += 1;
+                    settle(&mut world.1, plan, End::Abandoned, Tick(1));
+                }
+                Err(refused) => assert_eq!(refused.why, Refusal::Overloaded),
+            }
+        }
+        assert_eq!((waiting, world.1.untold().len()), (1_024, 1_024));
+    }
+
+    #[test]
     fn the_smaller_timeout_wins_and_none_means_none() {
         let mut world = world();
         let now = Tick(1_000_000_000);

@@ -693,6 +693,37 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_that_is_the_same_thing_keeps_its_slots_wherever_it_stands() {
+        let cluster = |name: &str, addresses: &[&str]| {
+            let endpoints = addresses.iter().map(|a| Endpoint::new(a, 1)).collect();
+            Arc::new(Cluster::new(name, Balance::RoundRobin, ClusterSettings::default(), endpoints))
+        };
+        let (one, two) = (cluster("one", &["a:1", "b:1"]), cluster("two", &["c:1"]));
+        let mut local = Local::new(1);
+        local.reconcile(&Snapshot::of(1, Vec::new(), vec![Arc::clone(&one), Arc::clone(&two)]));
+        let slots = |local: &Local, at| (0..2).filter_map(|i| local.slot_of(at, i)).collect::<Vec<_>>();
+        let (of_one, of_two) = (slots(&local, 0), slots(&local, 1));
+        // Another before them, one of them with other endpoints, both gone and back.
+        local.reconcile(&Snapshot::of(
+            2,
+            Vec::new(),
+            vec![cluster("new", &[]), Arc::clone(&one), Arc::clone(&two)],
+        ));
+        assert_eq!((slots(&local, 1), slots(&local, 2)), (of_one.clone(), of_two.clone()));
+        local.reconcile(&Snapshot::of(
+            3,
+            Vec::new(),
+            vec![Arc::clone(&two), cluster("one", &["b:1", "d:1"])],
+        ));
+        assert_eq!((slots(&local, 0), slots(&local, 1)[0]), (of_two, of_one[1]));
+        assert!(local.endpoints().all(|(_, state)| state.listed), "what is gone is given up");
+        local.reconcile(&Snapshot::of(4, Vec::new(), Vec::new()));
+        assert_eq!(local.endpoints().count(), 0);
+        local.reconcile(&Snapshot::of(5, Vec::new(), vec![one]));
+        assert!(local.endpoints().all(|(_, state)| state.listed) && local.endpoints().count() == 2);
+    }
+
+    #[test]
     fn a_slow_answer_counts_at_once_and_fades() {
         let mut endpoint = EndpointState::new("c", "a:1", &Arc::default());
         let start = Tick(1_000_000_000);

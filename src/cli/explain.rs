@@ -8,7 +8,7 @@ use outrigger_codec::{Change, Field, Head, HeadIndex, Redirect, Response, Slot, 
 use outrigger_core::{Division, Lot, Outlier, Route};
 
 use crate::{
-    conf::lower::{ListenerPlan, Plan, Source, plain},
+    conf::lower::{ClusterPlan, DemandPlan, ListenerPlan, Plan, Source, plain},
     control,
 };
 
@@ -196,48 +196,62 @@ fn chosen(plan: &Plan, route: &Route, out: &mut String) {
         let _ =
             writeln!(out, "    to the cluster that the header {name} names; no route where it names none");
     }
+    if let Some(demand) = &route.by_service {
+        let of = plan.demands.iter().find(|plan| plan.demand == *demand);
+        let _ = writeln!(out, "    to {}", of.map(DemandPlan::words).unwrap_or_default());
+        if let Some(of) = of {
+            let balance = of.like().balance;
+            let _ = writeln!(
+                out,
+                "      looked for when the first call names it, kept while calls do; balanced by {balance:?}"
+            );
+        }
+    }
     let total: u64 = route.targets.iter().map(|target| u64::from(target.weight)).sum();
     for target in &route.targets {
         let Some(cluster) = plan.clusters.get(target.cluster as usize) else { continue };
         let share = u64::from(target.weight) * 100 / total.max(1);
         let _ =
             writeln!(out, "    to cluster {} ({share} %), balanced by {:?}", cluster.name, cluster.balance);
-        if let Some(speaks) = cluster.settings.speaks {
-            let _ = writeln!(out, "      spoken to in {speaks}: calls of another protocol are translated");
+        reached(cluster, target.lot, out);
+    }
+}
+
+/// How the endpoints of a cluster are reached, and which they are.
+fn reached(cluster: &ClusterPlan, lot: Lot, out: &mut String) {
+    if let Some(speaks) = cluster.settings.speaks {
+        let _ = writeln!(out, "      spoken to in {speaks}: calls of another protocol are translated");
+    }
+    let settings = &cluster.settings;
+    let _ = write!(out, "      connected to within {:?}; ", settings.connect_timeout);
+    let _ = match &settings.outlier {
+        Some(outlier) if outlier.consecutive > 0 => {
+            let Outlier { consecutive, ejection, .. } = outlier;
+            writeln!(out, "left alone after {consecutive} failures in a row, for {ejection:?}")
         }
-        let settings = &cluster.settings;
-        let _ = write!(out, "      connected to within {:?}; ", settings.connect_timeout);
-        let _ = match &settings.outlier {
-            Some(outlier) if outlier.consecutive > 0 => {
-                let Outlier { consecutive, ejection, .. } = outlier;
-                writeln!(out, "left alone after {consecutive} failures in a row, for {ejection:?}")
-            }
-            Some(_) => writeln!(out, "left alone when far worse than the others"),
-            None => writeln!(out, "never left alone"),
-        };
-        if let Some(health) = &cluster.health {
-            let _ = writeln!(out, "      checked by {health}");
-        }
-        divided(&cluster.settings.division, target.lot, out);
-        match &cluster.source {
-            Source::Fixed(endpoints) => {
-                for endpoint in endpoints {
-                    let said = endpoint.metadata.iter().flat_map(|said| said.iter());
-                    let _ = write!(out, "      {}", endpoint.address);
-                    said.for_each(|(name, value)| write!(out, " {name}={value}").unwrap_or_default());
-                    out.push('\n');
-                }
-            }
-            Source::Found { registry, key, .. } => {
-                let _ = write!(out, "      what registry {registry} knows of {}", key.service);
-                let parts = [("version", &key.version), ("group", &key.group), ("protocol", &key.protocol)];
-                for (name, value) in
-                    parts.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)))
-                {
-                    let _ = write!(out, ", {name} {value}");
-                }
+        Some(_) => writeln!(out, "left alone when far worse than the others"),
+        None => writeln!(out, "never left alone"),
+    };
+    if let Some(health) = &cluster.health {
+        let _ = writeln!(out, "      checked by {health}");
+    }
+    divided(&cluster.settings.division, lot, out);
+    match &cluster.source {
+        Source::Fixed(endpoints) => {
+            for endpoint in endpoints {
+                let said = endpoint.metadata.iter().flat_map(|said| said.iter());
+                let _ = write!(out, "      {}", endpoint.address);
+                said.for_each(|(name, value)| write!(out, " {name}={value}").unwrap_or_default());
                 out.push('\n');
             }
+        }
+        Source::Found { registry, key, .. } => {
+            let _ = write!(out, "      what registry {registry} knows of {}", key.service);
+            let parts = [("version", &key.version), ("group", &key.group), ("protocol", &key.protocol)];
+            for (name, value) in parts.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
+                let _ = write!(out, ", {name} {value}");
+            }
+            out.push('\n');
         }
     }
 }

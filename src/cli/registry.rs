@@ -113,8 +113,11 @@ impl Ask {
     }
 }
 
-/// The registries that are meant, by name.
-fn meant(whom: &Whom) -> Result<Vec<(String, Arc<dyn Registry>)>, String> {
+/// A registry and its name.
+type Named = (String, Arc<dyn Registry>);
+
+/// The registries that are meant.
+fn meant(whom: &Whom) -> Result<Vec<Named>, String> {
     let plan: Plan = control::read(Path::new(&whom.conf)).map_err(|mistakes| mistakes.to_string())?;
     if let Some(name) = whom.registry.as_ref().filter(|name| !plan.registries.contains_key(*name)) {
         let known: Vec<&str> = plan.registries.keys().map(String::as_str).collect();

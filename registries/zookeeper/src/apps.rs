@@ -30,7 +30,7 @@ use crate::{
     ask,
     eye::{Changed, Eye},
     paths,
-    session::{CALL, Link, Shared, Up, limited, lock},
+    session::{CALL, Link, Shared, Up, limited, lock, reason},
 };
 
 /// How often a revision is asked for before it counts as not to be had.
@@ -165,8 +165,9 @@ impl Keeper {
         loop {
             let now = link.borrow_and_update().clone();
             // What is asked over a connection of before is asked anew, and must not keep its session open.
-            self.fetches.abort_all();
+            self.fetches = JoinSet::new();
             self.revisions.retain(|_, revision| !matches!(revision, Revision::Asked));
+            self.tells.send_modify(|view| view.trouble = None);
             let failed = match now {
                 // Who watches says that the registry is lost; what is known of before stays.
                 Link::New | Link::Down(_) | Link::Closed => None,
@@ -176,7 +177,7 @@ impl Keeper {
                 },
             };
             if let Some(error) = failed {
-                let trouble = format!("{}: {error}", self.directory);
+                let trouble = format!("{}: {}", self.directory, reason(&error));
                 self.tells.send_modify(|view| view.trouble = Some(trouble.into()));
                 let again = time::timeout(BETWEEN_TRIES, link.changed()).await;
                 if !matches!(again, Ok(Err(_))) {
@@ -191,12 +192,14 @@ impl Keeper {
 
     async fn follow(&mut self, up: &Up) -> Result<std::convert::Infallible, Error> {
         let shared = Arc::clone(&self.shared);
+        let permit = ask::permit(&shared.pace).await;
         let mut eye = Eye::on_all(&up.client, &up.sight, &self.directory).await?;
+        drop(permit);
         // What was missed is unknown: all is read anew.
         let mut dirty = None;
         loop {
             let asked = *self.asked.borrow_and_update();
-            let permit = ask::permit(&shared.pace).await?;
+            let permit = ask::permit(&shared.pace).await;
             self.list(&up.client, dirty.as_ref()).await?;
             drop(permit);
             self.fetch(&up.client);
@@ -308,12 +311,20 @@ impl Keeper {
     }
 
     fn take(&mut self, fetched: Option<Fetched>) {
-        let Some((revision, info)) = fetched else { return };
+        let missing = || Revision::Missing(time::Instant::now());
+        let Some((revision, info)) = fetched else {
+            // Whoever asked has panicked and cannot say for which; when all are through, it was for those that are left.
+            if self.fetches.is_empty() {
+                let left = self.revisions.values_mut().filter(|revision| matches!(revision, Revision::Asked));
+                left.for_each(|revision| *revision = missing());
+            }
+            return;
+        };
         let Some(known) = self.revisions.get_mut(&revision) else { return };
         match info {
             Some(info) => *known = Revision::Known(Arc::new(info)),
             None => {
-                *known = Revision::Missing(time::Instant::now());
+                *known = missing();
                 self.shared.status.unreadable();
             }
         }

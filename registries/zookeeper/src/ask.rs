@@ -7,9 +7,10 @@ use zookeeper_client::{Client, Error};
 
 use crate::session::limited;
 
-/// Leave to ask; an error where everybody waits, as for a server that does not answer.
-pub(crate) async fn permit(pace: &Semaphore) -> Result<SemaphorePermit<'_>, Error> {
-    limited(async { pace.acquire().await.map_err(|_| Error::ClientClosed) }).await
+/// Leave to ask many things. It waits for others, whose own questions have time limits; who has it must not want another.
+pub(crate) async fn permit(pace: &Semaphore) -> Option<SemaphorePermit<'_>> {
+    // It is never closed.
+    pace.acquire().await.ok()
 }
 
 /// The names of a node's children; none where there is no such node.

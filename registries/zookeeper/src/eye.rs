@@ -7,17 +7,29 @@
 //! it every change of the house. Beyond it an eye looks through one recursive watch of the root, from which events are handed
 //! on by path: who wants thousands of services wants most of what changes there. Both need nothing to exist yet.
 //!
+//! Servers before 3.6 know neither, and hang up when they are asked. With them, from the next connection on, an eye opens now
+//! and then ([`LOOK`]), and whoever looks reads everything.
+//!
 //! Events are drained and what is seen is read again, so that a hundred changes are one; nothing grows with their number.
 //! An [`Eye`] that has seen the session change must never be asked again (the client panics then); this is enforced here.
 
 use std::{
     collections::{BTreeSet, HashMap},
     future::poll_fn,
-    sync::{Arc, Mutex, Weak},
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     task::Poll,
+    time::Duration,
 };
 
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::{
+    sync::Notify,
+    task::JoinHandle,
+    time::{self, Interval, MissedTickBehavior},
+};
 use zookeeper_client::{AddWatchMode, Client, Error, EventType, PersistentWatcher, WatchedEvent};
 
 use crate::session::{limited, lock};
@@ -28,6 +40,9 @@ const OWN_BYTES_MAX: usize = 48 << 10;
 /// How many paths are kept of those that changed; more of them are everything.
 const CHANGED_MAX: usize = 256;
 
+/// How often an eye opens that no watch tells when.
+const LOOK: Duration = Duration::from_secs(5);
+
 /// Which nodes changed; `None`: too many to tell.
 pub(crate) type Changed = Option<BTreeSet<String>>;
 
@@ -36,13 +51,16 @@ pub(crate) type Changed = Option<BTreeSet<String>>;
 pub(crate) struct Sight {
     /// Below which of these a path is watched when it cannot have a watch of its own.
     roots: Vec<String>,
+    /// Whether the server was seen to have no persistent watches.
+    is_old: Arc<AtomicBool>,
     own: Mutex<usize>,
     shared: tokio::sync::Mutex<HashMap<String, Arc<Root>>>,
 }
 
 impl Sight {
-    pub(crate) fn new(roots: Vec<String>) -> Self {
-        Self { roots, own: Mutex::new(0), shared: tokio::sync::Mutex::default() }
+    /// Below these roots; `is_old` is kept for as long as the session.
+    pub(crate) fn new(roots: Vec<String>, is_old: Arc<AtomicBool>) -> Self {
+        Self { roots, is_old, own: Mutex::new(0), shared: tokio::sync::Mutex::default() }
     }
 
     /// Room for one more path that is watched by itself.
@@ -213,6 +231,7 @@ enum Kind {
         slot: Arc<Slot>,
         _root: Arc<Root>,
     },
+    Timed(Interval),
 }
 
 impl Eye {
@@ -232,18 +251,35 @@ impl Eye {
         path: &str,
         mode: AddWatchMode,
     ) -> Result<Self, Error> {
-        if let Some(lease) = sight.lease(path) {
-            let watcher = limited(client.watch(path, mode)).await?;
-            return Ok(Self(Kind::Own { watcher, blind: false, _lease: lease }));
+        if sight.is_old.load(Ordering::Relaxed) {
+            return Ok(Self(Kind::Timed(looks())));
         }
-        let root = sight.root(client, path).await?;
-        Ok(Self(Kind::Shared { slot: root.slots.add(path), _root: root }))
+        let seen = if let Some(lease) = sight.lease(path) {
+            let watcher = limited(client.watch(path, mode)).await;
+            watcher.map(|watcher| Kind::Own { watcher, blind: false, _lease: lease })
+        } else {
+            let root = sight.root(client, path).await;
+            root.map(|root| Kind::Shared { slot: root.slots.add(path), _root: root })
+        };
+        if matches!(seen, Err(Error::Unimplemented)) {
+            sight.is_old.store(true, Ordering::Relaxed);
+        }
+        seen.map(Self)
+    }
+
+    /// Whether no watch tells it when to look.
+    pub(crate) fn is_timed(&self) -> bool {
+        matches!(self.0, Kind::Timed(_))
     }
 
     /// Waits for changes: the paths of the nodes that changed. An error: the session changed, and all must be begun anew.
     pub(crate) async fn changed(&mut self) -> Result<Changed, Error> {
         match &mut self.0 {
             Kind::Shared { slot, .. } => slot.changed().await,
+            Kind::Timed(looks) => {
+                looks.tick().await;
+                Ok(None)
+            }
             Kind::Own { blind: true, .. } => Err(Error::ConnectionLoss),
             Kind::Own { watcher, blind, .. } => {
                 let mut paths = BTreeSet::new();
@@ -262,6 +298,15 @@ impl Eye {
             }
         }
     }
+}
+
+/// When to look, where nothing tells: not all at the same time.
+fn looks() -> Interval {
+    let most = u64::try_from(LOOK.as_millis()).unwrap_or(u64::MAX).max(1);
+    let first = Duration::from_millis(RandomState::new().hash_one(()) % most);
+    let mut looks = time::interval_at(time::Instant::now() + first, LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    looks
 }
 
 /// The next event, if it has come already.
@@ -312,7 +357,7 @@ mod tests {
 
     #[test]
     fn there_is_room_for_so_many_bytes_and_again_when_some_are_free() {
-        let sight = Arc::new(Sight::new(Vec::new()));
+        let sight = Arc::new(Sight::new(Vec::new(), Arc::default()));
         let path = "a".repeat(OWN_BYTES_MAX / 2);
         let (one, two) = (sight.lease(&path), sight.lease(&path));
         assert!(one.is_some() && two.is_some() && sight.lease("a").is_none());

@@ -12,8 +12,9 @@
 //! | SOFARPC | `/sofa-rpc/<interface>/providers` | the same |
 //! | Spring Cloud | `/services/<app>/*` | the same, under an id |
 //!
-//! Servers from 3.6 on are understood: older ones have no persistent watches. The conventions are those that were seen in the
-//! trees that real frameworks wrote; the connection is that of the crate `zookeeper-client`.
+//! Servers from 3.6 on tell changes at once; those of 3.5 have no such watches and are asked every five seconds. Older ones are
+//! not written to. The conventions are those that were seen in the trees that real frameworks wrote; the connection is that of
+//! the crate `zookeeper-client`.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 mod apps;
@@ -50,7 +51,7 @@ pub struct Settings {
     /// How long the server keeps what is registered without hearing from us; the server has bounds of its own for it.
     pub session_timeout: Duration,
     /// How often what is registered is looked after though nothing seems wrong, and how long a revision of an application
-    /// that cannot be had is left in peace.
+    /// that cannot be had is left in peace; a second at least.
     pub reconcile: Duration,
     /// Who asks an instance of Dubbo what it gives, where the registry does not have it; `None`: nobody does.
     pub ask: Option<Arc<dyn AskMetadata>>,
@@ -102,7 +103,8 @@ impl Registry for ZooKeeperRegistry {
         Box::pin(register::keep(Arc::clone(&self.hub), desired))
     }
 
-    /// Of Spring's applications also those are named that only Dubbo has: they stand in one place.
+    /// Of Spring's applications also those are named that only Dubbo has, and of Dubbo's interfaces also applications written in
+    /// Go: they stand in one place, and only each one's own nodes could tell.
     fn services(&self, framework: Framework) -> Answering<Vec<String>> {
         Box::pin(services(Arc::clone(&self.hub), framework))
     }
@@ -129,9 +131,7 @@ async fn services(hub: Arc<Hub>, framework: Framework) -> Result<Vec<String>, St
         },
         _ => return Err("the server does not answer".to_owned()),
     };
-    let list = async |path: &str| {
-        ask::list(&up.client, path).await.map_err(|error| format!("the server cannot be asked: {error}"))
-    };
+    let list = async |path: &str| ask::list(&up.client, path).await.map_err(|error| session::reason(&error));
     let mut names = match framework {
         Framework::Dubbo => {
             let mut names = list(paths.dubbo()).await?;

@@ -22,7 +22,7 @@ use crate::paths::{self, Paths};
 pub(crate) enum Step {
     /// It is there, is ours, goes with the session, and says this.
     Ours { path: String, data: Vec<u8> },
-    /// It is there, whoever made it, stays, and says this.
+    /// It is there, whoever made it, stays, and says this or the same in other words.
     Stays { path: String, data: Vec<u8> },
     /// It is there, stays, and names this application beside others.
     Named { path: String, app: String },

@@ -9,20 +9,22 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::poll_fn,
-    hash::RandomState,
     sync::Arc,
     task::Poll,
     time::Duration,
 };
 
-use outrigger_discovery::{Backoff, Desired, Registration, Written, formats::application};
+use outrigger_discovery::{
+    Backoff, Desired, Registration, Written,
+    formats::application::{self, MetadataInfo},
+};
 use tokio::time;
 use zookeeper_client::{Acls, Client, CreateMode, CreateOptions, Error};
 
 use crate::{
     eye::Eye,
     plan::{Plan, Step},
-    session::{Hub, Link, Up, limited},
+    session::{Hub, Link, Up, limited, lock, reason},
 };
 
 /// How often a step is tried in one pass, where others write the same node.
@@ -33,13 +35,7 @@ const REST: Duration = Duration::from_millis(50);
 /// Keeps in the registry what is desired, until nobody desires anything.
 pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
     let (mut link, mut backoff) = (hub.link(), Backoff::default());
-    let mut keeper = Keeper {
-        hub: Arc::clone(&hub),
-        ids: RandomState::new(),
-        ours: BTreeSet::new(),
-        eyes: BTreeMap::new(),
-        epoch: 0,
-    };
+    let mut keeper = Keeper { hub: Arc::clone(&hub), ours: BTreeSet::new(), eyes: BTreeMap::new(), epoch: 0 };
     loop {
         let (wish, wanted) = desired.now();
         let plan = keeper.plan(&wanted);
@@ -50,6 +46,8 @@ pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
             Link::Closed => keeper.nothing(&plan, Some("the registry was closed")),
             Link::Up(up) => tokio::select! {
                 _ = link.changed() => continue,
+                // What is withdrawn must not wait for a long pass to end.
+                Ok(()) = desired.changed() => continue,
                 pass = keeper.pass(up, &plan) => pass,
             },
         };
@@ -93,12 +91,17 @@ struct Pass {
 
 struct Keeper {
     hub: Arc<Hub>,
-    ids: RandomState,
     /// Nodes that we made, or may have made, and that are not known to be gone.
     ours: BTreeSet<String>,
     /// What sees the nodes of the plan, in this epoch.
     eyes: BTreeMap<String, Eye>,
     epoch: u64,
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        lock(&self.hub.shared.orphans).append(&mut self.ours);
+    }
 }
 
 impl Keeper {
@@ -119,7 +122,7 @@ impl Keeper {
 
     fn plan(&self, wanted: &[Registration]) -> Plan {
         match &self.hub.shared.paths {
-            Ok(paths) => Plan::of(wanted, paths, &self.ids),
+            Ok(paths) => Plan::of(wanted, paths, &self.hub.shared.ids),
             Err(reason) => {
                 Plan { rows: Vec::new(), refused: wanted.iter().map(|_| (*reason).to_owned()).collect() }
             }
@@ -139,6 +142,7 @@ impl Keeper {
 
     /// Makes it so, as far as it can; ends at the first sign that the session is not well.
     async fn pass(&mut self, up: &Up, plan: &Plan) -> Pass {
+        self.ours.append(&mut lock(&self.hub.shared.orphans));
         let mut pass = self.nothing(plan, plan.refused.first().map(String::as_str));
         let desired = plan.ours();
         if self.epoch != up.epoch {
@@ -157,7 +161,7 @@ impl Keeper {
                     pass.pending = pass.pending.saturating_sub(1);
                 }
                 Err(error) => {
-                    pass.trouble = Some(format!("{path}: {error}"));
+                    pass.trouble = Some(format!("{path}: {}", reason(&error)));
                     if is_of_session(&error) {
                         return pass;
                     }
@@ -169,7 +173,7 @@ impl Keeper {
                 match self.step(up, step, &mut pass).await {
                     Ok(()) => pass.pending = pass.pending.saturating_sub(1),
                     Err(error) => {
-                        pass.trouble = Some(error.to_string());
+                        pass.trouble = Some(format!("{}: {}", step.path(), reason(&error)));
                         if is_of_session(&error) {
                             return pass;
                         }
@@ -186,12 +190,16 @@ impl Keeper {
         let (client, path) = (&up.client, step.path());
         if !self.eyes.contains_key(path) {
             // Before it is read: what changes afterwards is seen.
-            self.eyes.insert(path.to_owned(), Eye::on(client, &up.sight, path).await?);
+            let eye = Eye::on(client, &up.sight, path).await?;
+            // One that is no better than the slow clock would only make it a fast one.
+            if !eye.is_timed() {
+                self.eyes.insert(path.to_owned(), eye);
+            }
         }
         for _ in 0..TRIES {
             let is_done = match step {
                 Step::Ours { data, .. } => self.ours(client, path, data, pass).await?,
-                Step::Stays { data, .. } => self.stays(client, path, |_| Some(data.clone())).await?,
+                Step::Stays { data, .. } => self.stays(client, path, |have| described(have, data)).await?,
                 Step::Named { app, .. } => self.stays(client, path, |text| named(text, app)).await?,
             };
             if is_done {
@@ -292,6 +300,12 @@ fn busy() -> Error {
     Error::UnexpectedError("somebody else writes the same node all the time".to_owned())
 }
 
+/// What a revision gives, unless that is there: the revision is a digest of it, so whoever was first wrote the same, if in
+/// other words. Two that take turns to have the last word would never end.
+fn described(have: &[u8], data: &[u8]) -> Option<Vec<u8>> {
+    MetadataInfo::parse(have).is_err().then(|| data.to_vec())
+}
+
 /// The list of applications with this one in it.
 fn named(text: &[u8], app: &str) -> Option<Vec<u8>> {
     let have = String::from_utf8_lossy(text);
@@ -320,6 +334,15 @@ fn is_of_session(error: &Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_revision_gives_is_written_once() {
+        let data = br#"{"services":{}}"#;
+        for torn in [&b""[..], b"{", b"null"] {
+            assert_eq!(described(torn, data).as_deref(), Some(&data[..]));
+        }
+        assert_eq!(described(br#"{"app":"shop","services":{}}"#, data), None);
+    }
 
     #[test]
     fn a_name_is_added_to_others_and_only_once() {

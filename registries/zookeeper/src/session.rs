@@ -10,8 +10,10 @@
 //! it from reconnecting at all (see [`crate::eye`]); and a client whose task died answers every call with an error that names no state, which only a question of ours ([`PROBE`]) brings to light.
 
 use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeSet, VecDeque},
+    hash::RandomState,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -29,6 +31,8 @@ use crate::{Settings, apps::Apps, eye::Sight, paths::Paths};
 pub(crate) const CALL: Duration = Duration::from_secs(5);
 /// How often a session that looks well is asked whether it is.
 const PROBE: Duration = Duration::from_secs(10);
+/// How often the slow clock may tick at most.
+const RECONCILE_MIN: Duration = Duration::from_secs(1);
 /// How many directories are listed at the same time: enough to be quick after a gap, too few to be a stampede.
 const LISTS_AT_ONCE: usize = 64;
 /// How many sessions of ours are remembered, to know what an earlier one left behind.
@@ -37,6 +41,14 @@ const SESSIONS_MAX: usize = 256;
 /// The answer to a question, within its time limit: [`Error::Timeout`] otherwise, and then nobody knows whether it happened.
 pub(crate) async fn limited<T>(call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     time::timeout(CALL, call).await.unwrap_or(Err(Error::Timeout))
+}
+
+/// What an error means, for a person.
+pub(crate) fn reason(error: &Error) -> String {
+    match error {
+        Error::Timeout => format!("the server did not answer within {} s", CALL.as_secs()),
+        error => format!("the server cannot be asked: {error}"),
+    }
 }
 
 /// How the session does, for whoever needs it.
@@ -77,6 +89,10 @@ pub(crate) struct Shared {
     /// Permits to list a directory.
     pub(crate) pace: Semaphore,
     pub(crate) apps: Apps,
+    /// Makes the names of nodes that have none of their own; the same as long as the registry is open.
+    pub(crate) ids: RandomState,
+    /// Nodes of registrations that ended without taking them away: the next pass of any other does.
+    pub(crate) orphans: Mutex<BTreeSet<String>>,
     link: watch::Sender<Link>,
     /// Where the state of the present client can be seen after it was given up.
     state: Mutex<Option<StateWatcher>>,
@@ -84,7 +100,8 @@ pub(crate) struct Shared {
 }
 
 impl Hub {
-    pub(crate) fn new(settings: Settings) -> Self {
+    pub(crate) fn new(mut settings: Settings) -> Self {
+        settings.reconcile = settings.reconcile.max(RECONCILE_MIN);
         let paths = Paths::new(settings.chroot.as_deref(), &settings.group)
             .ok_or("the chroot or the group is no path of ZooKeeper");
         let shared = Shared {
@@ -93,6 +110,8 @@ impl Hub {
             status: StatusCell::default(),
             pace: Semaphore::new(LISTS_AT_ONCE),
             apps: Apps::default(),
+            ids: RandomState::new(),
+            orphans: Mutex::default(),
             link: watch::Sender::new(Link::New),
             state: Mutex::new(None),
             sessions: Mutex::new(VecDeque::new()),
@@ -149,7 +168,7 @@ impl Shared {
         lock(&self.sessions).contains(&session)
     }
 
-    fn up(&self, client: &Client, epoch: &mut u64) {
+    fn up(&self, client: &Client, epoch: &mut u64, is_old: &Arc<AtomicBool>) {
         *epoch = epoch.saturating_add(1);
         let mut sessions = lock(&self.sessions);
         let session = client.session_id().0;
@@ -162,7 +181,7 @@ impl Shared {
         drop(sessions);
         self.status.connected();
         let roots = self.paths.as_ref().map_or_else(|_| Vec::new(), Paths::roots);
-        let sight = Arc::new(Sight::new(roots));
+        let sight = Arc::new(Sight::new(roots, Arc::clone(is_old)));
         self.set(Link::Up(Up { client: client.clone(), epoch: *epoch, sight }));
     }
 
@@ -187,7 +206,15 @@ impl Shared {
 async fn supervise(shared: Arc<Shared>) {
     let (mut backoff, mut epoch) = (Backoff::default(), 0);
     loop {
-        match connect(&shared.settings).await {
+        let mut connecting = pin!(connect(&shared.settings));
+        let connected = match time::timeout(CALL, &mut connecting).await {
+            Ok(connected) => connected,
+            Err(_) => {
+                shared.down("no server has answered yet");
+                connecting.await
+            }
+        };
+        match connected {
             Ok(client) => {
                 backoff.works();
                 let reason = attend(&shared, client, &mut epoch).await;
@@ -206,15 +233,19 @@ async fn connect(settings: &Settings) -> Result<Client, String> {
         connector = connector.with_auth("digest", format!("{user}:{password}").as_bytes());
     }
     let servers = settings.servers.join(",");
-    match limited(connector.connect(&servers)).await {
-        Ok(client) => Ok(client),
-        Err(Error::NoHosts) => Err(format!("no server of {servers} can be reached")),
-        Err(error) => Err(format!("no session with {servers}: {error}")),
+    // Within this the client tries more than one server.
+    let limit = CALL.max(settings.session_timeout);
+    match time::timeout(limit, connector.connect(&servers)).await {
+        Ok(Ok(client)) => Ok(client),
+        Ok(Err(Error::NoHosts)) => Err(format!("no server of {servers} can be reached")),
+        Ok(Err(error)) => Err(format!("no session with {servers}: {error}")),
+        Err(_) => Err(format!("no server of {servers} answers")),
     }
 }
 
 /// Looks after a client until it is finished; says why it is.
 async fn attend(shared: &Shared, client: Client, epoch: &mut u64) -> &'static str {
+    let is_old = Arc::default();
     let mut states = client.state_watcher();
     *lock(&shared.state) = Some(client.state_watcher());
     // What became of it before it was watched is not told again.
@@ -223,7 +254,9 @@ async fn attend(shared: &Shared, client: Client, epoch: &mut u64) -> &'static st
     probes.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         match state {
-            SessionState::SyncConnected | SessionState::ConnectedReadOnly => shared.up(&client, epoch),
+            SessionState::SyncConnected | SessionState::ConnectedReadOnly => {
+                shared.up(&client, epoch, &is_old);
+            }
             SessionState::Disconnected => shared.down("the connection to the server is lost"),
             SessionState::Expired => return "the session has expired",
             SessionState::AuthFailed => return "the server refuses the name and password",

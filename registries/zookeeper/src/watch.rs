@@ -20,7 +20,7 @@ use crate::{
     apps::{App, AppView, Found},
     ask,
     eye::Eye,
-    session::{Hub, Link, Shared, Up},
+    session::{Hub, Link, Shared, Up, reason},
 };
 
 /// How many applications one interface may be mapped to; those beyond are passed over.
@@ -40,7 +40,7 @@ impl From<Closed> for End {
 
 impl From<Error> for End {
     fn from(error: Error) -> Self {
-        Self::Trouble(format!("the server cannot be asked: {error}"))
+        Self::Trouble(reason(&error))
     }
 }
 
@@ -48,42 +48,43 @@ impl From<Error> for End {
 pub(crate) async fn follow(hub: Arc<Hub>, key: ServiceKey, mut teller: Teller) {
     let (mut link, mut backoff) = (hub.link(), Backoff::default());
     // Bad entries that were counted already.
-    let (mut bad, mut epoch) = (BTreeSet::new(), 0);
+    let (mut bad, mut epoch) = (BTreeSet::new(), None);
     while !teller.is_closed() {
         let now = link.borrow_and_update().clone();
-        let end = match now {
+        let up = match now {
+            Link::Up(up) => Some(up),
             Link::New => None,
-            Link::Down(reason) => Some(reason.to_string()),
-            Link::Closed => Some("the registry was closed".to_owned()),
-            Link::Up(up) => {
-                if epoch > 0 && up.epoch > epoch {
-                    // A gap that was over before it was seen; changes may have been missed all the same.
-                    teller.lost("the connection to the server was lost for a moment");
-                }
-                epoch = up.epoch;
-                tokio::select! {
-                _ = link.changed() => continue,
-                Err(end) = look(&hub.shared, &up, &key, &mut teller, &mut bad) => match end {
-                    End::Closed => return,
-                    End::Trouble(reason) => {
-                        teller.lost(&reason);
-                        // The server was well enough for a session: it is asked again without waiting for another one.
-                        tokio::select! {
-                            _ = link.changed() => {}
-                            () = time::sleep(backoff.failed()) => {}
-                            () = teller.closed() => return,
-                        }
-                        continue;
-                    }
-                },
-                }
+            Link::Down(reason) => {
+                teller.lost(&reason);
+                epoch = None;
+                None
+            }
+            Link::Closed => {
+                teller.lost("the registry was closed");
+                None
             }
         };
-        if let Some(reason) = end {
-            teller.lost(&reason);
+        let Some(up) = up else {
+            tokio::select! {
+                _ = link.changed() => continue,
+                () = teller.closed() => return,
+            }
+        };
+        if epoch.replace(up.epoch).is_some_and(|epoch| epoch < up.epoch) {
+            // A gap that was over before it was seen; changes may have been missed all the same.
+            teller.lost("the connection to the server was lost for a moment");
         }
+        let end = tokio::select! {
+            _ = link.changed() => continue,
+            Err(end) = look(&hub.shared, &up, &key, &mut teller, &mut bad) => end,
+        };
+        drop(up);
+        let End::Trouble(reason) = end else { return };
+        teller.lost(&reason);
+        // The server was well enough for a session: it is asked again without waiting for another one.
         tokio::select! {
             _ = link.changed() => {}
+            () = time::sleep(backoff.failed()) => {}
             () = teller.closed() => return,
         }
     }
@@ -140,7 +141,9 @@ impl Looking<'_> {
         bad: &mut BTreeSet<String>,
         providers: &str,
     ) -> Result<Infallible, End> {
+        let permit = ask::permit(&self.shared.pace).await;
         let mut eye = Eye::on(&self.up.client, &self.up.sight, providers).await?;
+        drop(permit);
         let mut asked = true;
         loop {
             let all = self.list(providers, sofarpc::provider, bad).await?;
@@ -177,18 +180,28 @@ impl Looking<'_> {
         interface: &Interface,
     ) -> Result<Infallible, End> {
         let Up { client, sight, .. } = self.up;
+        let permit = ask::permit(&self.shared.pace).await;
         let mut providers = Eye::on(client, sight, &interface.providers).await?;
         let mut configurators = Eye::on(client, sight, &interface.configurators).await?;
         let mut mapping = Eye::on(client, sight, &interface.mapping).await?;
+        drop(permit);
         let mut unread = BTreeSet::new();
         let mut overrides = self.list(&interface.configurators, dubbo::override_of, &mut unread).await?;
         let mut apps = BTreeMap::new();
         self.map(&mut apps, &interface.mapping).await?;
         let mut asked = true;
         loop {
-            if let Some(mut all) = self.levels(&mut apps, bad, &interface.providers).await? {
-                dubbo::apply(&overrides, &mut all);
-                say(teller, all, &mut asked);
+            match self.levels(&mut apps, bad, &interface.providers).await? {
+                Levels::Known(mut all) => {
+                    dubbo::apply(&overrides, &mut all);
+                    say(teller, all, &mut asked);
+                }
+                Levels::Open => {}
+                Levels::Silent(app) => {
+                    // It is asked again, now and then, by its own task; whoever it is told to then has waited for an answer.
+                    teller.lost(&format!("nobody tells what the application {app} gives"));
+                    asked = true;
+                }
             }
             tokio::select! {
                 changed = providers.changed() => drop(changed?),
@@ -212,36 +225,35 @@ impl Looking<'_> {
         }
     }
 
-    /// The instances of the level that is in force; `None`: that is not known yet.
+    /// The instances of the level that is in force.
     async fn levels(
         &self,
         apps: &mut BTreeMap<String, Subscription>,
         bad: &mut BTreeSet<String>,
         providers: &str,
-    ) -> Result<Option<Vec<Instance>>, End> {
+    ) -> Result<Levels, End> {
         let told = self.told(apps, |found| match found {
             Found::Dubbo(member, Some(info)) => info.instances(self.key, member),
             Found::Dubbo(_, None) | Found::Spring(_) => Vec::new(),
         })?;
-        let Some(Told { instances, settled, unknown }) = told else { return Ok(None) };
+        let Some(Told { instances, settled, unknown }) = told else { return Ok(Levels::Open) };
         let by_application = self.admitted(instances);
         if !by_application.is_empty() {
-            return Ok(Some(by_application));
+            return Ok(Levels::Known(by_application));
         }
         let by_interface = self.list(providers, dubbo::provider, bad).await?;
         let by_interface = self.admitted(by_interface);
-        match (by_interface.is_empty(), settled, unknown) {
-            (true, false, _) => Ok(None),
-            (true, true, Some(app)) => {
-                Err(End::Trouble(format!("nobody tells what the application {app} gives")))
-            }
-            _ => Ok(Some(by_interface)),
-        }
+        Ok(match unknown {
+            _ if !by_interface.is_empty() => Levels::Known(by_interface),
+            _ if !settled => Levels::Open,
+            Some(app) => Levels::Silent(app),
+            None => Levels::Known(Vec::new()),
+        })
     }
 
     /// Reads which applications have the interface, and watches exactly these.
     async fn map(&self, apps: &mut BTreeMap<String, Subscription>, mapping: &str) -> Result<(), Error> {
-        let permit = ask::permit(&self.shared.pace).await?;
+        let permit = ask::permit(&self.shared.pace).await;
         let text = ask::read(&self.up.client, mapping).await?.unwrap_or_default();
         drop(permit);
         let Ok(text) = std::str::from_utf8(&text) else {
@@ -269,7 +281,7 @@ impl Looking<'_> {
         parse: impl Fn(&str) -> Result<Option<T>, BadEntry>,
         bad: &mut BTreeSet<String>,
     ) -> Result<Vec<T>, Error> {
-        let permit = ask::permit(&self.shared.pace).await?;
+        let permit = ask::permit(&self.shared.pace).await;
         let nodes = ask::list(&self.up.client, directory).await?;
         drop(permit);
         self.shared.status.heard();
@@ -322,6 +334,15 @@ impl Looking<'_> {
         }
         Ok(fresh.then_some(told))
     }
+}
+
+/// What is known of an interface.
+enum Levels {
+    Known(Vec<Instance>),
+    /// Not yet all that is needed to say it.
+    Open,
+    /// This application has it, perhaps, and nothing else does; but nobody tells what the application gives.
+    Silent(String),
 }
 
 /// What applications give.

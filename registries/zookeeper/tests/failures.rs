@@ -167,6 +167,28 @@ async fn a_node_that_another_session_left_behind_is_made_anew() {
 }
 
 #[tokio::test]
+async fn what_an_aborted_registration_left_behind_is_taken_away_by_the_next() {
+    let server = Server::start().await;
+    let registry = server.registry();
+    let mut first = Keeper::start(&registry);
+    first.set(&[registration(1), registration(2)]).await;
+    drop(first);
+    let client = server.client().await;
+    let mut second = Keeper::start(&registry);
+    second.set(&[registration(2), registration(3)]).await;
+    let until = time::Instant::now() + PATIENCE;
+    loop {
+        let names = names(&client, PROVIDERS).await;
+        let has = |port: u16| names.iter().any(|name| name.contains(&format!("10.9.9.1%3A{port}")));
+        if [has(1), has(2), has(3)] == [false, true, true] {
+            break;
+        }
+        assert!(time::Instant::now() < until, "{names:?}");
+        time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
 async fn nobody_there_is_a_loss_and_no_end() {
     let mut server = Server::start().await;
     server.kill();
@@ -227,4 +249,20 @@ async fn a_chroot_is_made_and_a_password_kept() {
     let friend = open(settings);
     Watched::start(&friend, ServiceKey::new("a.B")).until_addresses(&["10.9.9.1:1"]).await;
     assert!(!format!("{friend:?}").contains("secret"));
+}
+
+#[tokio::test]
+async fn an_old_server_is_asked_again_and_again() {
+    let server = Server::start_old().await;
+    let registry = server.registry();
+    let watched = Watched::start(&registry, ServiceKey::new("a.B"));
+    watched.until_addresses(&[]).await;
+    let other = server.registry();
+    let mut keeper = Keeper::start(&other);
+    keeper.set(&[registration(1)]).await;
+    watched.until_addresses(&["10.9.9.1:1"]).await;
+    keeper.set(&[registration(2)]).await;
+    watched.until_addresses(&["10.9.9.1:2"]).await;
+    // It hangs up once, when it is asked for what it does not know.
+    assert_eq!(registry.status().connections, 2);
 }

@@ -164,16 +164,22 @@ async fn an_application_of_go_is_found_by_its_own_path() {
 async fn an_application_that_tells_nothing_is_no_empty_set() {
     let server = Server::start().await;
     let client = server.client().await;
-    let (_, one) = described("shop", "10.0.0.1:20880");
+    let (info, one) = described("shop", "10.0.0.1:20880");
     member(&client, &one).await;
     write(&client, "/dubbo/mapping/a.B", b"shop").await;
-    let registry = server.registry();
+    let registry = open(Settings { reconcile: Duration::from_secs(2), ..server.settings() });
     let watched = Watched::start(&registry, ServiceKey::new("a.B"));
     watched.until_lost().await;
     assert_eq!(watched.view().instances, None);
     // An interface that can be found at the other level is not held up by it.
-    provider(&client, "10.0.0.2:20880").await;
+    let path = provider(&client, "10.0.0.2:20880").await;
     watched.until_addresses(&["10.0.0.2:20880"]).await;
+    client.delete(&path, None).await.expect("a deletion");
+    watched.until_lost().await;
+    assert_eq!(watched.addresses(), ["10.0.0.2:20880"], "trouble must not empty a cluster");
+    // It is asked again after a time, though nothing that is watched changed.
+    write(&client, &format!("/dubbo/metadata/shop/{}", info.revision), info.to_string().as_bytes()).await;
+    watched.until_addresses(&["10.0.0.1:20880"]).await;
 }
 
 #[tokio::test]

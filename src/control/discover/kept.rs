@@ -22,11 +22,14 @@ const BYTES_MAX: u64 = 16 << 20;
 /// What is written now; a file of another version is not read.
 const VERSION: u32 = 1;
 
+/// What registries say of services, by the registry's name.
+type Said = BTreeMap<(String, ServiceKey), Arc<[Instance]>>;
+
 /// What is to be kept, and where.
 #[derive(Debug, Default)]
 pub(super) struct Keeper {
     folder: Option<PathBuf>,
-    waiting: BTreeMap<(String, ServiceKey), Arc<[Instance]>>,
+    waiting: Said,
     due: Option<Instant>,
 }
 
@@ -86,13 +89,13 @@ impl Keeper {
         write_each(folder.as_deref(), waiting);
     }
 
-    fn take(&mut self) -> (Option<PathBuf>, BTreeMap<(String, ServiceKey), Arc<[Instance]>>) {
+    fn take(&mut self) -> (Option<PathBuf>, Said) {
         self.due = None;
         (self.folder.clone(), std::mem::take(&mut self.waiting))
     }
 }
 
-fn write_each(folder: Option<&Path>, waiting: BTreeMap<(String, ServiceKey), Arc<[Instance]>>) {
+fn write_each(folder: Option<&Path>, waiting: Said) {
     let Some(folder) = folder else { return };
     for ((registry, key), instances) in waiting {
         let path = path(folder, &registry, &key);

@@ -9,7 +9,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
     time::{Duration, Instant},
@@ -29,6 +29,7 @@ const START: Duration = Duration::from_secs(60);
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 const JARS: &str = "/usr/share/java";
+const OLD_JARS: &str = "../../tests/peers/dubbo-peer/out/d27/lib";
 const NAMES: [&str; 16] = [
     "zookeeper",
     "zookeeper-jute",
@@ -52,6 +53,8 @@ const NAMES: [&str; 16] = [
 pub(crate) struct Server {
     dir: TempDir,
     port: u16,
+    /// What the JVM is made of.
+    jars: Vec<PathBuf>,
     child: Option<Child>,
     /// A shell that kills the server when the test process ends without a word: then nothing here is dropped.
     watchdog: Option<Child>,
@@ -60,6 +63,20 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one; it answers.
     pub(crate) async fn start() -> Self {
+        Self::start_of(NAMES.iter().map(|name| Path::new(JARS).join(format!("{name}.jar"))).collect()).await
+    }
+
+    /// The same of 3.5, which the peers of Dubbo 2.7 bring with them for its client.
+    pub(crate) async fn start_old() -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(OLD_JARS);
+        let jars =
+            ["zookeeper-3.5.10", "zookeeper-jute-3.5.10"].map(|name| folder.join(format!("{name}.jar")));
+        let log =
+            ["slf4j-api", "slf4j-nop", "log4j-1.2"].map(|name| Path::new(JARS).join(format!("{name}.jar")));
+        Self::start_of(jars.into_iter().chain(log).collect()).await
+    }
+
+    async fn start_of(jars: Vec<PathBuf>) -> Self {
         let dir = TempDir::new().expect("a directory");
         // Asked for and let go: a server of Java cannot be given a socket.
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
@@ -72,7 +89,7 @@ impl Server {
             dir.path().display()
         );
         fs::write(dir.path().join("zoo.cfg"), conf).expect("a conf");
-        let mut server = Self { dir, port, child: None, watchdog: None };
+        let mut server = Self { dir, port, jars, child: None, watchdog: None };
         server.restart().await;
         server
     }
@@ -84,9 +101,9 @@ impl Server {
 
     /// Starts it again on the data of before; it answers.
     pub(crate) async fn restart(&mut self) {
-        let jars: Vec<String> = NAMES.iter().map(|name| format!("{JARS}/{name}.jar")).collect();
-        let zookeeper = jars.first().expect("a jar");
-        assert!(Path::new(zookeeper).exists(), "{zookeeper} is missing: run tests/setup.sh");
+        let zookeeper = self.jars.first().expect("a jar");
+        assert!(zookeeper.exists(), "{} is missing: run tests/setup.sh", zookeeper.display());
+        let jars: Vec<String> = self.jars.iter().map(|jar| jar.display().to_string()).collect();
         let child = Command::new("java")
             .args(["-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:CICompilerCount=1"])
             // Debian's metrics need nothing of the network, and neither does this.
