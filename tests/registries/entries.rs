@@ -22,7 +22,8 @@ const PROCESS: [&str; 9] = [
     "timestamp",
     "startTime",
     "registrationTimeUTC",
-    "payload.metadata.timestamp",
+    // A digest over all that an application gives, ports and times among it.
+    "dubbo.metadata.revision",
 ];
 
 /// An entry.
@@ -112,7 +113,11 @@ fn json(node: &zk::Node) -> Entry {
     fields.insert("ephemeral".into(), node.ephemeral.to_string());
     let address = format!("{}:{}", fields["address"], fields["port"]);
     fields.remove("address");
-    entry(address, fields)
+    let fields = fields.into_iter().map(|(name, value)| match name.strip_prefix("payload.metadata.") {
+        Some(inner) => (inner.to_owned(), value),
+        None => (name, value),
+    });
+    entry(address, fields.collect())
 }
 
 fn instances(java: Java, service: Service) -> Vec<Entry> {
@@ -169,6 +174,13 @@ fn entry(address: String, mut fields: BTreeMap<String, String>) -> Entry {
         let mut names: Vec<&str> = methods.split(',').collect();
         names.sort_unstable();
         *methods = names.join(",");
+    }
+    // The port once more, inside of JSON.
+    let port = address.rsplit_once(':').map_or("", |(_, port)| port).to_owned();
+    for name in ["dubbo.endpoints", "dubbo.metadata-service.url-params"] {
+        if let Some(value) = fields.get_mut(name) {
+            *value = value.replace(&port, "PORT");
+        }
     }
     Entry { address, fields }
 }

@@ -191,6 +191,12 @@ impl Java {
         }
     }
 
+    /// Whether a consumer makes a call fail that it sent to nobody: Dubbo 3.3, told that a provider leaves, destroys what it
+    /// calls that by although another thread has just chosen it. Its own retries, which are off here, are all that hides it.
+    pub(crate) fn fails_by_itself(self, failure: &str) -> bool {
+        matches!(self, Self::Dubbo33 | Self::Triple) && failure.ends_with("This invoker has been destroyed!")
+    }
+
     /// The line that has a consumer call what listens on this port, past all registries.
     pub(crate) fn direct(self, port: u16) -> String {
         match self {

@@ -45,11 +45,8 @@ pub(crate) fn inside(test: &str, body: impl FnOnce()) {
     let ran = RAN.get_or_init(run_inside);
     match ran.outcomes.get(test).map(String::as_str) {
         Some("ok") => {}
-        Some(outcome) => panic!("{test}, run inside a network of its own: {outcome}\n{}", ran.output),
-        None => panic!(
-            "{test} was not run inside: is this root, and are there `unshare` and `ip`?\n{}",
-            ran.output
-        ),
+        Some(outcome) => panic!("{test}, run inside a network of its own: {outcome}\n{}", ran.told()),
+        None => panic!("{test} was not run inside: is this root, with `unshare` and `ip`?\n{}", ran.told()),
     }
 }
 
