@@ -1,5 +1,5 @@
 //! Unmodified Java programs that register themselves and look others up, beside the sidecar: Dubbo 3.3 (Dubbo2 at the
-//! interface level, Triple at both), Dubbo 2.7, SOFARPC and Spring Cloud, each with ZooKeeper and with Nacos.
+//! interface level, Triple at both), Dubbo 2.7, SOFARPC and Spring Cloud, each with `ZooKeeper` and with Nacos.
 //!
 //! Each test is the life of one framework's application and its callers: what registers itself is found through the sidecar;
 //! what the sidecar registers is found by the frameworks' own consumers and written as they would have written it; whoever is

@@ -1,4 +1,4 @@
-//! The registries themselves: a ZooKeeper and a Nacos, each in a JVM of its own, started by the first test that asks.
+//! The registries themselves: a `ZooKeeper` and a Nacos, each in a JVM of its own, started by the first test that asks.
 //!
 //! Both run inside the tests' own network only, on the ports that everybody knows. Must never be started twice.
 
@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
-/// Where ZooKeeper listens.
+/// Where `ZooKeeper` listens.
 pub(crate) const ZOOKEEPER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 2181);
 /// Where Nacos listens for HTTP; 1000 ports above for its own protocol.
 pub(crate) const NACOS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8848);

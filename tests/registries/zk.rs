@@ -1,7 +1,7 @@
-//! A reader of ZooKeeper, as small as it can be: what the tests see of a registry shall not come through the client that the
+//! A reader of `ZooKeeper`, as small as it can be: what the tests see of a registry shall not come through the client that the
 //! sidecar uses.
 //!
-//! One session a question, closed before the answer is handed on. Must never write. After `zookeeper.jute` of ZooKeeper 3.8.
+//! One session a question, closed before the answer is handed on. Must never write. After `zookeeper.jute` of `ZooKeeper` 3.8.
 
 use super::servers::ZOOKEEPER;
 use std::io::{Read as _, Write as _};

@@ -26,6 +26,9 @@ const PRINTING: [&str; 4] = ["--nocapture", "--no-capture", "--quiet", "-q"];
 /// The network that is made before the test binary runs in it.
 const NETWORK: &str = "ip link set lo up && ip addr add \"$0\"/32 dev lo && exec \"$@\"";
 
+/// What came of the tests inside, once they ran.
+static RAN: OnceLock<Ran> = OnceLock::new();
+
 /// Whether this is inside.
 pub(crate) fn is_inside() -> bool {
     std::env::var_os(DIR).is_some()
@@ -41,7 +44,6 @@ pub(crate) fn inside(test: &str, body: impl FnOnce()) {
     if is_inside() {
         return body();
     }
-    static RAN: OnceLock<Ran> = OnceLock::new();
     let ran = RAN.get_or_init(run_inside);
     match ran.outcomes.get(test).map(String::as_str) {
         Some("ok") => {}
