@@ -112,7 +112,8 @@ const INSTANCES: usize = 20;
 /// Milliseconds for one of five thousand clusters of twenty endpoints to change: to make the snapshot, and to take it up.
 fn change() -> (f64, f64) {
     let named = |at: usize, first: usize| {
-        let endpoints = (first..first + INSTANCES).map(|port| Endpoint::new(&format!("10.0.0.1:{}", port + 1), 1));
+        let endpoints =
+            (first..first + INSTANCES).map(|port| Endpoint::new(&format!("10.0.0.1:{}", port + 1), 1));
         let settings = ClusterSettings { outlier: Some(Outlier::default()), ..ClusterSettings::default() };
         Cluster::new(&format!("zk/com.example.Service{at}"), Balance::P2cEwma, settings, endpoints.collect())
     };

@@ -24,7 +24,7 @@ static PANICS: AtomicU64 = AtomicU64::new(0);
 
 /// Writes log lines from now on, at `info` and above, and counts panics. Only the first call does anything.
 pub fn start() {
-    let (filter, handle) = reload::Layer::new(Targets::new().with_default(tracing::Level::INFO));
+    let (filter, handle) = reload::Layer::new(usual());
     let lines = fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
@@ -36,6 +36,12 @@ pub fn start() {
             shown(panic);
         }));
     }
+}
+
+/// What is written unless somebody asks for more: of libraries, what is wrong.
+fn usual() -> Targets {
+    let usual = Targets::new().with_default(tracing::Level::INFO);
+    usual.with_target("zookeeper_client", tracing::Level::WARN)
 }
 
 /// Sets the level: `debug`, or by module: `info,outrigger::session=debug`. Fails on what cannot be read.

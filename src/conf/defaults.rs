@@ -115,6 +115,21 @@ pub fn apply(root: &mut Node) -> Vec<Problem> {
     problems
 }
 
+/// A cluster of which nothing is written but the defaults, `written`; what is wrong with them was told by [`apply`].
+pub fn cluster(written: Option<&Node>) -> Option<Cluster> {
+    let empty = Node { span: super::report::Span::default(), kind: Kind::Map(Vec::new()) };
+    let mut node = written.cloned().unwrap_or(empty);
+    if let Kind::Map(entries) = &mut node.kind {
+        let (key, when) = CLUSTER.only;
+        let put = when(entries);
+        entries.retain(|(known, _)| {
+            let text = known.text().unwrap_or_default();
+            !CLUSTER.own.contains(&text) && (text != key || put)
+        });
+    }
+    decode(&node).ok()
+}
+
 /// Keys of routes and clusters that stand in `defaults` itself: each is told where it belongs, and taken out.
 fn strays(written: &mut Node, problems: &mut Vec<Problem>) {
     let Kind::Map(entries) = &mut written.kind else { return };

@@ -612,6 +612,11 @@ impl<'n> At<'n> {
         }
     }
 
+    /// The value itself; `None`: it was not written.
+    pub(super) const fn node(self) -> Option<&'n Node> {
+        self.node
+    }
+
     /// Whether a key was written here, whatever its value.
     pub fn has(self, name: &str) -> bool {
         self.node.is_some_and(|node| node.get(name).is_some())

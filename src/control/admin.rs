@@ -134,6 +134,7 @@ GET  /ready     200 when calls are taken, otherwise 503 and why
 GET  /metrics   counters, for Prometheus
 GET  /stats     the same, for people and scripts (JSON)
 GET  /clusters  clusters, endpoints and how they do (JSON)
+GET  /registries  registries, what is watched and made known there (JSON)
 GET  /config    the conf in force (JSON)
 POST /reload    read the conf file again; 400 and every mistake when it is wrong
 POST /drain     take no new connections, finish calls, exit

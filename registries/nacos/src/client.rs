@@ -36,9 +36,9 @@ use crate::{
 /// Questions are so far apart: 200 a second.
 const APART: Duration = Duration::from_millis(5);
 /// How many names come in one answer.
-const PAGE: i32 = 200;
+const PAGE: i32 = 500;
 /// How many pages of names are read at most.
-const PAGES_MAX: i32 = 1_000;
+const PAGES_MAX: i32 = 400;
 /// A list that is so much older than the last one was overtaken by it; if it is older still, the server's clock was set back.
 const OVERTAKEN_MS_MAX: i64 = 10_000;
 /// How long an end on purpose may take.

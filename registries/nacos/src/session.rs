@@ -38,6 +38,10 @@ const TAKE_IN: Duration = Duration::from_secs(3);
 const TAKE_IN_STEP: Duration = Duration::from_millis(50);
 /// What we say we are. Servers look at the version after `v`: from 2 on they talk as described here.
 const VERSION: &str = "Nacos-Rust-Client:v2.2.4";
+/// What a server answers to whom it does not let in, and what it says if it is the token: `token expired!`, `token invalid!`,
+/// `user not found!`. The code is the same for what a user may not do.
+const FORBIDDEN: i32 = 403;
+const STRANGER: [&str; 3] = ["token expired", "token invalid", "user not found"];
 /// gRPC's port is so much above that of HTTP.
 const GRPC_PORT_ABOVE: u16 = 1_000;
 
@@ -120,10 +124,22 @@ impl Session {
     pub(crate) async fn call<Q: Question>(&self, question: &Q) -> Result<Q::Answer, Failed> {
         self.pace.turn().await;
         let answer = self.ask(question, ANSWER).await;
-        if answer.as_ref().is_err_and(|failed| failed.code == UNREGISTERED) {
-            self.end("the server does not know the connection any more");
+        match &answer {
+            Err(failed) if failed.code == UNREGISTERED => {
+                self.end("the server does not know the connection any more");
+            }
+            Err(failed) if self.is_stranger(failed) => {
+                self.end("the server does not take the token any more");
+            }
+            _ => {}
         }
         answer
+    }
+
+    /// Whether the server refused our token, and not what was asked with it: then another login may help.
+    fn is_stranger(&self, failed: &Failed) -> bool {
+        let token = self.token.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        token && failed.code == FORBIDDEN && STRANGER.iter().any(|words| failed.why.contains(words))
     }
 
     /// Whether the server is still there; asked only if it was silent.

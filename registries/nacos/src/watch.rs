@@ -19,6 +19,9 @@ use crate::{
 /// The shortest wait before a question that failed is asked again over the same session.
 const AGAIN_MIN: Duration = Duration::from_millis(200);
 
+/// How long an answer waits for what has to be asked of instances; they may hang.
+const WHOLE: Duration = Duration::from_secs(3);
+
 /// Why a watch does not go on.
 enum Stop {
     /// Nobody listens any more.
@@ -69,23 +72,27 @@ async fn over(
 ) -> Result<Infallible, Stop> {
     let mut found = Found::new(client, session, key);
     found.look().await?;
-    // What is asked is told as an answer once all of it is there; until then nothing of it is told.
-    let mut asked = true;
+    // What is asked is told as an answer once all of it is there; for a time nothing of it is told before that.
+    let (mut asked, mut until) = (true, Instant::now() + WHOLE);
     let mut look = Instant::now() + client.names_every();
     loop {
-        match found.view(asked).await? {
-            View::Set(instances) if asked => teller.answer(instances),
-            View::Set(instances) => teller.tell(instances),
-            View::Lost(why) => teller.lost(&why),
+        let whole = asked && Instant::now() < until;
+        match found.view(whole).await? {
             View::Soon => {}
+            View::Lost(why) => teller.lost(&why),
+            View::Set(instances) if !asked => teller.tell(instances),
+            View::Set(instances) => {
+                teller.answer(instances);
+                asked = false;
+            }
         }
-        asked &= found.waits;
         tokio::select! {
             doubted = teller.doubted() => {
                 doubted?;
                 found.ask().await?;
-                asked = true;
+                (asked, until) = (true, Instant::now() + WHOLE);
             }
+            () = time::sleep_until(until), if whole && asked => {}
             () = found.ear.listen() => found.hear().await?,
             () = time::sleep_until(look) => {
                 found.look().await?;
@@ -115,15 +122,13 @@ struct Found<'a> {
     ear: Ear,
     names: BTreeMap<String, Subscription>,
     apps: Option<Apps<'a>>,
-    /// Whether what the applications give is being asked for.
-    waits: bool,
 }
 
 impl<'a> Found<'a> {
     fn new(client: &'a Arc<Client>, session: &'a Arc<Session>, key: &'a ServiceKey) -> Self {
         let (wide, own) = (names::is_wide(key), names::own(key));
         let (ear, names) = (Ear::default(), BTreeMap::new());
-        Self { client, session, key, wide, own, ear, names, apps: None, waits: false }
+        Self { client, session, key, wide, own, ear, names, apps: None }
     }
 
     /// Looks for names under which it stands, and for applications that give it.
@@ -177,7 +182,6 @@ impl<'a> Found<'a> {
             Some(apps) => apps.instances().await?,
             None => Given::default(),
         };
-        self.waits = given.waits;
         if given.waits && whole {
             return Ok(View::Soon);
         }

@@ -12,7 +12,7 @@ use outrigger_core::Awaited;
 use outrigger_discovery::{Framework, ServiceKey};
 
 use super::{
-    super::{file, registries as written, report::quote, units, yaml::At},
+    super::{defaults, file, registries as written, report::quote, units, yaml::At},
     Carries, ClusterPlan, Lowering, Source,
 };
 use crate::plugins::exchanges;
@@ -151,18 +151,9 @@ impl Lowering<'_> {
             self.problems.truncate(told);
             return Some(plan);
         }
-        let written = conf.defaults.as_ref().and_then(|defaults| defaults.cluster.as_ref());
-        let mut map = written.map(|written| written.0.clone()).unwrap_or_default();
-        if !matches!(map.get("balance").and_then(|word| word.as_str()), Some("ring_hash" | "maglev")) {
-            map.remove("hash");
-        }
         let at = self.at.key("defaults").key("cluster");
-        match serde_json::from_value::<file::Cluster>(map.into()) {
-            Ok(cluster) => Some(self.with_source(at, "", &cluster, source)),
-            Err(error) => {
-                self.problems.push(at.problem(format!("clusters made on demand cannot have this: {error}")));
-                None
-            }
-        }
+        let written = at.node().filter(|_| self.at.key("defaults").has("cluster"));
+        let cluster = defaults::cluster(written)?;
+        Some(self.with_source(at, "", &cluster, source))
     }
 }

@@ -19,6 +19,9 @@ use super::{
 };
 use crate::plugins::{PROTOCOLS, REGISTRIES, heartbeat};
 
+#[cfg(test)]
+mod tests;
+
 /// A registry to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegistryPlan {

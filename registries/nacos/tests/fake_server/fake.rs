@@ -172,8 +172,10 @@ impl Fake {
             refused
         });
         let stranger = mind.token.is_some() && metadata.headers.get("accessToken") != mind.token.as_ref();
-        if let Some(code) = refused.or(stranger.then_some(403)) {
-            let no = json!({ "resultCode": 500, "errorCode": code, "message": format!("refused by {code}") });
+        if stranger || refused.is_some() {
+            let code = refused.unwrap_or(403);
+            let message = if stranger { "token expired!".to_owned() } else { format!("refused by {code}") };
+            let no = json!({ "resultCode": 500, "errorCode": code, "message": message });
             return payload("ErrorResponse", &no);
         }
         let name = message["serviceName"].as_str().unwrap_or_default().to_owned();

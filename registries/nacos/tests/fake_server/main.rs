@@ -115,10 +115,20 @@ async fn a_right_one_lets_in_and_is_shown_each_time() {
     (fake.mind().user, fake.mind().token) = (Some(("outrigger".into(), "a%26b".into())), Some("t".into()));
     let registry = open(Settings { user, ..settings(&fake) });
     fake.mind().hosts.insert("shop".into(), vec![json!({ "ip": "10.9.9.1", "port": 1 })]);
-    Watch::start(&registry, shop()).addresses(&["10.9.9.1:1"]).await;
+    let watch = Watch::start(&registry, shop());
+    watch.addresses(&["10.9.9.1:1"]).await;
     let stranger = open(settings(&fake));
     let refused = Watch::start(&stranger, shop()).until("a loss", |view| view.lost.is_some()).await;
-    assert!(refused.lost.is_some_and(|why| why.contains("refused by 403")));
+    assert!(refused.lost.is_some_and(|why| why.contains("token expired!")));
+    // What a user may not do is no reason to come again, a token that holds no more is one.
+    fake.mind().refuses.insert("ServiceQueryRequest".into(), (1, 403));
+    watch.board.doubt(watch.number);
+    watch.until("the refusal", |view| view.gaps == 1).await;
+    assert_eq!(registry.status().connections, 1);
+    fake.mind().token = Some("u".into());
+    watch.board.doubt(watch.number);
+    watch.until("the second token", |view| view.gaps == 2).await;
+    assert_eq!(registry.status().connections, 2);
 }
 
 #[tokio::test]

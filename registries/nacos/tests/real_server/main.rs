@@ -45,6 +45,7 @@ async fn what_only_nacos_does_holds() {
     let mut nacos = Nacos::start(SEEN).await;
     own::an_application_is_found_by_its_interface(&nacos).await;
     own::an_instance_is_asked_what_it_serves().await;
+    own::an_instance_that_hangs_holds_up_nobody(&nacos).await;
     own::what_cannot_be_had_is_said(&nacos).await;
     own::wishes_meet_in_one_service(&nacos).await;
     own::five_hundred_services_fit_on_one_connection(&nacos).await;

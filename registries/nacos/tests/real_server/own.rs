@@ -206,6 +206,32 @@ pub(crate) async fn an_instance_is_asked_what_it_serves() {
     assert_eq!((asked[0].app.as_str(), asked[0].protocol.as_str()), ("bank", "dubbo"));
 }
 
+/// An instance that never says what it serves.
+struct Hangs;
+
+impl AskMetadata for Hangs {
+    fn ask(&self, _: Question) -> Answering<MetadataInfo> {
+        Box::pin(std::future::pending())
+    }
+}
+
+/// One application that hangs does not keep others from being found.
+pub(crate) async fn an_instance_that_hangs_holds_up_nobody(nacos: &Nacos) {
+    map("hung.Account", "hung").await;
+    let metadata = concat!(
+        r#"{"dubbo.metadata.revision":"slow","dubbo.metadata-service.url-params":"#,
+        r#""{\"port\":\"7\",\"protocol\":\"dubbo\"}"}"#
+    );
+    let query = [("serviceName", "hung"), ("ip", "10.9.9.1"), ("port", "7"), ("metadata", metadata)];
+    ask("POST", "/v1/ns/instance", &query).await;
+    let mut keeper = Keeper::start(&nacos.registry);
+    keeper.set(&[dubbo("hung.Account", Level::Interface, 9)]).await;
+    let registry = open(Settings { ask: Some(Arc::new(Hangs)), ..settings() });
+    let watch = Watch::start(&registry, ServiceKey::new("hung.Account"));
+    watch.expect(&["10.9.9.1:9"]).await;
+    assert!(watch.view().answers > 0);
+}
+
 /// A revision that nobody knows is said, and is no reason to believe that nobody serves.
 pub(crate) async fn what_cannot_be_had_is_said(nacos: &Nacos) {
     map("lost.Account", "lost").await;
