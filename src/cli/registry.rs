@@ -278,7 +278,7 @@ fn line(instance: &Instance) -> String {
             let _ = write!(out, " {name}={value}");
         }
     }
-    for (name, value) in &instance.metadata {
+    for (name, value) in &*instance.metadata {
         let _ = write!(out, " {name}={value}");
     }
     // One line it stays, whatever somebody wrote into a registry.
@@ -294,7 +294,7 @@ fn shown(registry: &str, instance: &Instance) -> serde_json::Value {
         "version": instance.version,
         "group": instance.group,
         "started": instance.started,
-        "metadata": instance.metadata,
+        "metadata": *instance.metadata,
     })
 }
 
@@ -325,7 +325,8 @@ mod tests {
 
     #[test]
     fn an_instance_is_one_line_whatever_it_says() {
-        let metadata = [("a".to_owned(), "x\ny\u{1b}[2J".to_owned())].into();
+        let metadata =
+            std::collections::BTreeMap::from([("a".to_owned(), "x\ny\u{1b}[2J".to_owned())]).into();
         let shown = line(&Instance { metadata, ..Instance::new("a:1") });
         assert_eq!(shown, "a:1\tweight=100 a=x y [2J");
     }

@@ -117,7 +117,7 @@ pub fn apply(root: &mut Node) -> Vec<Problem> {
 
 /// A cluster of which nothing is written but the defaults, `written`; what is wrong with them was told by [`apply`].
 pub fn cluster(written: Option<&Node>) -> Option<Cluster> {
-    let empty = Node { span: super::report::Span::default(), kind: Kind::Map(Vec::new()) };
+    let empty = Node { span: Span::default(), kind: Kind::Map(Vec::new()) };
     let mut node = written.cloned().unwrap_or(empty);
     if let Kind::Map(entries) = &mut node.kind {
         let (key, when) = CLUSTER.only;

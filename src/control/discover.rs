@@ -325,13 +325,24 @@ impl Discovery {
 /// The endpoints that instances are. `now` is the present on the clock of endpoints.
 fn endpoints(instances: &[Instance], now: Tick) -> Arc<[Endpoint]> {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let endpoint = |instance: &Instance| {
-        let said =
-            instance.metadata.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into()));
-        let age = instance.started.map(|ms| since_1970.saturating_sub(Duration::from_millis(ms)));
+    // Instances of one service say mostly the same, and share it; so do their endpoints.
+    let mut said: Option<(&outrigger_discovery::Metadata, Option<Arc<outrigger_core::Metadata>>)> = None;
+    let endpoint = |instance| {
+        let Instance { address, weight, metadata, started, .. }: &Instance = instance;
+        let age = started.map(|ms| since_1970.saturating_sub(Duration::from_millis(ms)));
         let since = age.map(|age| now.before(age));
         let warm_up = since.map_or(Duration::ZERO, |_| warm_up(instance));
-        Endpoint::new(&instance.address, instance.weight).saying(said.collect()).warming(since, warm_up)
+        let mut endpoint = Endpoint::new(address, *weight).warming(since, warm_up);
+        endpoint.metadata = match &said {
+            Some((before, shared)) if before.is_shared_with(metadata) => shared.clone(),
+            _ => {
+                let each = metadata.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into()));
+                let shared = endpoint.clone().saying(each.collect()).metadata;
+                said = Some((metadata, shared.clone()));
+                shared
+            }
+        };
+        endpoint
     };
     instances.iter().map(endpoint).collect()
 }

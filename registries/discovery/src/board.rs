@@ -97,6 +97,7 @@ impl Teller {
         // The first of an address stays: what is written first, or stands for more, is put first.
         instances.sort_by(|one, other| one.address.cmp(&other.address));
         instances.dedup_by(|later, first| later.address == first.address);
+        crate::instance::share(&mut instances);
         let gaps = *self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = self.view.send_if_modified(|view| {
             let was_lost = view.lost.take().is_some();

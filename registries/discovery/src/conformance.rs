@@ -73,7 +73,7 @@ async fn an_unknown_service_is_known_to_be_empty(fixture: &mut impl Fixture) {
 async fn instances_join_change_and_leave(fixture: &mut impl Fixture) {
     let rich = Instance {
         weight: 50,
-        metadata: BTreeMap::from([("zone".to_owned(), "a".to_owned())]),
+        metadata: BTreeMap::from([("zone".to_owned(), "a".to_owned())]).into(),
         ..versioned(2, "1.0.0", "blue")
     };
     fixture.put("conformance.Change", &[instance(1)]).await;

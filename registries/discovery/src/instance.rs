@@ -3,7 +3,12 @@
 //! An instance's address is its identity within one watch. Registries hand over what they read; what a service's
 //! version or group means is the same for all of them and is said here, in [`ServiceKey::admits`].
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    ops::{Deref, DerefMut},
+    sync::Arc,
+};
 
 /// The weight of an instance that states none.
 pub const WEIGHT_DEFAULT: u32 = 100;
@@ -98,7 +103,55 @@ pub struct Instance {
     pub started: Option<u64>,
     /// Whatever else the registry knows of it, such as its zone. What changes with every start (times, process ids) has no
     /// place here.
-    pub metadata: BTreeMap<String, String>,
+    pub metadata: Metadata,
+}
+
+/// What an instance says of itself. Those of one service say mostly the same, and share it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metadata(Arc<BTreeMap<String, String>>);
+
+impl Metadata {
+    /// Whether it is the same thing as another, and not only equal to it.
+    pub fn is_shared_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Deref for Metadata {
+    type Target = BTreeMap<String, String>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Metadata {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+impl From<BTreeMap<String, String>> for Metadata {
+    fn from(said: BTreeMap<String, String>) -> Self {
+        Self(Arc::new(said))
+    }
+}
+
+impl From<Metadata> for BTreeMap<String, String> {
+    fn from(metadata: Metadata) -> Self {
+        Arc::unwrap_or_clone(metadata.0)
+    }
+}
+
+/// Has equal metadata of neighbours stored once.
+pub(crate) fn share(instances: &mut [Instance]) {
+    for at in 1..instances.len() {
+        if let Some([before, instance]) = instances.get_mut(at.saturating_sub(1)..=at)
+            && before.metadata == instance.metadata
+        {
+            instance.metadata = before.metadata.clone();
+        }
+    }
 }
 
 impl Instance {
@@ -111,7 +164,7 @@ impl Instance {
             group: None,
             protocol: None,
             started: None,
-            metadata: BTreeMap::new(),
+            metadata: Metadata::default(),
         }
     }
 

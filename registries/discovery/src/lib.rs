@@ -28,7 +28,7 @@ pub use backoff::Backoff;
 pub use board::{Board, Closed, Teller, View};
 pub use desired::{Desired, Level, Registration, Wish, Written};
 pub use guard::{Guard, Verdict};
-pub use instance::{Framework, Instance, ServiceKey, WEIGHT_DEFAULT, WEIGHT_MAX};
+pub use instance::{Framework, Instance, Metadata, ServiceKey, WEIGHT_DEFAULT, WEIGHT_MAX};
 pub use status::{Status, StatusCell};
 
 /// Work of a registry that goes on until nobody wants it any more; dropping it ends it at any time.

@@ -114,7 +114,8 @@ fn nodes_of_dubbo_are_read() {
                 ("revision", "1"),
                 ("service-name-mapping", "true"),
                 ("side", "provider"),
-            ]),
+            ])
+            .into(),
             ..Instance::new("10.77.0.2:20880")
         }
     );
@@ -277,7 +278,7 @@ fn an_entry_of_spring_is_read_back() {
         version: Some("2".into()),
         protocol: Some("http".into()),
         started: Some(77),
-        metadata: map(&[("zone", "a")]),
+        metadata: map(&[("zone", "a")]).into(),
         ..Instance::new("10.0.0.9:8080")
     };
     assert_eq!(curator::spring_instance(&read), Some(instance));
@@ -362,7 +363,7 @@ fn a_port_is_the_services_or_its_protocols_or_the_instances() {
     assert_eq!((own.address.as_str(), own.weight), ("10.77.0.2:123", 7));
     assert_eq!(
         own.metadata,
-        map(&[("dubbo.tag", "gray"), ("interface", "x.Y")]),
+        map(&[("dubbo.tag", "gray"), ("interface", "x.Y")]).into(),
         "nothing that is only the way to it"
     );
     member.address = "10.77.0.2:1".into();

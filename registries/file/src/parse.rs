@@ -125,7 +125,15 @@ impl<'de> Deserialize<'de> for Endpoint {
                     protocol,
                     metadata,
                 } = Written::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(Endpoint(Instance { address, weight, version, group, protocol, started: None, metadata }))
+                Ok(Endpoint(Instance {
+                    address,
+                    weight,
+                    version,
+                    group,
+                    protocol,
+                    started: None,
+                    metadata: metadata.into(),
+                }))
             }
         }
 
@@ -194,7 +202,7 @@ services:
             weight: 50,
             version: Some("1.0.0".into()),
             group: Some("g".into()),
-            metadata: BTreeMap::from([("zone".into(), "a".into())]),
+            metadata: BTreeMap::from([("zone".into(), "a".into())]).into(),
             ..Instance::new("[::1]:12202")
         };
         assert_eq!(found["[::1]:12202"], rich, "the first that fits");

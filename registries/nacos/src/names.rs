@@ -233,7 +233,7 @@ fn spring(host: &Host, address: &str) -> Option<Instance> {
         group: said("group"),
         protocol: Some(if secure { "https" } else { "http" }.to_owned()),
         started: None,
-        metadata,
+        metadata: metadata.into(),
     })
 }
 

@@ -40,7 +40,12 @@ fn node(service: &str, instance: &Instance) -> String {
     params.insert("weight".to_owned(), weight.to_string());
     let named = [("version", version), ("group", group)];
     params.extend(named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))));
-    let url = Url { protocol: "dubbo".into(), address: address.clone(), path: service.into(), params };
+    let url = Url {
+        protocol: "dubbo".into(),
+        address: address.clone(),
+        path: service.into(),
+        params: params.into(),
+    };
     percent::encode(&url.to_string())
 }
 

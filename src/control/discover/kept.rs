@@ -144,14 +144,14 @@ struct KeptInstance {
 impl From<&Instance> for KeptInstance {
     fn from(instance: &Instance) -> Self {
         let Instance { address, weight, version, group, protocol, started, metadata } = instance.clone();
-        Self { address, weight, version, group, protocol, started, metadata }
+        Self { address, weight, version, group, protocol, started, metadata: metadata.into() }
     }
 }
 
 impl From<KeptInstance> for Instance {
     fn from(kept: KeptInstance) -> Self {
         let KeptInstance { address, weight, version, group, protocol, started, metadata } = kept;
-        Self { address, weight, version, group, protocol, started, metadata }
+        Self { address, weight, version, group, protocol, started, metadata: metadata.into() }
     }
 }
 
@@ -213,7 +213,7 @@ mod tests {
             weight: 7,
             version: Some("1".into()),
             started: Some(9),
-            metadata: BTreeMap::from([("zone".into(), "a".into())]),
+            metadata: BTreeMap::from([("zone".into(), "a".into())]).into(),
             ..Instance::new("10.0.0.1:1")
         }
     }

@@ -118,7 +118,7 @@ pub fn spring_instance(s: &Service) -> Option<Instance> {
         group: filled(&s.metadata, "group").map(str::to_owned),
         protocol: Some(if secure { "https" } else { "http" }.to_owned()),
         started: s.registered,
-        metadata,
+        metadata: metadata.into(),
     })
 }
 

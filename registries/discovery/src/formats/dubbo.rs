@@ -52,7 +52,7 @@ pub fn instance(protocol: &str, address: &str, params: &Params) -> Option<Instan
         group: filled(params, "group").map(str::to_owned),
         protocol: Some(protocol.to_owned()),
         started: moment(params, "timestamp"),
-        metadata,
+        metadata: metadata.into(),
     })
 }
 

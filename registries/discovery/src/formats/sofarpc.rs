@@ -29,7 +29,7 @@ pub fn instance(protocol: &str, address: &str, params: &Params) -> Option<Instan
         group: None,
         protocol: Some(protocol.to_owned()).filter(|protocol| !protocol.is_empty()),
         started: moment(params, "startTime"),
-        metadata,
+        metadata: metadata.into(),
     })
 }
 
@@ -89,7 +89,7 @@ mod tests {
         let read = |url: &str| provider(&percent::encode(url)).unwrap().unwrap();
         let plain = read("bolt://10.0.0.1:12200?uniqueId=&weight=100&startTime=9&pid=4&appName=shop");
         assert_eq!((plain.version.as_deref(), plain.started), (Some("1.0"), Some(9)));
-        assert_eq!(plain.metadata, Params::from([("appName".into(), "shop".into())]));
+        assert_eq!(*plain.metadata, Params::from([("appName".into(), "shop".into())]));
         let marked = read("tri://10.0.0.1:12200?version=1.0&uniqueId=u1&weight=200");
         assert_eq!((marked.version.as_deref(), marked.weight), (Some("1.0:u1"), 200));
         assert_eq!(marked.protocol.as_deref(), Some("tri"));

@@ -108,7 +108,7 @@ fn line(service: &str, instance: &Instance) -> ((String, String, String), String
     ] {
         metadata.insert(key.to_owned(), value);
     }
-    ((name, ip.to_owned(), port.to_owned()), json!(metadata).to_string())
+    ((name, ip.to_owned(), port.to_owned()), json!(*metadata).to_string())
 }
 
 async fn change(method: &str, (name, ip, port): &(String, String, String), metadata: &str) {
