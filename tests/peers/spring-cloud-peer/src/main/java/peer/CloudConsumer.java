@@ -1,6 +1,6 @@
 /*
  * Spring Cloud consumer: calls the application --app that it finds in --registry, by its name, with a load-balanced
- * RestClient. Cases are "who", "echo TEXT" and "work TOKEN", "at URL" (who is there, past the balancer), "flow N" and "ebb".
+ * RestClient. Cases are "who", "echo TEXT", "at URL" (who is there, past the balancer), "flow N" and "ebb".
  * The balancer's own cache is off: it keeps instances for 35 s after the registry has told that they are gone.
  */
 package peer;
@@ -58,7 +58,6 @@ public class CloudConsumer {
             switch (w[0]) {
                 case "who": return get(found, "/who");
                 case "echo": return get(found, "/echo?text={text}", w[1]);
-                case "work": return get(found, "/work?token={token}", w[1]);
                 case "at": return get(direct, w[1] + "/who");
                 case "flow": flow.begin(Integer.parseInt(w[1])); return "flows";
                 case "ebb": return flow.end();

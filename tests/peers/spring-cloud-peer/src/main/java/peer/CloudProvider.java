@@ -12,7 +12,6 @@ import org.springframework.boot.autoconfigure.EnableAutoConfiguration;
 import org.springframework.web.bind.annotation.GetMapping;
 import org.springframework.web.bind.annotation.RequestParam;
 import org.springframework.web.bind.annotation.RestController;
-import peer.api.DemoException;
 
 import java.util.Map;
 
@@ -21,12 +20,10 @@ import java.util.Map;
 @RestController
 public class CloudProvider {
     private static String name;
-    private static Desk desk;
 
     public static void main(String[] argv) throws Exception {
-        Args args = new Args(argv, "host", "port", "name", "journal", "app", "registry", "register");
+        Args args = new Args(argv, "host", "port", "name", "app", "registry", "register");
         name = args.text("name", "blue");
-        desk = Desk.of(args);
         String[] ports = args.need("port").split(",");
         String[] registries = args.need("registry").split(",");
         for (int i = 0; i < registries.length; i++) {
@@ -42,7 +39,7 @@ public class CloudProvider {
             app.run();
         }
         Json.ready("spring-cloud", SpringBootVersion.getVersion());
-        Console.serve(desk);
+        Console.serve(Desk.of(args));
     }
 
     @GetMapping("/who")
@@ -53,10 +50,5 @@ public class CloudProvider {
     @GetMapping("/echo")
     String echo(@RequestParam String text) {
         return text;
-    }
-
-    @GetMapping("/work")
-    String work(@RequestParam String token) throws DemoException {
-        return desk.work(name, token);
     }
 }
