@@ -12,6 +12,7 @@ mod http;
 pub(crate) mod http1;
 pub(crate) mod http2;
 pub(crate) mod http2_upstream;
+pub(crate) mod netns;
 pub(crate) mod patient;
 pub(crate) mod peers;
 mod process;

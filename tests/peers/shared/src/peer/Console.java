@@ -63,10 +63,12 @@ final class Console implements Cases {
     private final Framework framework;
     /** A pair that goes beside every call of `work`, "key=value". */
     private final String attached;
+    private final Flow flow;
 
     private Console(Framework framework, String attached) {
         this.framework = framework;
         this.attached = attached;
+        flow = new Flow(() -> framework.demo().who());
     }
 
     static void serve(Framework framework, Args args) throws Exception {
@@ -112,6 +114,8 @@ final class Console implements Cases {
             case "nothing": return demo.nothing();
             case "who": return demo.who();
             case "work": return work(w);
+            case "flow": flow.begin(Integer.parseInt(w[1])); return "flows";
+            case "ebb": return flow.end();
             case "green": return framework.green().who();
             case "oneway": return oneWay(w[1]);
             case "bigtext": return bigText(Integer.parseInt(w[1]));

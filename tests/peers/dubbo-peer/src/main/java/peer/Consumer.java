@@ -1,5 +1,6 @@
 /*
- * Dubbo consumer: --url dubbo://HOST:PORT (a host NAME: Dubbo never dials 127.x), --timeout MS, --heartbeat MS
+ * Dubbo consumer: --url dubbo://HOST:PORT (a host NAME: Dubbo never dials 127.x), or --registry URL to find its providers
+ * there (of DemoService alone, of --version, where that is given, and green), --timeout MS, --heartbeat MS
  * to have idle connections heartbeat, and lost ones dialled again, sooner than once a minute, and --attach KEY=VALUE
  * for a pair beside every `work`. One source for Dubbo 2.7 and 3.3.
  * Must not retry unless a case says so: a case sees the first answer or none. TripleConsumer is this one with more services.
@@ -10,7 +11,6 @@ import org.apache.dubbo.common.Version;
 import org.apache.dubbo.config.ApplicationConfig;
 import org.apache.dubbo.config.MethodConfig;
 import org.apache.dubbo.config.ReferenceConfig;
-import org.apache.dubbo.config.RegistryConfig;
 import org.apache.dubbo.config.bootstrap.DubboBootstrap;
 import org.apache.dubbo.rpc.Invoker;
 import org.apache.dubbo.rpc.RpcContext;
@@ -51,24 +51,26 @@ public class Consumer implements Console.Framework {
         green.setInterface(DemoService.class);
         green.setGroup("green");
         green.setVersion("2.0.0");
+        boolean direct = args.text("url", null) != null;
         ReferenceConfig<MissingService> missing = reference("missing", args);
         missing.setInterface(MissingService.class);
         ReferenceConfig<GenericService> generic = reference("generic", args);
         generic.setInterface(DemoService.class.getName());
         generic.setGeneric("true");
-        DubboBootstrap bootstrap = DubboBootstrap.getInstance().application(app).registry(new RegistryConfig("N/A"))
-            .reference(demo).reference(green).reference(missing).reference(generic);
+        DubboBootstrap bootstrap = DubboBootstrap.getInstance().application(app)
+            .registries(Provider.registries(args)).reference(demo).reference(green);
+        if (direct) bootstrap.reference(missing).reference(generic);
         for (ReferenceConfig<?> reference : more) bootstrap.reference(reference);
         bootstrap.start();
         this.demo = demo.get();
         this.invoker = invoker(demo);
         this.green = green.get();
-        this.missing = missing.get();
-        this.generic = generic.get();
+        this.missing = direct ? missing.get() : null;
+        this.generic = direct ? generic.get() : null;
     }
 
     public static void main(String[] argv) throws Exception {
-        Args args = new Args(argv, "url", "timeout", "heartbeat", "attach");
+        Args args = new Args(argv, "url", "registry", "version", "timeout", "heartbeat", "attach");
         Consumer consumer = new Consumer(args);
         Json.ready("dubbo", Version.getVersion());
         Console.serve(consumer, args);
@@ -84,7 +86,8 @@ public class Consumer implements Console.Framework {
     static <T> ReferenceConfig<T> reference(String id, Args args) {
         ReferenceConfig<T> r = new ReferenceConfig<T>();
         r.setId(id);
-        r.setUrl(args.need("url"));
+        if (args.text("url", null) != null) r.setUrl(args.need("url"));
+        if (args.text("version", null) != null) r.setVersion(args.need("version"));
         r.setTimeout(args.number("timeout", 3000));
         r.setRetries(0);
         r.setCheck(false);

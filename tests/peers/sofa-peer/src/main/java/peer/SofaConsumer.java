@@ -1,5 +1,6 @@
 /*
- * SOFARPC consumer over Bolt: --url bolt://HOST:PORT, --timeout MS, and --attach KEY=VALUE for a pair beside every `work`.
+ * SOFARPC consumer over Bolt: --url bolt://HOST:PORT, or --registry URL to find its providers there, --timeout MS, and
+ * --attach KEY=VALUE for a pair beside every `work`.
  * One proxy per way of calling (synchronous, one-way, generic), all to the same address.
  * Must not retry unless a case says so: a case sees the first answer or none.
  */
@@ -38,15 +39,17 @@ public final class SofaConsumer implements Console.Framework {
     }
 
     public static void main(String[] argv) throws Exception {
-        Args args = new Args(argv, "url", "timeout", "attach");
+        Args args = new Args(argv, "url", "registry", "timeout", "attach");
         SofaConsumer consumer = new SofaConsumer(args);
         Json.ready("sofarpc", Version.BUILD_VERSION);
         Console.serve(consumer, args);
     }
 
     private static <T> ConsumerConfig<T> consumer(String name, Args args) {
+        boolean direct = args.text("url", null) != null;
         return new ConsumerConfig<T>().setApplication(new ApplicationConfig().setAppName("peer-consumer"))
-            .setInterfaceId(name).setProtocol("bolt").setDirectUrl(args.need("url")).setRegister(false)
+            .setInterfaceId(name).setProtocol("bolt").setDirectUrl(args.text("url", null)).setRegister(false)
+            .setRegistry(SofaProvider.registries(args)).setSubscribe(!direct)
             .setTimeout(args.number("timeout", 3000)).setRetries(0).setConnectTimeout(2000).setRepeatedReferLimit(-1);
     }
 

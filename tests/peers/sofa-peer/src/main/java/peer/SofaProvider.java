@@ -1,22 +1,26 @@
 /*
  * SOFARPC provider: DemoService on --port as it is, calling itself --name ("blue"), and once more on --green-port, where
  * that is given, under the unique id "green", so that a call routed to the wrong port is not served. --threads is how
- * many calls of a port it takes at once; --journal, and what its stdin says, are as Desk has them. Bolt, direct, no
- * registry.
- * Must listen on loopback alone.
+ * many calls of a port it takes at once; --journal, and what its stdin says, are as Desk has them. Bolt. It registers
+ * itself, as application --app, in every --registry (urls, by comma), where that is given, and not with --register false.
+ * Must listen on loopback alone, unless --host says otherwise.
  */
 package peer;
 
 import com.alipay.sofa.rpc.common.Version;
 import com.alipay.sofa.rpc.config.ApplicationConfig;
 import com.alipay.sofa.rpc.config.ProviderConfig;
+import com.alipay.sofa.rpc.config.RegistryConfig;
 import com.alipay.sofa.rpc.config.ServerConfig;
 import peer.api.DemoImpl;
 import peer.api.DemoService;
 
+import java.util.ArrayList;
+import java.util.List;
+
 public final class SofaProvider {
     public static void main(String[] argv) throws Exception {
-        Args args = new Args(argv, "port", "green-port", "name", "threads", "journal");
+        Args args = new Args(argv, "host", "port", "green-port", "name", "threads", "journal", "app", "registry", "register");
         Desk desk = Desk.of(args);
         service(args.text("name", "blue"), desk, args, "port").export();
         if (args.text("green-port", null) != null) {
@@ -29,9 +33,23 @@ public final class SofaProvider {
     private static ProviderConfig<DemoService> service(String name, Desk desk, Args args, String port) {
         // The default pool of 200 refuses at exactly the number of calls that the tests make at once.
         int threads = args.number("threads", 400);
-        ServerConfig server = new ServerConfig().setProtocol("bolt").setHost("127.0.0.1").setPort(args.number(port))
+        ServerConfig server = new ServerConfig().setProtocol("bolt").setHost(args.text("host", "127.0.0.1")).setPort(args.number(port))
             .setCoreThreads(Math.min(threads, 20)).setMaxThreads(threads).setDaemon(false);
-        return new ProviderConfig<DemoService>().setApplication(new ApplicationConfig().setAppName("peer-provider"))
-            .setInterfaceId(DemoService.class.getName()).setRef(new DemoImpl(name, desk)).setServer(server).setRegister(false);
+        List<RegistryConfig> registries = registries(args);
+        boolean register = !registries.isEmpty() && Boolean.parseBoolean(args.text("register", "true"));
+        return new ProviderConfig<DemoService>().setApplication(new ApplicationConfig().setAppName(args.text("app", "peer-provider")))
+            .setInterfaceId(DemoService.class.getName()).setRef(new DemoImpl(name, desk)).setServer(server)
+            .setRegistry(registries).setRegister(register);
+    }
+
+    /** Those of the command line, "zookeeper://HOST:PORT" and "nacos://HOST:PORT". */
+    static List<RegistryConfig> registries(Args args) {
+        List<RegistryConfig> all = new ArrayList<RegistryConfig>();
+        if (args.text("registry", null) == null) return all;
+        for (String url : args.need("registry").split(",")) {
+            String[] parts = url.split("://", 2);
+            all.add(new RegistryConfig().setProtocol(parts[0]).setAddress(parts[1]));
+        }
+        return all;
     }
 }
