@@ -1,6 +1,6 @@
 #!/bin/sh
 # Prepares a machine for the tests that use real peers: installs what is missing (a JDK, Maven, Node, Go, pip, nginx,
-# HAProxy, curl, wrk, nghttp2, strace, ZooKeeper) and builds the Java, Node, Go and Python programs under tests/peers.
+# HAProxy, curl, wrk, nghttp2, strace, ip, ZooKeeper) and builds the Java, Node, Go and Python programs under tests/peers.
 # Idempotent, and quick when there is nothing to do: each step leaves a stamp of its inputs under tests/peers/**/out or
 # node_modules. Works offline once it has run online. Must never leave a server running: tests start theirs themselves.
 # Must never report success with something missing: every failure names the step and ends with status 1.
@@ -41,6 +41,8 @@ install_tools() {
     command -v nginx >/dev/null || missing="$missing nginx"
     command -v haproxy >/dev/null || missing="$missing haproxy"
     command -v strace >/dev/null || missing="$missing strace"
+    # Networks of their own for tests: see support/netns.rs.
+    command -v ip >/dev/null || missing="$missing iproute2"
     # Its jars alone are used; the service of Debian's other package is not installed.
     [ -e /usr/share/java/zookeeper.jar ] || missing="$missing zookeeper"
     [ -n "$missing" ] || return 0

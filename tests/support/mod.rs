@@ -12,6 +12,7 @@ mod http;
 pub(crate) mod http1;
 pub(crate) mod http2;
 pub(crate) mod http2_upstream;
+pub(crate) mod netns;
 pub(crate) mod patient;
 pub(crate) mod peers;
 mod process;
@@ -20,7 +21,7 @@ pub(crate) mod raw;
 mod sidecar;
 
 pub(crate) use child::Child;
-pub(crate) use http::{http_get, http_post};
+pub(crate) use http::{http_delete, http_get, http_post};
 pub(crate) use process::Process;
 pub(crate) use program::{Ran, run};
 pub(crate) use sidecar::Sidecar;

@@ -4,8 +4,9 @@
 //! program listens on and dials loopback only. Must never start a program whose build failed: a test without its
 //! peer is a failure, not a pass.
 
-use std::path::PathBuf;
-use std::process::Command;
+use super::netns;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 /// The host name that resolves to 127.0.0.1 inside the JVMs: Java Dubbo never dials 127.x or `localhost`, it
@@ -166,6 +167,11 @@ fn at_home(program: &str) -> Command {
     command
 }
 
+/// The folder of the peers, all built.
+pub(crate) fn folder() -> &'static Path {
+    &prepared().root
+}
+
 /// A server of the system's packages, which may lie outside an ordinary user's PATH.
 pub(crate) fn system_server(name: &str) -> Command {
     prepared();
@@ -199,6 +205,11 @@ fn python_http(script: &str, mode: &[&str]) -> Command {
     command
 }
 
+/// Builds what is not built yet: for who may not be able to later.
+pub(crate) fn prepare() {
+    prepared();
+}
+
 /// A JVM with the class path of one project; its options and its class are still to come.
 pub(crate) fn jvm(project: &str, jar: &str) -> Command {
     let out = prepared().root.join(project);
@@ -207,7 +218,7 @@ pub(crate) fn jvm(project: &str, jar: &str) -> Command {
     // Quick to start rather than quick in the long run.
     command.args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]);
     command
-        .arg(format!("-Djdk.net.hosts.file={}", home.join("hosts").display()))
+        .arg(format!("-Djdk.net.hosts.file={}", home.join(hosts_file()).display()))
         .arg("-Djava.net.preferIPv4Stack=true")
         // The frameworks keep caches and logs there.
         .arg(format!("-Duser.home={}", home.display()))
@@ -229,6 +240,10 @@ fn script(path: &str, ports: &[u16]) -> Command {
     command
 }
 
+fn hosts_file() -> &'static str {
+    if netns::is_inside() { "hosts-inside" } else { "hosts" }
+}
+
 struct Prepared {
     root: PathBuf,
     /// Working directory and `user.home` of the peers, beside what is built: their caches and logs are litter.
@@ -240,15 +255,23 @@ fn prepared() -> &'static Prepared {
     static ONCE: OnceLock<Prepared> = OnceLock::new();
     ONCE.get_or_init(|| {
         let tests = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests");
-        let setup = Command::new("sh").arg(tests.join("setup.sh")).status();
+        let mut setup = Command::new("sh");
+        setup.arg(tests.join("setup.sh"));
+        if netns::is_inside() {
+            // What it says was said outside; here it would stand between the outcomes.
+            setup.stdout(Stdio::null());
+        }
+        let setup = setup.status();
         assert!(setup.is_ok_and(|status| status.success()), "tests/setup.sh failed: the peers are not there");
         let root = tests.join("peers");
         let home = root.join("out/home");
         std::fs::create_dir_all(&home).expect("a home for the peers can be created");
         // With a hosts file of its own a JVM asks nobody else, so the machine's own name must be in it too.
         let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let hosts = format!("127.0.0.1 localhost\n127.0.0.1 {LOOPBACK_NAME}\n127.0.0.1 {}\n", own.trim());
-        let file = home.join("hosts");
+        // In a network of their own, others know the machine by another address.
+        let address = if netns::is_inside() { netns::ADDRESS } else { "127.0.0.1" };
+        let hosts = format!("127.0.0.1 localhost\n127.0.0.1 {LOOPBACK_NAME}\n{address} {}\n", own.trim());
+        let file = home.join(hosts_file());
         // Left alone when right: JVMs of another test process may be reading it.
         if std::fs::read_to_string(&file).ok().as_ref() != Some(&hosts) {
             std::fs::write(&file, hosts).expect("the hosts file can be written");
