@@ -19,6 +19,11 @@ pub(crate) fn http_post(address: SocketAddr, path: &str) -> Result<(u16, String)
     )
 }
 
+/// As `http_get`, by DELETE.
+pub(crate) fn http_delete(address: SocketAddr, path: &str) -> Result<(u16, String), String> {
+    request(address, &format!("DELETE {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"))
+}
+
 fn request(address: SocketAddr, head: &str) -> Result<(u16, String), String> {
     let mut answer = Vec::new();
     let exchange = |answer: &mut Vec<u8>| -> std::io::Result<()> {

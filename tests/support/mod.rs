@@ -21,7 +21,7 @@ pub(crate) mod raw;
 mod sidecar;
 
 pub(crate) use child::Child;
-pub(crate) use http::{http_get, http_post};
+pub(crate) use http::{http_delete, http_get, http_post};
 pub(crate) use process::Process;
 pub(crate) use program::{Ran, run};
 pub(crate) use sidecar::Sidecar;

@@ -31,6 +31,11 @@ impl Sidecar {
 
     /// As `start`, with a last hand on the command: environment, further arguments.
     pub(crate) fn start_with(conf: &str, adjust: impl FnOnce(&mut Command)) -> Self {
+        Self::start_within(READY_MAX, conf, adjust)
+    }
+
+    /// As `start_with`, with less patience, or more.
+    pub(crate) fn start_within(limit: Duration, conf: &str, adjust: impl FnOnce(&mut Command)) -> Self {
         let dir = TempDir::new();
         let conf_path = dir.path().join("outrigger.yaml");
         let log = dir.path().join("log");
@@ -45,12 +50,12 @@ impl Sidecar {
         let child = Child::spawn(&mut command);
         let mut sidecar = Self { child, conf: conf.to_owned(), conf_path, log, admin, _dir: dir };
         let mut ended = None;
-        let ready = within(READY_MAX, || {
+        let ready = within(limit, || {
             ended = sidecar.child.ended();
             ended.is_some() || http_get(admin, "/ready").is_ok_and(|(status, _)| status == 200)
         });
         assert!(ended.is_none(), "the sidecar ended with {} instead of getting ready", ended.unwrap());
-        assert!(ready, "the sidecar is not ready after {READY_MAX:?}");
+        assert!(ready, "the sidecar is not ready after {limit:?}");
         sidecar
     }
 

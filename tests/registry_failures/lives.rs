@@ -1,0 +1,157 @@
+//! What happens around a registry that is well: instances vanish, a sidecar hangs, an application comes and goes, a sidecar
+//! leaves.
+
+use super::registry::{Kind, Server};
+use super::support::echo::Upstream;
+use super::support::free_port;
+use super::support::raw::{Client, ECHO, Frame};
+use super::world::{Conf, PATIENCE, Provider, Traffic, until};
+use std::io::Write as _;
+use std::time::Duration;
+
+pub(crate) fn story(server: &Server) {
+    // Most of each is waiting, and none knows of the others.
+    let ends = std::thread::scope(|scope| {
+        let all: [fn(&Server); 4] = [emptied, hanging, gated, leaving];
+        all.map(|one| scope.spawn(move || one(server))).map(std::thread::ScopedJoinHandle::join)
+    });
+    assert!(ends.iter().all(Result::is_ok), "what went wrong is said above");
+}
+
+/// All instances are taken out of the registry at once, though they answer. `up` holds what it had for as long as this lasts,
+/// `brief` for two seconds.
+fn emptied(server: &Server) {
+    const SERVICE: &str = "t.Emptied";
+    let apps = [0, 1, 2].map(|_| Upstream::start());
+    let [one, two, three] = &apps.each_ref().map(Upstream::address);
+    server.put(SERVICE, &[one, two, three]);
+    let conf = Conf::new(server).finds("up", SERVICE, "1h").finds("brief", SERVICE, "2s");
+    let sidecar = conf.start();
+    let both = |count| ["up", "brief"].iter().all(|name| sidecar.endpoints(name) == count);
+    until("all three are found", || both(3));
+    let traffic = Traffic::start(server.kind, conf.port);
+    traffic.goes_on("with all three");
+    // One that leaves in view of everybody is believed at once, however long doubt would last.
+    server.take(SERVICE, &[three]);
+    until("one has left", || both(2));
+    assert_eq!(sidecar.watch("up")["held"], false);
+    traffic.goes_on("with two of three");
+    server.take(SERVICE, &[one, two]);
+    until("an empty list is doubted", || sidecar.watch("up")["held"] == true);
+    traffic.goes_on("with none that the registry knows of");
+    sidecar.until_endpoints("brief", 0);
+    assert_eq!(sidecar.watch("brief")["held"], false, "{}", sidecar.registries());
+    assert_eq!(sidecar.watch("up")["held"], true, "{}", sidecar.registries());
+    assert!(sidecar.endpoints("up") > 0);
+    traffic.goes_on("while they are held");
+    server.put(SERVICE, &[one, two, three]);
+    until("all three are back", || both(3));
+    until("nothing is held any more", || sidecar.watch("up")["held"] == false);
+    traffic.end("emptied");
+}
+
+/// The sidecar hangs until the registry has given it up.
+fn hanging(server: &Server) {
+    const CALLED: &str = "t.Called";
+    const OWN: &str = "t.Hanging";
+    let apps = [0, 1].map(|_| Upstream::start());
+    let own = Upstream::start();
+    let addresses = apps.each_ref().map(Upstream::address);
+    server.put(CALLED, &addresses.each_ref().map(String::as_str));
+    let conf = Conf::new(server).calls(CALLED).registers(OWN, &own.address());
+    let mut sidecar = conf.start();
+    let address = conf.address();
+    until("it is registered", || server.lists(OWN, &[&address]));
+    sidecar.until_endpoints("up", 2);
+    let traffic = Traffic::start(server.kind, conf.port);
+    traffic.goes_on("before it hangs");
+    sidecar.signal("STOP");
+    server.forgets(sidecar.pid());
+    until("it is given up", || server.lists(OWN, &[]));
+    sidecar.signal("CONT");
+    until("it is registered again", || server.lists(OWN, &[&address]));
+    traffic.goes_on("when it goes on");
+    server.keeps(OWN, &[&address]);
+    assert_eq!(sidecar.endpoints("up"), 2);
+    traffic.end("hanging");
+}
+
+/// The application is made known while it answers, and a single answer that is missing is no reason to take it back.
+fn gated(server: &Server) {
+    const SERVICE: &str = "t.Gated";
+    let port = free_port();
+    let app = format!("127.0.0.1:{port}");
+    let conf = Conf::new(server).carries(&app).registers(SERVICE, &app);
+    let sidecar = conf.start();
+    let address = conf.address();
+    let asked = || sidecar.why_not().is_some_and(|why| !why.contains("not asked yet"));
+    until("the application is asked", asked);
+    // Who does not answer is not made known.
+    server.keeps(SERVICE, &[]);
+    let mut app = Upstream::start_at(port);
+    until("who answers is made known", || server.lists(SERVICE, &[&address]));
+    assert_eq!(sidecar.why_not(), None);
+
+    // One question goes unanswered.
+    let before = app.heartbeats();
+    app.ignore_heartbeats();
+    until("it is asked again", || app.heartbeats() > before);
+    app.answer_heartbeats(true);
+    let before = app.heartbeats();
+    until("it is asked a few times more", || {
+        assert!(server.lists(SERVICE, &[&address]), "a single answer is no reason");
+        app.heartbeats() > before + 3
+    });
+
+    app.stop();
+    until("who does not answer any more is taken back", || server.lists(SERVICE, &[]));
+    until("why is said", || sidecar.why_not().is_some());
+    let app = Upstream::start_at(port);
+    until("who answers again is made known again", || server.lists(SERVICE, &[&address]));
+    let mut client = sidecar.client();
+    client.well(server.kind.wire(), 1);
+    assert!(app.calls() > 0);
+}
+
+/// A sidecar is told to end: it is taken out of the registry first, and its callers are told afterwards.
+fn leaving(server: &Server) {
+    const SERVICE: &str = "t.Leaving";
+    let stays = Provider::start(server, SERVICE);
+    let mut leaves = Provider::start(server, SERVICE);
+    let conf = Conf::new(server).calls(SERVICE);
+    let caller = conf.start();
+    caller.until_endpoints("up", 2);
+    let traffic = Traffic::start(server.kind, conf.port);
+    traffic.goes_on("with both");
+    let (kind, port, address) = (server.kind, leaves.conf.port, leaves.address());
+    std::thread::scope(|scope| {
+        // A caller that knows nothing of registries: whether the registry still had it when it was told to leave.
+        let told = scope.spawn(move || {
+            let mut client = Client::connect(port);
+            for id in 1.. {
+                client.stream.write_all(&kind.wire().call(id).bytes()).expect("nobody told us to leave yet");
+                match Frame::read(&mut client.stream) {
+                    Ok(Some(frame)) if frame.bytes == kind.wire().answer(id, ECHO) => {}
+                    Ok(Some(frame)) if is_answer(kind, &frame) => panic!("call {id} was refused: {frame:?}"),
+                    _ => break,
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            server.listed(SERVICE).expect("the registry can be asked")
+        });
+        leaves.sidecar.term();
+        until("it is taken away", || server.lists(SERVICE, &[&stays.address()]));
+        let listed = told.join().expect("calls are good until then");
+        assert!(!listed.contains(&address), "told to leave while it was registered: {listed:?}");
+    });
+    assert!(leaves.sidecar.wait(PATIENCE).success());
+    caller.until_endpoints("up", 1);
+    traffic.end("leaving");
+}
+
+fn is_answer(kind: Kind, frame: &Frame) -> bool {
+    match kind {
+        Kind::ZooKeeper => frame.bytes[2] & 0x80 == 0,
+        Kind::Nacos => frame.bytes[1] == 0,
+    }
+}

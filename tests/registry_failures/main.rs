@@ -1,0 +1,73 @@
+//! What befalls registries, and what callers must not notice of it: the whole binary over a real `ZooKeeper` (Dubbo) and a real
+//! Nacos (SOFARPC).
+//!
+//! Servers are killed, hang and come back; the sidecar itself hangs; lists are suddenly empty; applications come, go and move;
+//! and all the time calls are made of which not one may fail. What stands in a registry is read and written by means of the
+//! tests' own, never by the sidecar's client. All of it runs in a network of its own. No fine time is asserted: what is to come
+//! is waited for, and only what must not come is watched for a while. Must never share a registry between what breaks it and
+//! what does not.
+
+mod lives;
+mod moves;
+mod nacos;
+mod outage;
+mod registry;
+#[path = "../support/mod.rs"]
+mod support;
+mod world;
+mod zookeeper;
+
+use registry::{Kind, Server};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use support::netns;
+
+#[test]
+fn zookeeper() {
+    netns::inside("zookeeper", || tell(Kind::ZooKeeper));
+}
+
+#[test]
+fn nacos() {
+    netns::inside("nacos", || tell(Kind::Nacos));
+}
+
+/// A story that is told.
+type Story = (Kind, JoinHandle<()>);
+
+/// Waits for the end of a registry's story. Tests inside run one after the other, and most of a story is waiting: the first
+/// one that is told begins all of them.
+fn tell(kind: Kind) {
+    static STORIES: OnceLock<Mutex<Vec<Story>>> = OnceLock::new();
+    let stories = STORIES.get_or_init(|| {
+        let asked = [Kind::ZooKeeper, Kind::Nacos].into_iter().filter(|kind| is_asked_for(kind.name()));
+        Mutex::new(asked.map(|kind| (kind, std::thread::spawn(move || story(kind)))).collect())
+    });
+    let mut stories = stories.lock().unwrap_or_else(PoisonError::into_inner);
+    let at = stories.iter().position(|(of, _)| *of == kind).expect("who is told was asked for");
+    let (_, thread) = stories.swap_remove(at);
+    drop(stories);
+    assert!(thread.join().is_ok(), "the story of {} went wrong", kind.name());
+}
+
+/// Whether the words behind the command mean this test.
+fn is_asked_for(name: &str) -> bool {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    words.is_empty() || words.iter().any(|word| name.contains(word.as_str()))
+}
+
+/// One server is broken while another one is not, and in the end there are two to move between.
+fn story(kind: Kind) {
+    let (mut fragile, calm) = std::thread::scope(|scope| {
+        let fragile = scope.spawn(|| Server::start(kind, 0));
+        let calm = Server::start(kind, 1);
+        (fragile.join().expect("a server starts"), calm)
+    });
+    let both = std::thread::scope(|scope| {
+        let broken = scope.spawn(|| outage::story(&mut fragile));
+        let lived = scope.spawn(|| lives::story(&calm));
+        [broken.join(), lived.join()]
+    });
+    assert!(both.iter().all(Result::is_ok), "what went wrong is said above");
+    moves::story(&fragile, &calm);
+}
