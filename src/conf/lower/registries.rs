@@ -274,6 +274,7 @@ impl Lowering<'_> {
             self.problems.push(at.key("service").problem("expected the name of a service"));
         }
         self.register_address(at, written);
+        self.no_circle(at, written);
         if written.weight > WEIGHT_MAX {
             self.problems.push(at.key("weight").problem(format!("expected 0 to {WEIGHT_MAX}")));
         }
@@ -313,6 +314,33 @@ impl Lowering<'_> {
                 healthy: GOOD,
             },
             lenient,
+        }
+    }
+
+    /// What others call at a port of ours must lead to the application, never to whoever gives the same service: that may be we.
+    fn no_circle(&mut self, at: At<'_>, written: &written::Register) {
+        let port = format!(":{}", written.port);
+        for (name, listener) in
+            self.conf.listeners.iter().filter(|(_, listener)| listener.bind.ends_with(&port))
+        {
+            let finds = |route: &file::Route| {
+                let named = route.to_cluster().into_iter().chain(route.weights.keys());
+                let mut clusters = named.filter_map(|name| self.conf.clusters.get(name));
+                let same = |cluster: &file::Cluster| {
+                    cluster.discover.as_ref().is_some_and(|found| found.service == written.service)
+                };
+                matches!(route.to, Some(written::To::Service(_))) || clusters.any(same)
+            };
+            if listener.routes.iter().any(finds) {
+                let message = format!(
+                    "calls of {} at listener {} would go to whoever gives it, and so in a circle",
+                    quote(&written.service),
+                    quote(name)
+                );
+                let help =
+                    "let the listener's routes lead to a cluster with the application's own `endpoints`";
+                self.problems.push(at.key("port").problem(message).with_help(help));
+            }
         }
     }
 

@@ -185,6 +185,27 @@ fn nothing_is_made_known_that_nobody_could_use() {
 }
 
 #[test]
+fn what_is_made_known_leads_to_the_application_and_never_in_a_circle() {
+    let told = |routes: &str, service: &str| {
+        let text = format!(
+            "app: shop\nregistries: {{ {ZK} }}\nclusters: {{ c: {{ endpoints: ['a:1'] }}, d: {{ discover: {{ registry: zk, \
+             service: s }} }} }}\nregister: {{ e: {{ in: zk, service: {service}, port: 20881, local: 'a:1' }} }}\nlisteners: \
+             {{ l: {{ bind: '0.0.0.0:20881', routes: [{routes}] }} }}\n"
+        );
+        read(Path::new("conf.yaml"), text.as_bytes(), &|_| None).err().map(|report| report.to_string())
+    };
+    for (routes, service) in
+        [("{ to: d }", "s"), ("{ to: { service: zk } }", "t"), ("{ weights: { c: 1, d: 1 } }", "s")]
+    {
+        let told = told(routes, service).unwrap_or_default();
+        assert!(told.contains("in a circle") && told.contains("own `endpoints`"), "{routes}: {told}");
+    }
+    for (routes, service) in [("{ to: c }", "s"), ("{ to: d }", "t")] {
+        assert_eq!(told(routes, service), None, "{routes}");
+    }
+}
+
+#[test]
 fn a_route_may_ask_for_whatever_service_a_call_names() {
     let route = |to: &str, listener: &str, rest: &str| {
         let text = format!(
