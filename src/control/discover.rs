@@ -89,6 +89,13 @@ struct Watch {
     task: AbortHandle,
 }
 
+/// What was in force of a service when its watch ended.
+struct Known {
+    key: ServiceKey,
+    force: Arc<[Instance]>,
+    stale: bool,
+}
+
 impl Drop for Watch {
     fn drop(&mut self) {
         self.task.abort();
@@ -118,6 +125,7 @@ impl Discovery {
         let replaced = self.open(plan);
         let mut wanted = wants(plan);
         self.found.retain(|name, _| wanted.contains_key(name));
+        let mut before = BTreeMap::new();
         self.watches.retain(|number, watch| {
             let same = wanted.get(&watch.want.cluster).is_some_and(|want| *want == watch.want);
             if same && !replaced.contains(&watch.want.registry) {
@@ -125,9 +133,18 @@ impl Discovery {
                 return true;
             }
             self.board.close(*number);
+            if let Some(force) = watch.guard.force() {
+                let known =
+                    Known { key: watch.want.key.clone(), force: Arc::clone(force), stale: watch.stale };
+                before.insert(watch.want.cluster.clone(), known);
+            }
             false
         });
-        wanted.into_values().map(|want| self.watch(want)).max().unwrap_or(Heard::Nothing)
+        let watch = |want: Want| {
+            let known = before.remove(&want.cluster).filter(|known| known.key == want.key);
+            self.watch(want, known)
+        };
+        wanted.into_values().map(watch).max().unwrap_or(Heard::Nothing)
     }
 
     /// Connects to the registries of a plan, and to no others. The names of those that are not what they were.
@@ -155,13 +172,22 @@ impl Discovery {
         replaced
     }
 
-    fn watch(&mut self, want: Want) -> Heard {
+    /// Begins a watch; `known`: what is in force of the same service, by another watch of before.
+    fn watch(&mut self, want: Want, known: Option<Known>) -> Heard {
         let Some(open) = self.registries.get(&want.registry) else { return Heard::Nothing };
         let (number, teller) = self.board.open();
         let task = tokio::spawn(open.registry.watch(want.key.clone(), teller)).abort_handle();
         let mut guard = Guard::new(want.hold);
         let (mut heard, mut stale) = (Heard::Nothing, false);
-        if !self.found.contains_key(&want.cluster)
+        if let Some(known) = known {
+            // A registry that is asked in the place of another may know less at first: that is doubted like any other loss.
+            let now = Instant::now();
+            if open.registry.name() != "file" {
+                self.keeper.keep(&want.registry, &want.key, &known.force, now);
+            }
+            guard.look(&View { instances: Some(known.force), ..View::default() }, now);
+            stale = known.stale;
+        } else if !self.found.contains_key(&want.cluster)
             && open.registry.name() != "file"
             && let Some(instances) = self.keeper.recall(&want.registry, &want.key)
         {
