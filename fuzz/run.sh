@@ -53,11 +53,14 @@ seed() {
         lines "$target" script <"seeds/$target.hex"
     done
     # The walkers see bodies: what is behind the fixed header of a captured frame.
-    mkdir -p corpus/fastjson2 corpus/hessian corpus/conf
+    mkdir -p corpus/fastjson2 corpus/hessian corpus/conf corpus/dubbo_answer corpus/registry_formats
     for hex in corpus/dubbo/*.req.hex; do
         tail -c +17 "$hex" >"corpus/hessian/$(basename "$hex")"
         tail -c +17 "$hex" >"corpus/fastjson2/$(basename "$hex")"
     done
+    cp corpus/dubbo/*.resp.hex corpus/dubbo_answer/ 2>/dev/null || cp corpus/dubbo/* corpus/dubbo_answer/
+    # Each line of a dump is an entry, or the path of one.
+    cat ../registries/discovery/tests/golden/* | sed 's/^.*providers\///' | split -l 1 - corpus/registry_formats/entry-
     cp seeds/conf.yaml ../conf/*.yaml corpus/conf/ 2>/dev/null || cp seeds/conf.yaml corpus/conf/
 }
 
@@ -70,7 +73,7 @@ options=(--fuzz-dir . --sanitizer none)
 cargo +nightly fuzz build "${options[@]}"
 if [ $# -eq 0 ]; then
     set -- bolt dubbo hessian hessian_draft fastjson2 http1_request http1_reply http1_chunks http1_exchange conf \
-        http2_frames hpack grpc_timeout downgrade streams_engine
+        http2_frames hpack grpc_timeout downgrade streams_engine dubbo_answer registry_formats
 fi
 for target; do
     dict=()

@@ -131,7 +131,7 @@ fn snapshot() -> Snapshot {
         Cluster::new(name, Balance::RoundRobin, settings, vec![endpoint])
     };
     let clusters = vec![cluster("two", "two:1", "http2"), cluster("one", "one:1", "http1")];
-    Snapshot::new(1, vec![Listener { name: "in".into(), routes: RouteTable::new(routes) }], clusters)
+    Snapshot::new(1, vec![Listener { name: "in".into(), routes: RouteTable::new(routes).into() }], clusters)
 }
 
 /// An endpoint of HTTP/1 may have seen nothing but whole requests, the last perhaps in part, to what routes name.
