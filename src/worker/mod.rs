@@ -378,6 +378,8 @@ async fn live(
             }
             Command::Press => protocols.iter().for_each(|protocol| Rc::clone(protocol).press()),
             Command::Report(reply) => {
+                // Whoever has left since the last snapshot is not shown as leaving for good.
+                shared.local.borrow_mut().give_up_endpoints();
                 let mut report = shared.report();
                 report.protocols = protocols.iter().map(|protocol| protocol.report()).collect();
                 let _ = reply.send(report);
