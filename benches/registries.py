@@ -2,7 +2,8 @@
 """What a large registry costs: thousands of services with many instances each in a real ZooKeeper, and changes all the time.
 
 Measures how long until all are known, what an instance costs in memory, how many snapshots a second are made of so many
-changes, and the latency of calls meanwhile against that of quiet turns between them. Usage, after `make bench` has built
+changes, and the latency of calls meanwhile against that of quiet turns between them, in which as much is changed elsewhere in
+the same server: what the server itself takes from the machine is no cost of who watches it. Usage, after `make bench` has built
 what it needs: benches/registries.py [--services N] [--instances N] [--changes N] [--rounds N] [--seconds S] [--json FILE]
 
 Needs Debian's packages zookeeper and a JRE (tests/setup.sh installs them). Starts its own server on a free port of loopback,
@@ -114,34 +115,38 @@ def service(at):
     return f"com.example.registry.Service{at:05}"
 
 
-def node(at, instance):
+def node(at, instance, root="/dubbo"):
     """A provider as Dubbo 3 writes it."""
     name = service(at)
     url = (f"dubbo://10.{at >> 8 & 255}.{at & 255}.{instance + 1}:20880/{name}?application=bench&deprecated=false&dubbo=2.0.2"
            f"&dynamic=true&generic=false&interface={name}&methods=echo,sum&prefer.serialization=hessian2,fastjson2"
            f"&release=3.3.6&revision=1.0.0&service-name-mapping=true&side=provider&timestamp=1764500000000&version=1.0.0")
-    return f"/dubbo/{name}/providers/{urllib.parse.quote(url, safe='')}"
+    return f"{root}/{name}/providers/{urllib.parse.quote(url, safe='')}"
 
 
-def fill(zookeeper, options):
-    zookeeper.ask([(CREATE, "/dubbo", b"")])
+# Where nobody watches.
+ELSEWHERE = "/elsewhere"
+
+
+def fill(zookeeper, options, root, instances):
+    zookeeper.ask([(CREATE, root, b"")])
     for first in range(0, options.services, 100):
         some = range(first, min(first + 100, options.services))
-        parents = [path for at in some for path in (f"/dubbo/{service(at)}", f"/dubbo/{service(at)}/providers")]
+        parents = [path for at in some for path in (f"{root}/{service(at)}", f"{root}/{service(at)}/providers")]
         zookeeper.ask([(CREATE, path, b"") for path in parents])
-        failed = zookeeper.ask([(CREATE, node(at, i), b"10.0.0.1") for at in some for i in range(options.instances)])
+        failed = zookeeper.ask([(CREATE, node(at, i, root), b"10.0.0.1") for at in some for i in range(instances)])
         if failed:
             sys.exit(f"{failed} entries could not be written")
 
 
-def changing(zookeeper, options, stop):
+def changing(zookeeper, options, root, instances, stop):
     """One instance leaves and comes back, of another service each time, at an even rate."""
     turn, began, done = 0, time.monotonic(), 0
     gone = []
     while not stop.is_set():
         for _ in range(max(1, options.changes // 20)):
             if turn % 2 == 0:
-                gone.append(node(turn * 389 % options.services, turn % options.instances))
+                gone.append(node(turn * 389 % options.services, turn % instances, root))
                 zookeeper.ask([(DELETE, gone[-1], b"")])
             else:
                 zookeeper.ask([(CREATE, gone.pop(), b"10.0.0.1")])
@@ -198,7 +203,8 @@ def measure(options, folder, reaper):
     try:
         echo = reaper.keep(Echo(Path(options.tools), "bolt", False))
         began = time.monotonic()
-        fill(zookeeper, options)
+        fill(zookeeper, options, "/dubbo", options.instances)
+        fill(zookeeper, options, ELSEWHERE, 1)
         print(f"{options.services * options.instances} instances written in {time.monotonic() - began:.1f} s", file=sys.stderr)
         out = {"services": options.services, "instances": options.instances, "changes_a_second": options.changes}
         admin, port = free_port(), free_port()
@@ -234,10 +240,10 @@ def turns(options, zookeeper, reaper, admin, port, out):
     for turn in range(options.rounds):
         for kind in ("quiet", "changing") if turn % 2 else ("changing", "quiet"):
             stop = threading.Event()
-            changer = threading.Thread(target=changing, args=(zookeeper, options, stop))
-            if kind == "changing":
-                changer.start()
-                time.sleep(0.5)
+            where = ("/dubbo", options.instances) if kind == "changing" else (ELSEWHERE, 1)
+            changer = threading.Thread(target=changing, args=(zookeeper, options, *where, stop))
+            changer.start()
+            time.sleep(0.5)
             before, began = get(admin, "/stats")["revision"], time.monotonic()
             how = ["open", "--connections", 8, "--rate", 2000, "--seconds", options.seconds, "--warmup", 0.3]
             load = reaper.keep(Load(Path(options.tools), "bolt", f"127.0.0.1:{port}", *how))
@@ -245,9 +251,9 @@ def turns(options, zookeeper, reaper, admin, port, out):
             reaper.drop(load)
             if kind == "changing":
                 swaps.append((get(admin, "/stats")["revision"] - before) / (time.monotonic() - began))
-                stop.set()
-                changer.join()
-                time.sleep(1)
+            stop.set()
+            changer.join()
+            time.sleep(1)
     out["snapshots_a_second"] = round(statistics.median(swaps), 1)
     out["errors"] = sum(row.get("errors") or 0 for kind in rows.values() for row in kind)
     for key in ("p50_us", "p99_us"):

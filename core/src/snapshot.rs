@@ -27,7 +27,7 @@ pub struct Snapshot {
     pub revision: u64,
     listeners: Box<[Listener]>,
     clusters: Box<[Arc<Cluster>]>,
-    by_name: HashMap<Box<str>, u32>,
+    by_name: Arc<HashMap<Box<str>, u32>>,
 }
 
 impl Snapshot {
@@ -39,6 +39,17 @@ impl Snapshot {
     /// The same of clusters that other snapshots may have, too: workers see at once that nothing of these is new.
     pub fn of(revision: u64, listeners: Vec<Listener>, clusters: Vec<Arc<Cluster>>) -> Self {
         let by_name = clusters.iter().zip(0..).map(|(cluster, at)| (cluster.name.clone(), at)).collect();
+        Self { revision, listeners: listeners.into(), clusters: clusters.into(), by_name: Arc::new(by_name) }
+    }
+
+    /// The same after `last`: where the names are those of before, in their order, they need not be indexed again.
+    pub fn after(last: &Self, revision: u64, listeners: Vec<Listener>, clusters: Vec<Arc<Cluster>>) -> Self {
+        let same =
+            |(one, other): (&Arc<Cluster>, &Arc<Cluster>)| Arc::ptr_eq(one, other) || one.name == other.name;
+        if clusters.len() != last.clusters.len() || !clusters.iter().zip(&last.clusters).all(same) {
+            return Self::of(revision, listeners, clusters);
+        }
+        let by_name = Arc::clone(&last.by_name);
         Self { revision, listeners: listeners.into(), clusters: clusters.into(), by_name }
     }
 
@@ -74,5 +85,29 @@ impl Snapshot {
     /// The index of the cluster called `name`.
     pub fn cluster_named(&self, name: &str) -> Option<u32> {
         self.by_name.get(name).copied()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // tests fail by panicking
+mod tests {
+    use super::*;
+    use crate::{Balance, ClusterSettings};
+
+    fn cluster(name: &str) -> Arc<Cluster> {
+        Arc::new(Cluster::new(name, Balance::Random, ClusterSettings::default(), Vec::new()))
+    }
+
+    #[test]
+    fn names_are_found_after_every_change() {
+        let mut last = Snapshot::of(1, Vec::new(), vec![cluster("a"), cluster("b")]);
+        for names in [&["a", "b"][..], &["b", "a"], &["a", "b", "c"], &["c"], &[], &["a", "b"]] {
+            let clusters = names.iter().map(|name| cluster(name)).collect();
+            last = Snapshot::after(&last, 2, Vec::new(), clusters);
+            for name in ["a", "b", "c"] {
+                let at = names.iter().position(|known| *known == name);
+                assert_eq!(last.cluster_named(name), at.map(|at| at as u32), "{name} of {names:?}");
+            }
+        }
     }
 }

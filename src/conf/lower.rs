@@ -177,13 +177,23 @@ impl Plan {
         anew: bool,
         now: Tick,
     ) -> Snapshot {
-        // One that was made on demand is there when something is known of it: calls wait for that.
-        let known = |cluster: &&ClusterPlan| cluster.used.is_none() || found.contains_key(&cluster.name);
-        let clusters = self.clusters.iter().filter(known).map(|cluster| {
-            let before = last.and_then(|last| last.cluster(last.cluster_named(&cluster.name)?));
-            cluster.made(found.get(&cluster.name), before, anew, now)
-        });
-        let clusters = clusters.collect();
+        // Both are in the order of names, as far as they go: one walk beside the other finds what a search each would.
+        let mut at = 0;
+        let mut before = |name: &str| {
+            let last = last?;
+            let here =
+                u32::try_from(at).ok().and_then(|at| last.cluster(at)).filter(|before| &*before.name == name);
+            at += 1;
+            here.or_else(|| last.cluster(last.cluster_named(name)?))
+        };
+        let mut clusters = Vec::with_capacity(self.clusters.len());
+        for cluster in &self.clusters {
+            let found = found.get(&cluster.name);
+            // One that was made on demand is there when something is known of it: calls wait for that.
+            if cluster.used.is_none() || found.is_some() {
+                clusters.push(cluster.made(found, before(&cluster.name), anew, now));
+            }
+        }
         let listeners = self.listeners.iter().enumerate().map(|(at, listener)| {
             let before = last.and_then(|last| last.listeners().get(at)).filter(|_| !anew);
             core::Listener {
@@ -194,7 +204,11 @@ impl Plan {
                 ),
             }
         });
-        Snapshot::of(revision, listeners.collect(), clusters)
+        let listeners = listeners.collect();
+        match last {
+            Some(last) => Snapshot::after(last, revision, listeners, clusters),
+            None => Snapshot::of(revision, listeners, clusters),
+        }
     }
 
     /// What the clusters that a listener's calls may go to read of a call to pick by.

@@ -133,7 +133,9 @@ impl Probes {
                     let watched = self.watch_all(&planned.name, health, cluster, before);
                     self.clusters.insert(planned.name.clone(), watched);
                 }
-                None => forget(cluster, now),
+                // Only who was asked once can be ill; to look at all others each time would take long.
+                None if last.remove(&planned.name).is_some() => forget(cluster, now),
+                None => {}
             }
         }
     }
