@@ -703,6 +703,8 @@ impl Lowering<'_> {
                     .push(at.key("weights").problem("a route has either `to` or `weights`, not both"));
                 return None;
             }
+            // Written, but wrong in itself: that is what is reported.
+            (None, true) if at.has("to") => return None,
             (None, true) => {
                 let problem = at.problem("a route needs `to`, `to_header` or `weights`");
                 self.problems.push(problem.with_help("as in `to: echo`, the name of a cluster"));
