@@ -40,6 +40,8 @@ pub struct Discovery {
     keeper: kept::Keeper,
     began: Instant,
     clock: Clock,
+    /// By registry: how many watches cannot be answered. A person is told of the first, not of thousands.
+    lost: BTreeMap<String, usize>,
 }
 
 /// A registry that is connected to.
@@ -116,6 +118,7 @@ impl Discovery {
             keeper: kept::Keeper::default(),
             began: Instant::now(),
             clock,
+            lost: BTreeMap::new(),
         }
     }
 
@@ -140,6 +143,10 @@ impl Discovery {
             }
             false
         });
+        self.lost.clear();
+        for watch in self.watches.values().filter(|watch| watch.lost) {
+            *self.lost.entry(watch.want.registry.clone()).or_default() += 1;
+        }
         let watch = |want: Want| {
             let known = before.remove(&want.cluster).filter(|known| known.key == want.key);
             self.watch(want, known)
@@ -234,7 +241,7 @@ impl Discovery {
         // News of a watch that was ended a moment ago are nobody's.
         let Some(watch) = self.watches.get_mut(&number) else { return Heard::Nothing };
         let Some(view) = self.board.view(number) else { return Heard::Nothing };
-        tell(watch, &view);
+        tell(watch, &view, &mut self.lost);
         let first = watch.guard.force().is_none();
         let doubted = watch.guard.doubts();
         let waited = watch.again.take().is_some_and(|at| at <= now);
@@ -398,14 +405,25 @@ fn wants(plan: &Plan) -> BTreeMap<String, Want> {
     plan.clusters.iter().filter_map(want).collect()
 }
 
-/// Says what became of a watch's registry.
-fn tell(watch: &mut Watch, view: &View) {
-    let cluster = &watch.want.cluster;
+/// Says what became of a watch's registry; `lost`: how many watches of each cannot be answered.
+fn tell(watch: &mut Watch, view: &View, lost: &mut BTreeMap<String, usize>) {
+    let (cluster, registry) = (&watch.want.cluster, &watch.want.registry);
+    let others = lost.entry(registry.clone()).or_default();
     match &view.lost {
         Some(reason) if !watch.lost => {
-            tracing::warn!(cluster, "registry lost, its last word stays in force: {reason}");
+            if *others == 0 {
+                tracing::warn!(cluster, registry, "registry lost, its last word stays in force: {reason}");
+            } else {
+                tracing::debug!(cluster, registry, "registry lost: {reason}");
+            }
+            *others += 1;
         }
-        None if watch.lost => tracing::info!(cluster, "registry is back"),
+        None if watch.lost => {
+            *others = others.saturating_sub(1);
+            if *others == 0 {
+                tracing::info!(cluster, registry, "registry is back");
+            }
+        }
         _ => {}
     }
     watch.lost = view.lost.is_some();

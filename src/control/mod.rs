@@ -58,6 +58,8 @@ pub struct Control {
     probes: probes::Probes,
     registering: register::Registering,
     demands: demands::Demands,
+    /// Services that calls wait for.
+    wanted: mpsc::Receiver<outrigger_core::Awaited>,
     clock: Clock,
     stamp: Option<Stamp>,
     reload_failed: bool,
@@ -129,8 +131,7 @@ pub async fn run_in(host: Host, file: PathBuf, plan: Plan, clock: Clock) -> Resu
     let (asks, mut inbox) = host.asks;
     let (probes, mut told) = probes::Probes::new();
     let (registering, mut known) = register::Registering::new();
-    let (wants, mut wanted) = mpsc::channel(WANTED_MAX);
-    let mut control = Control::start(host.say, file, plan, (clock, wants), asks, (probes, registering))?;
+    let mut control = Control::start(host.say, file, plan, clock, asks, (probes, registering))?;
     let mut signals =
         Signals::new(host.signals).map_err(|error| format!("error: cannot listen to signals: {error}"))?;
     let mut looks = tokio::time::interval(FILE_EVERY);
@@ -159,14 +160,7 @@ pub async fn run_in(host: Host, file: PathBuf, plan: Plan, clock: Clock) -> Resu
                 publish_at = Some(publish_at.map_or(at, |before| before.min(at)));
             }
             Some(told) = known.recv() => control.registering.heard(told),
-            Some(awaited) = wanted.recv() => {
-                control.demand(awaited);
-                // Many services may be named at once, as when an application starts.
-                while let Ok(awaited) = wanted.try_recv() {
-                    control.demand(awaited);
-                }
-                control.demanded();
-            }
+            Some(awaited) = control.wanted.recv() => control.demand(awaited),
             _ = expiry.tick() => control.expire(),
             Some(told) = told.recv() => control.probes.heard(told, control.clock.now()),
             () = publish => {
@@ -195,7 +189,7 @@ impl Control {
         say: fn(&str),
         file: PathBuf,
         plan: Plan,
-        (clock, wants): (Clock, mpsc::Sender<outrigger_core::Awaited>),
+        clock: Clock,
         asks: mpsc::UnboundedSender<Ask>,
         (mut probes, mut registering): (probes::Probes, register::Registering),
     ) -> Result<Self, String> {
@@ -206,6 +200,7 @@ impl Control {
         let mut listening = listen::Listening::default();
         let bound = listening.bind(&plan)?;
         let count = plan.workers.unwrap_or_else(default_workers);
+        let (wants, wanted) = mpsc::channel(WANTED_MAX);
         let start = |index| Handle::start(index, clock, Arc::clone(&snapshot), plan.bounds, wants.clone());
         let workers: Result<Vec<Handle>, _> = (0..count).map(start).collect();
         let workers = Arc::new(workers.map_err(|error| format!("error: a worker could not start: {error}"))?);
@@ -232,6 +227,7 @@ impl Control {
             probes,
             registering,
             demands: demands::Demands::default(),
+            wanted,
             clock,
             stamp,
             reload_failed: false,
@@ -254,7 +250,9 @@ impl Control {
             let command = Command::Snapshot(Arc::clone(&self.snapshot), self.plan.bounds, manners.clone());
             let _ = worker.commands.send(command);
         }
-        self.probes.follow(&self.plan, &self.snapshot, now);
+        if !self.draining {
+            self.probes.follow(&self.plan, &self.snapshot, now);
+        }
     }
 
     /// Reads the conf file again. Whatever is wrong changes nothing.
@@ -298,13 +296,14 @@ impl Control {
         Ok(self.snapshot.revision)
     }
 
-    /// Calls wait for a service that they name.
-    fn demand(&mut self, awaited: outrigger_core::Awaited) {
-        self.demands.ask(awaited, self.clock.now());
-    }
-
-    /// Looks for the services that calls name.
-    fn demanded(&mut self) {
+    /// Calls wait for a service that they name: it is looked for, and so are all that were named meanwhile, as when an
+    /// application starts.
+    fn demand(&mut self, first: outrigger_core::Awaited) {
+        let now = self.clock.now();
+        self.demands.ask(first, now);
+        while let Ok(awaited) = self.wanted.try_recv() {
+            self.demands.ask(awaited, now);
+        }
         self.demands.put(&mut self.plan);
         // What was known of one when the process ended last is known at once.
         if self.discovery.follow(&self.plan) == discover::Heard::First {
@@ -420,6 +419,9 @@ impl Control {
         loop {
             tokio::select! {
                 Some(ask) = inbox.recv() => self.answer(ask),
+                // Calls that are still taken go where registries say now, and wait for nothing that nobody looks for.
+                _ = self.discovery.next() => self.publish(false),
+                Some(awaited) = self.wanted.recv() => self.demand(awaited),
                 signal = signals.next() => if matches!(signal, Signal::Drain | Signal::Stop) {
                     break;
                 },
@@ -460,7 +462,8 @@ impl Control {
                 () = &mut leaving => return true,
                 () = tokio::time::sleep_until(until) => return true,
                 Some(ask) = inbox.recv() => self.answer(ask),
-                _ = self.discovery.next() => {}
+                _ = self.discovery.next() => self.publish(false),
+                Some(awaited) = self.wanted.recv() => self.demand(awaited),
                 signal = signals.next() => if matches!(signal, Signal::Drain | Signal::Stop) {
                     return false;
                 },

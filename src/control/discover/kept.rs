@@ -195,8 +195,9 @@ fn write(path: &Path, kept: &Kept) -> io::Result<()> {
     let beside = path.with_extension(format!("{}.new", std::process::id()));
     let mut file = fs::File::create(&beside)?;
     serde_json::to_writer(&mut file, kept).map_err(io::Error::other)?;
-    // A file that is empty after a power cut would be worse than the one before.
-    file.write_all(b"\n").and_then(|()| file.sync_all())?;
+    // Not waited for until it is on the disk: what a power cut spoils is not read, and the end of a process must not wait for
+    // thousands of them.
+    file.write_all(b"\n")?;
     fs::rename(&beside, path)
 }
 
