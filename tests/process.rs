@@ -501,6 +501,36 @@ fn post_drain_does_what_term_does() {
 }
 
 #[test]
+fn a_call_that_names_a_service_for_the_first_time_is_answered_while_it_drains() {
+    let (upstream, dir) = (Upstream::start(), TempDir::new());
+    let services = dir.path().join("services.yaml");
+    fs::write(&services, format!("services: {{ t.New: [\"{}\"] }}", upstream.address())).expect("a file");
+    let listener = "    protocol: bolt\n    routes: [{ match: { service: t.Echo }, to: up }, { to: { service: local } }]";
+    let rest = format!(
+        "{}\nregistries:\n  local: {{ file: {{ path: {} }} }}",
+        one_cluster(&upstream),
+        services.display()
+    );
+    let mut sidecar = Sidecar::start(&conf(listener, &rest));
+    let (wire, mut client) = (Wire::V1, sidecar.client());
+    client.send(&wire.call(5).payload("in flight").bytes());
+    let held = upstream.next();
+    sidecar.term();
+    assert!(within(SOON, || http_get(sidecar.admin(), "/ready").is_ok_and(|(status, _)| status == 503)));
+    let found = client.ask(&wire.call(6).service("t.New"));
+    assert_eq!((found.id(), found.status()), (6, 0), "{found:?}");
+    client.refused(
+        &wire.call(7).service("t.Nobody"),
+        Refused::NoEndpoint,
+        "outrigger: no endpoint in cluster local/t.Nobody",
+    );
+    held.answer("finished");
+    client.expect(&wire.answer(5, "finished"));
+    client.closed(SOON);
+    assert!(sidecar.wait(SOON).success());
+}
+
+#[test]
 fn term_without_any_connection_ends_at_once() {
     let upstream = Upstream::start();
     let mut sidecar = straight("auto", &upstream);
