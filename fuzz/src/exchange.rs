@@ -123,7 +123,11 @@ fn snapshot() -> Snapshot {
     let endpoints = ENDPOINTS.map(|address| Endpoint::new(address, 1));
     let settings = ClusterSettings { connections: Some(2), pending_max: 2, ..ClusterSettings::default() };
     let cluster = Cluster::new("web", Balance::RoundRobin, settings, endpoints.into());
-    Snapshot::new(1, vec![Listener { name: "in".into(), routes: RouteTable::new(routes).into() }], vec![cluster])
+    Snapshot::new(
+        1,
+        vec![Listener { name: "in".into(), routes: RouteTable::new(routes).into() }],
+        vec![cluster],
+    )
 }
 
 /// A route that answers itself, with a place that is made of what was asked for.
