@@ -86,6 +86,8 @@ enum Of {
     Sofarpc,
     /// Spring Cloud.
     Spring,
+    /// None.
+    Plain,
 }
 
 impl Of {
@@ -94,6 +96,7 @@ impl Of {
             Self::Dubbo => Framework::Dubbo,
             Self::Sofarpc => Framework::Sofarpc,
             Self::Spring => Framework::Spring,
+            Self::Plain => Framework::Plain,
         }
     }
 }

@@ -144,7 +144,7 @@ pub enum To {
 pub struct Demand {
     /// The name of a registry.
     pub registry: String,
-    /// Whose services they are; calls of `spring` name them by their authority. By default `sofarpc` where the listener speaks
+    /// Whose services they are; calls of `spring` and `plain` name them by their authority. By default `sofarpc` where the listener speaks
     /// only `bolt`, else `dubbo`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub framework: Option<Framework>,
@@ -271,7 +271,7 @@ pub struct Register {
     /// The registries that it is made known in, one or a list.
     #[serde(rename = "in")]
     pub registries: OneOrMany<String>,
-    /// The interface; for `spring` the name of the application.
+    /// The interface; for `spring` the name of the application, for `plain` any name.
     pub service: String,
     /// In whose names and formats it is written.
     #[serde(default)]
@@ -323,6 +323,8 @@ pub enum Framework {
     Sofarpc,
     /// Spring Cloud: applications.
     Spring,
+    /// None: names, in whatever layout the registry has for that.
+    Plain,
 }
 
 impl Framework {
@@ -332,6 +334,7 @@ impl Framework {
             Self::Dubbo => discovery::Framework::Dubbo,
             Self::Sofarpc => discovery::Framework::Sofarpc,
             Self::Spring => discovery::Framework::Spring,
+            Self::Plain => discovery::Framework::Plain,
         }
     }
 
@@ -340,7 +343,7 @@ impl Framework {
         match self {
             Self::Dubbo => "dubbo",
             Self::Sofarpc => "bolt",
-            Self::Spring => "http",
+            Self::Spring | Self::Plain => "http",
         }
     }
 }

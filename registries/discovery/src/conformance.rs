@@ -13,7 +13,7 @@ use std::{
 
 use tokio::{task::JoinHandle, time};
 
-use crate::{Board, Framework, Instance, Level, Registration, Registry, ServiceKey, View, Wish};
+use crate::{Board, Framework, Instance, Level, Registration, Registry, Seat, ServiceKey, View, Wish};
 
 /// A registry under test, and the hands on what stands behind it.
 pub trait Fixture {
@@ -346,6 +346,8 @@ pub async fn run_registering(fixture: &mut impl Writable, frameworks: &[Framewor
         a_registration_outlives_a_lost_registry(fixture, *framework).await;
         what_is_withdrawn_while_the_registry_is_lost_does_not_come_back(fixture, *framework).await;
         a_connection_that_is_closed_takes_its_registrations_along(fixture, *framework).await;
+        what_another_keeps_is_taken_over_without_a_moment_in_which_it_is_not_there(fixture, *framework).await;
+        what_another_keeps_is_left_to_it_by_who_yields(fixture, *framework).await;
     }
 }
 
@@ -382,7 +384,7 @@ fn registration(framework: Framework, service: &str, port: u16) -> Registration 
     let (protocol, version) = match framework {
         Framework::Dubbo => ("dubbo", Some("1.0.0")),
         Framework::Sofarpc => ("bolt", Some("1.0")),
-        Framework::Spring => ("http", None),
+        Framework::Spring | Framework::Plain => ("http", None),
     };
     Registration {
         app: "conformance".into(),
@@ -523,4 +525,157 @@ async fn a_connection_that_is_closed_takes_its_registrations_along(
     stands(fixture, framework, &service, &set(["10.9.9.1:1"])).await;
     time::timeout(fixture.patience(), other.close()).await.expect("an end in time");
     stands(fixture, framework, &service, &set([])).await;
+}
+
+/// Looks without a pause whether these addresses, and no others, stand in the server, until a future ends.
+async fn stands_while(
+    fixture: &impl Writable,
+    framework: Framework,
+    (service, want): (&str, &BTreeSet<String>),
+    work: impl Future<Output = ()>,
+) {
+    let mut work = std::pin::pin!(work);
+    loop {
+        assert_eq!(fixture.listed(framework, service).await, *want, "{framework} {service}");
+        if time::timeout(Duration::from_millis(2), &mut work).await.is_ok() {
+            return;
+        }
+    }
+}
+
+async fn what_another_keeps_is_taken_over_without_a_moment_in_which_it_is_not_there(
+    fixture: &mut impl Writable,
+    framework: Framework,
+) {
+    let service = format!("conformance.{framework}.Takeover");
+    let both = [registration(framework, &service, 1), registration(framework, &service, 2)];
+    let want = set(["10.9.9.1:1", "10.9.9.1:2"]);
+    let patience = fixture.patience();
+    let other = fixture.another();
+    let mut theirs = Keeper::start(&*other);
+    theirs.set(&both, patience).await;
+    stands(fixture, framework, &service, &want).await;
+    let mut keeper = Keeper::start(fixture.registry());
+    stands_while(fixture, framework, (&service, &want), keeper.set(&both, patience)).await;
+    // Who is followed yields first, and is gone then.
+    theirs.wish.yields(true);
+    stands_while(fixture, framework, (&service, &want), async {
+        theirs.done(patience).await;
+        theirs.set(&[], patience).await;
+        other.close().await;
+        time::sleep(patience / 4).await;
+    })
+    .await;
+    keeper.set(&[], patience).await;
+    stands(fixture, framework, &service, &set([])).await;
+}
+
+async fn what_another_keeps_is_left_to_it_by_who_yields(fixture: &mut impl Writable, framework: Framework) {
+    let service = format!("conformance.{framework}.Yields");
+    let each = |port| registration(framework, &service, port);
+    let patience = fixture.patience();
+    let other = fixture.another();
+    let mut theirs = Keeper::start(&*other);
+    theirs.set(&[each(1)], patience).await;
+    let mut keeper = Keeper::start(fixture.registry());
+    keeper.wish.yields(true);
+    keeper.set(&[each(1), each(2)], patience).await;
+    let both = set(["10.9.9.1:1", "10.9.9.1:2"]);
+    stands(fixture, framework, &service, &both).await;
+    // What is the other's stays when it is desired no more here, and what is desired here goes on when the other is gone.
+    keeper.set(&[each(2)], patience).await;
+    stands(fixture, framework, &service, &both).await;
+    theirs.set(&[], patience).await;
+    stands(fixture, framework, &service, &set(["10.9.9.1:2"])).await;
+    other.close().await;
+}
+
+/// Runs every case of who has a seat, one after the other, for registries that can tell. Panics at the first that does not hold.
+pub async fn run_electing(fixture: &mut impl Writable) {
+    one_candidate_at_a_time_has_the_seat(fixture).await;
+    a_holder_that_is_cut_off_stops_by_its_own_clock(fixture).await;
+    a_holder_that_vanishes_is_followed(fixture).await;
+}
+
+/// A candidate, and the task that stands for it.
+struct Runner {
+    seat: Seat,
+    task: JoinHandle<()>,
+}
+
+impl Runner {
+    fn start(registry: &dyn Registry, seat: &str, name: &str) -> Self {
+        let (seat, candidate) = Seat::new(seat, name, Duration::from_secs(4));
+        let standing = registry.elect(candidate).expect("a registry that can tell");
+        Self { seat, task: tokio::spawn(standing) }
+    }
+
+    fn holds(&mut self) -> bool {
+        self.seat.term().is_held(std::time::Instant::now())
+    }
+
+    /// Waits until the candidate has the seat; its number then.
+    async fn won(&mut self, patience: Duration) -> u64 {
+        let until = time::Instant::now() + patience;
+        while !self.holds() {
+            let said = self.seat.term();
+            assert!(
+                time::timeout_at(until, self.seat.changed()).await.is_ok(),
+                "not elected in time: {said:?}"
+            );
+        }
+        self.seat.term().number
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn one_candidate_at_a_time_has_the_seat(fixture: &mut impl Writable) {
+    let patience = fixture.patience();
+    let mut one = Runner::start(fixture.registry(), "conformance-one", "one");
+    let first = one.won(patience).await;
+    let other = fixture.another();
+    let mut two = Runner::start(&*other, "conformance-one", "two");
+    let mut third = Runner::start(&*other, "conformance-other", "two");
+    third.won(patience).await;
+    time::sleep(Duration::from_secs(6)).await;
+    assert!(one.holds() && !two.holds(), "{:?} {:?}", one.seat.term(), two.seat.term());
+    assert_eq!(two.seat.term().holder.as_deref(), Some("one"));
+    assert_eq!(one.seat.term().number, first, "a holder that goes on is the same one");
+    // Who gives it up is followed at once, not after its patience.
+    let began = time::Instant::now();
+    one.seat = Seat::new("conformance-none", "one", Duration::ZERO).0;
+    let second = two.won(patience).await;
+    assert!(second > first, "{second} follows {first}");
+    assert!(began.elapsed() < Duration::from_secs(3), "a seat that was given up stayed empty");
+    other.close().await;
+}
+
+async fn a_holder_that_is_cut_off_stops_by_its_own_clock(fixture: &mut impl Writable) {
+    let patience = fixture.patience();
+    let mut one = Runner::start(fixture.registry(), "conformance-cut", "one");
+    let first = one.won(patience).await;
+    fixture.break_it().await;
+    time::sleep(Duration::from_secs(5)).await;
+    assert!(!one.holds(), "a holder that hears nothing goes on: {:?}", one.seat.term());
+    fixture.mend_it().await;
+    assert!(one.won(patience * 2).await >= first);
+}
+
+async fn a_holder_that_vanishes_is_followed(fixture: &mut impl Writable) {
+    let patience = fixture.patience();
+    let other = fixture.another();
+    let mut gone = Runner::start(&*other, "conformance-gone", "gone");
+    let first = gone.won(patience).await;
+    let mut next = Runner::start(fixture.registry(), "conformance-gone", "next");
+    // Not given up: nobody moves it on any more.
+    gone.task.abort();
+    let until = gone.seat.term().until.expect("a holder");
+    let second = next.won(patience * 2).await;
+    assert!(second > first && std::time::Instant::now() >= until, "a seat was given to another too soon");
+    other.close().await;
 }

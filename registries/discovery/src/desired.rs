@@ -59,41 +59,63 @@ pub struct Written {
     pub trouble: Option<String>,
 }
 
+/// A desire.
+#[derive(Debug)]
+struct Want {
+    /// Its number.
+    wish: u64,
+    registrations: Arc<[Registration]>,
+    yields: bool,
+}
+
 /// The end of who desires.
 #[derive(Debug)]
 pub struct Wish {
-    wanted: watch::Sender<(u64, Arc<[Registration]>)>,
+    wanted: watch::Sender<Want>,
     written: watch::Receiver<Written>,
 }
 
 impl Wish {
     /// A wish for nothing, and the end that a registry works on.
     pub fn new() -> (Self, Desired) {
-        let (wanted, seen) = watch::channel((0, Arc::from([])));
+        let (wanted, seen) = watch::channel(Want { wish: 0, registrations: Arc::from([]), yields: false });
         let (told, written) = watch::channel(Written::default());
         (Self { wanted, written }, Desired { wanted: seen, told })
     }
 
     /// These shall be registered, and nothing else of ours. The same again changes nothing.
     pub fn set(&self, registrations: Arc<[Registration]>) {
-        self.wanted.send_if_modified(|(wish, wanted)| {
-            if *wanted == registrations {
+        self.wanted.send_if_modified(|want| {
+            if want.registrations == registrations {
                 return false;
             }
-            (*wish, *wanted) = (wish.saturating_add(1), registrations);
+            (want.wish, want.registrations) = (want.wish.saturating_add(1), registrations);
+            true
+        });
+    }
+
+    /// Whether what another process keeps in the same place is left to it from now on, as one does who is followed by another:
+    /// it counts as done, and is neither taken over nor taken away. Otherwise, and at first, it is taken over, without a moment in
+    /// which it is not there.
+    pub fn yields(&self, yields: bool) {
+        self.wanted.send_if_modified(|want| {
+            if want.yields == yields {
+                return false;
+            }
+            (want.wish, want.yields) = (want.wish.saturating_add(1), yields);
             true
         });
     }
 
     /// What was desired last.
     pub fn wanted(&self) -> Arc<[Registration]> {
-        Arc::clone(&self.wanted.borrow().1)
+        Arc::clone(&self.wanted.borrow().registrations)
     }
 
     /// How far the registry is with what was desired last; `None`: it has not looked at that yet.
     pub fn written(&self) -> Option<Written> {
         let written = self.written.borrow().clone();
-        (written.wish == self.wanted.borrow().0).then_some(written)
+        (written.wish == self.wanted.borrow().wish).then_some(written)
     }
 
     /// Waits until all is as it was desired last.
@@ -110,14 +132,20 @@ impl Wish {
 /// The end of the registry that works towards what is desired.
 #[derive(Debug)]
 pub struct Desired {
-    wanted: watch::Receiver<(u64, Arc<[Registration]>)>,
+    wanted: watch::Receiver<Want>,
     told: watch::Sender<Written>,
 }
 
 impl Desired {
     /// What is desired now, and the number of this desire.
     pub fn now(&mut self) -> (u64, Arc<[Registration]>) {
-        self.wanted.borrow_and_update().clone()
+        let want = self.wanted.borrow_and_update();
+        (want.wish, Arc::clone(&want.registrations))
+    }
+
+    /// Whether what another process keeps in the same place is left to it; see [`Wish::yields`].
+    pub fn yields(&self) -> bool {
+        self.wanted.borrow().yields
     }
 
     /// Waits until something else is desired than [`Desired::now`] gave last.

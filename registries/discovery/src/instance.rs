@@ -25,11 +25,13 @@ pub enum Framework {
     Sofarpc,
     /// Spring Cloud: a service is an application.
     Spring,
+    /// None: a service is a name, in whatever layout the registry has for that.
+    Plain,
 }
 
 impl Framework {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Dubbo, Self::Sofarpc, Self::Spring];
+    pub const ALL: [Self; 4] = [Self::Dubbo, Self::Sofarpc, Self::Spring, Self::Plain];
 
     /// Its name, as the conf writes it.
     pub const fn name(self) -> &'static str {
@@ -37,6 +39,7 @@ impl Framework {
             Self::Dubbo => "dubbo",
             Self::Sofarpc => "sofarpc",
             Self::Spring => "spring",
+            Self::Plain => "plain",
         }
     }
 }

@@ -16,6 +16,7 @@ mod board;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod desired;
+mod election;
 pub mod formats;
 mod guard;
 mod instance;
@@ -27,6 +28,7 @@ pub use address::{BadAddress, check_address, is_public};
 pub use backoff::Backoff;
 pub use board::{Board, Closed, Teller, View};
 pub use desired::{Desired, Level, Registration, Wish, Written};
+pub use election::{Candidate, Seat, Term};
 pub use guard::{Guard, Verdict};
 pub use instance::{Framework, Instance, Metadata, ServiceKey, WEIGHT_DEFAULT, WEIGHT_MAX};
 pub use status::{Status, StatusCell};
@@ -60,6 +62,13 @@ pub trait Registry: Send + Sync {
 
     /// The names of all services of a framework that it knows.
     fn services(&self, framework: Framework) -> Answering<Vec<String>>;
+
+    /// Lets a candidate stand for a seat that one process has at a time; see [`Seat`]. The future ends when the seat is wanted no
+    /// more, and has given it up then. `None`: this kind of registry cannot tell who of several is to be.
+    fn elect(&self, candidate: Candidate) -> Option<Watching> {
+        drop(candidate);
+        None
+    }
 
     /// How its connection does.
     fn status(&self) -> Status;

@@ -69,7 +69,7 @@ pub(crate) fn own(key: &ServiceKey) -> String {
     match key.framework {
         Framework::Dubbo => format!("{PROVIDERS}{}:{}:{}", escape(service), of(&key.version), of(&key.group)),
         Framework::Sofarpc => sofarpc_name(service, key.version.as_deref(), key.protocol.as_deref()),
-        Framework::Spring => service.clone(),
+        Framework::Spring | Framework::Plain => service.clone(),
     }
 }
 
@@ -78,7 +78,7 @@ pub(crate) const fn is_wide(key: &ServiceKey) -> bool {
     match key.framework {
         Framework::Dubbo => key.version.is_none() || key.group.is_none(),
         Framework::Sofarpc => key.version.is_none() || key.protocol.is_none(),
-        Framework::Spring => false,
+        Framework::Spring | Framework::Plain => false,
     }
 }
 
@@ -113,7 +113,7 @@ pub(crate) fn fits(key: &ServiceKey, name: &str) -> bool {
                 && key.version.as_deref().is_none_or(|version| unique_id(version) == unique)
                 && key.protocol.as_deref().is_none_or(|protocol| sofarpc_end(Some(protocol)) == end)
         }
-        Framework::Spring => name == key.service,
+        Framework::Spring | Framework::Plain => name == key.service,
     }
 }
 
@@ -122,8 +122,8 @@ pub(crate) fn service(framework: Framework, name: &str) -> Option<String> {
     match framework {
         Framework::Dubbo => Some(dubbo_parts(name)?.first()?.replace(DOLLAR, "$")),
         Framework::Sofarpc => Some(sofarpc_parts(name)?.0.to_owned()),
-        // Dubbo 3 lists its applications in the same way.
-        Framework::Spring => (!name.contains(':')).then(|| name.to_owned()),
+        // Dubbo 3 lists its applications in the same way, and so does who has no framework.
+        Framework::Spring | Framework::Plain => (!name.contains(':')).then(|| name.to_owned()),
     }
 }
 
@@ -135,7 +135,7 @@ pub(crate) fn written(r: &Registration) -> String {
             format!("{PROVIDERS}{}:{}:{}", escape(&r.service), part(&r.version), part(&r.group))
         }
         Framework::Sofarpc => sofarpc_name(&r.service, r.version.as_deref(), Some(&r.protocol)),
-        Framework::Spring => r.service.clone(),
+        Framework::Spring | Framework::Plain => r.service.clone(),
     }
 }
 
@@ -154,9 +154,11 @@ pub(crate) fn host(r: &Registration) -> Option<Host> {
             (1.0, CLUSTER, params)
         }
         Framework::Sofarpc => (1.0, "default-cluster", sofarpc::params(r)),
-        Framework::Spring => {
+        Framework::Spring | Framework::Plain => {
             let mut params = r.metadata.clone();
-            params.insert(SOURCE.0.to_owned(), SOURCE.1.to_owned());
+            if r.framework == Framework::Spring {
+                params.insert(SOURCE.0.to_owned(), SOURCE.1.to_owned());
+            }
             let said = [("version", &r.version), ("group", &r.group)];
             let said = said.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)));
             params.extend(said);
@@ -198,7 +200,7 @@ pub(crate) fn instance(framework: Framework, host: &Host) -> Option<Instance> {
             let instance = sofarpc::instance(protocol, &address, &host.metadata)?;
             Instance { weight: times(host.weight, instance.weight), ..instance }
         }
-        Framework::Spring => spring(host, &address)?,
+        Framework::Spring | Framework::Plain => spring(host, &address)?,
     };
     Some(clustered(instance, &host.cluster_name))
 }

@@ -10,7 +10,7 @@
 //! | Dubbo, interface | `/dubbo/<interface>/{providers,configurators}` | `/dubbo/<interface>/providers/<url>` |
 //! | Dubbo 3, application | `/dubbo/mapping/<interface>`, `/services/<app>/*`, `/dubbo/metadata/<app>/<revision>` | the same |
 //! | SOFARPC | `/sofa-rpc/<interface>/providers` | the same |
-//! | Spring Cloud | `/services/<app>/*` | the same, under an id |
+//! | Spring Cloud, or none | `/services/<app>/*` | the same, under an id |
 //!
 //! Servers from 3.6 on tell changes at once; those of 3.5 have no such watches and are asked every five seconds. Older ones are
 //! not written to. The conventions are those that were seen in the trees that real frameworks wrote; the connection is that of
@@ -141,7 +141,7 @@ async fn services(hub: Arc<Hub>, framework: Framework) -> Result<Vec<String>, St
             names
         }
         Framework::Sofarpc => list(&paths.sofarpc()).await?,
-        Framework::Spring => list(&paths.spring()).await?,
+        Framework::Spring | Framework::Plain => list(&paths.spring()).await?,
     };
     names.sort();
     names.dedup();

@@ -77,7 +77,7 @@ impl Plan {
                     let node = percent::encode(&sofarpc::url(r).to_string());
                     ours(paths.sofarpc_providers(&r.service), &node, String::new())
                 }
-                Framework::Spring => {
+                Framework::Spring | Framework::Plain => {
                     let id = id(ids, r);
                     ours(paths.spring_application(&r.service), &id, curator::spring(r, &id))
                 }

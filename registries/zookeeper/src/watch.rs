@@ -114,7 +114,7 @@ async fn look(
             let providers = paths.sofarpc_providers(&key.service).ok_or_else(unusable)?;
             looking.sofarpc(teller, bad, &providers).await
         }
-        Framework::Spring => {
+        Framework::Spring | Framework::Plain => {
             let directory = paths.spring_application(&key.service).ok_or_else(unusable)?;
             looking.spring(teller, &directory).await
         }

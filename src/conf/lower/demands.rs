@@ -96,8 +96,9 @@ impl Lowering<'_> {
             ["bolt"] => written::Framework::Sofarpc,
             _ => written::Framework::Dubbo,
         });
+        let by_authority = matches!(framework, written::Framework::Spring | written::Framework::Plain);
         let only_http = !spoken.is_empty() && spoken.iter().all(|name| exchanges(name));
-        if framework == written::Framework::Spring && carries == Carries::Calls {
+        if by_authority && carries == Carries::Calls {
             self.problems.push(at.problem("only calls of HTTP name a service by their authority"));
         }
         let protocol = demand.protocol.clone().unwrap_or_else(|| {
@@ -119,10 +120,7 @@ impl Lowering<'_> {
             0 => format!("{}/", demand.registry),
             others => format!("{}#{}/", demand.registry, others + 1),
         };
-        let made = Arc::new(core::Demand {
-            prefix: prefix.into(),
-            by_authority: framework == written::Framework::Spring,
-        });
+        let made = Arc::new(core::Demand { prefix: prefix.into(), by_authority });
         self.demands.push(DemandPlan {
             demand: Arc::clone(&made),
             registry: demand.registry.clone(),

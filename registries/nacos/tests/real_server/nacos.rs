@@ -131,7 +131,7 @@ impl Writable for Nacos {
         let (name, namespace) = match framework {
             Framework::Dubbo => (format!("providers:{service}:1.0.0:"), "public"),
             Framework::Sofarpc => (format!("{service}:DEFAULT"), "sofa-rpc"),
-            Framework::Spring => (service.to_owned(), "public"),
+            Framework::Spring | Framework::Plain => (service.to_owned(), "public"),
         };
         listed(namespace, &name).await
     }
@@ -155,7 +155,10 @@ pub(crate) async fn listed(namespace: &str, name: &str) -> BTreeSet<String> {
         ask("GET", "/v1/ns/instance/list", &[("serviceName", name), ("namespaceId", namespace)]).await;
     let answer: Value = serde_json::from_str(&answer).expect("JSON");
     let hosts = answer["hosts"].as_array().cloned().unwrap_or_default();
-    hosts.iter().map(|host| format!("{}:{}", host["ip"].as_str().expect("an ip"), host["port"])).collect()
+    let address = |host: &Value| format!("{}:{}", host["ip"].as_str().expect("an ip"), host["port"]);
+    let addresses: BTreeSet<String> = hosts.iter().map(address).collect();
+    assert_eq!(addresses.len(), hosts.len(), "each stands there once: {hosts:#?}");
+    addresses
 }
 
 /// The ids of all connections that the server has.
