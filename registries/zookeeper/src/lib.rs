@@ -19,6 +19,7 @@
 
 mod apps;
 mod ask;
+mod elect;
 mod eye;
 mod paths;
 mod plan;
@@ -29,7 +30,7 @@ mod watch;
 use std::{fmt, sync::Arc, time::Duration};
 
 use outrigger_discovery::{
-    Answering, Desired, Framework, Registry, ServiceKey, Status, Teller, Watching,
+    Answering, Candidate, Desired, Framework, Registry, ServiceKey, Status, Teller, Watching,
     formats::{application::AskMetadata, percent},
 };
 use tokio::time;
@@ -107,6 +108,10 @@ impl Registry for ZooKeeperRegistry {
     /// Go: they stand in one place, and only each one's own nodes could tell.
     fn services(&self, framework: Framework) -> Answering<Vec<String>> {
         Box::pin(services(Arc::clone(&self.hub), framework))
+    }
+
+    fn elect(&self, candidate: Candidate) -> Option<Watching> {
+        Some(Box::pin(elect::stand(Arc::clone(&self.hub), candidate)))
     }
 
     fn status(&self) -> Status {

@@ -109,6 +109,13 @@ impl Paths {
     }
 }
 
+impl Paths {
+    /// A seat that one process has at a time; no framework's.
+    pub(crate) fn seat(&self, seat: &str) -> Option<String> {
+        Some(format!("{}/outrigger/seats/{}", self.chroot, name(seat)?))
+    }
+}
+
 /// A node in a directory.
 pub(crate) fn child(directory: &str, node: &str) -> Option<String> {
     part(node, NODE_BYTES_MAX).map(|node| format!("{directory}/{node}"))

@@ -4,10 +4,7 @@
 //! the process. Nothing that only means this host is made known, nor what cannot be a node; both are said, not dropped in
 //! silence.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    hash::{BuildHasher, RandomState},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use outrigger_discovery::{
     Framework, Level, Registration,
@@ -46,8 +43,8 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// The plan for these; `ids` makes the names of nodes that have none of their own.
-    pub(crate) fn of(registrations: &[Registration], paths: &Paths, ids: &RandomState) -> Self {
+    /// The plan for these.
+    pub(crate) fn of(registrations: &[Registration], paths: &Paths) -> Self {
         let mut plan = Self::default();
         let mut members: BTreeMap<(&str, &str), Vec<Registration>> = BTreeMap::new();
         for r in registrations {
@@ -78,7 +75,7 @@ impl Plan {
                     ours(paths.sofarpc_providers(&r.service), &node, String::new())
                 }
                 Framework::Spring | Framework::Plain => {
-                    let id = id(ids, r);
+                    let id = id(r);
                     ours(paths.spring_application(&r.service), &id, curator::spring(r, &id))
                 }
             };
@@ -147,21 +144,30 @@ fn application(registrations: &[Registration], paths: &Paths) -> Option<Vec<Step
     Some(row)
 }
 
-/// A name like those that Spring Cloud draws, the same for the same registration as long as the process lives.
-fn id(ids: &RandomState, r: &Registration) -> String {
-    let half = |which: u8| ids.hash_one((which, &r.service, &r.address, &r.app));
-    let (high, low) = (half(0), half(1));
-    // The marks of a random UUID (RFC 9562 §5.4).
-    let (high, low) = (high & !0xf000 | 0x4000, low & !(0b11 << 62) | 0b10 << 62);
+/// A name like those that Spring Cloud draws, but the same for the same registration, whoever writes it: so two that write the
+/// same have one node between them.
+fn id(r: &Registration) -> String {
+    let mut hash = FNV_BASIS;
+    for part in [&r.service, &r.address, &r.app] {
+        for byte in part.bytes().chain([0]) {
+            hash = (hash ^ u128::from(byte)).wrapping_mul(FNV_PRIME);
+        }
+    }
+    // The marks of a UUID of one's own making (RFC 9562 §5.8).
+    let hash = hash & !(0xf << 76) & !(0b11 << 62) | 8 << 76 | 0b10 << 62;
     format!(
         "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-        high >> 32,
-        high >> 16 & 0xffff,
-        high & 0xffff,
-        low >> 48,
-        low & 0xffff_ffff_ffff
+        hash >> 96,
+        hash >> 80 & 0xffff,
+        hash >> 64 & 0xffff,
+        hash >> 48 & 0xffff,
+        hash & 0xffff_ffff_ffff
     )
 }
+
+/// FNV-1a of 128 bits: names only have to differ where registrations do.
+const FNV_BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+const FNV_PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
 
 #[cfg(test)]
 mod tests {
@@ -184,7 +190,7 @@ mod tests {
     }
 
     fn plan(registrations: &[Registration]) -> Plan {
-        Plan::of(registrations, &Paths::new(None, "dubbo").unwrap(), &RandomState::new())
+        Plan::of(registrations, &Paths::new(None, "dubbo").unwrap())
     }
 
     #[test]
@@ -215,14 +221,12 @@ mod tests {
 
     #[test]
     fn an_id_is_that_of_a_registration_and_of_no_other() {
-        let ids = RandomState::new();
-        let each =
-            |port: u16| id(&ids, &registration(Framework::Spring, Level::Interface, &format!("h:{port}")));
+        let each = |port: u16| id(&registration(Framework::Spring, Level::Interface, &format!("h:{port}")));
         assert_eq!(each(1), each(1));
         assert_ne!(each(1), each(2));
         let lengths: Vec<usize> = each(1).split('-').map(str::len).collect();
         assert_eq!(lengths, [8, 4, 4, 4, 12]);
-        assert!(each(1)[14..].starts_with('4'));
+        assert!(each(1)[14..].starts_with('8'));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use outrigger_discovery::{
     formats::application::{self, MetadataInfo},
 };
 use tokio::time;
-use zookeeper_client::{Acls, Client, CreateMode, CreateOptions, Error};
+use zookeeper_client::{Acls, Client, CreateMode, CreateOptions, Error, MultiWriteError};
 
 use crate::{
     eye::Eye,
@@ -35,9 +35,16 @@ const REST: Duration = Duration::from_millis(50);
 /// Keeps in the registry what is desired, until nobody desires anything.
 pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
     let (mut link, mut backoff) = (hub.link(), Backoff::default());
-    let mut keeper = Keeper { hub: Arc::clone(&hub), ours: BTreeSet::new(), eyes: BTreeMap::new(), epoch: 0 };
+    let mut keeper = Keeper {
+        hub: Arc::clone(&hub),
+        ours: BTreeSet::new(),
+        yields: false,
+        eyes: BTreeMap::new(),
+        epoch: 0,
+    };
     loop {
         let (wish, wanted) = desired.now();
+        keeper.yields = desired.yields();
         let plan = keeper.plan(&wanted);
         let now = link.borrow_and_update().clone();
         let mut pass = match &now {
@@ -93,6 +100,8 @@ struct Keeper {
     hub: Arc<Hub>,
     /// Nodes that we made, or may have made, and that are not known to be gone.
     ours: BTreeSet<String>,
+    /// What other processes keep is left to them.
+    yields: bool,
     /// What sees the nodes of the plan, in this epoch.
     eyes: BTreeMap<String, Eye>,
     epoch: u64,
@@ -122,7 +131,7 @@ impl Keeper {
 
     fn plan(&self, wanted: &[Registration]) -> Plan {
         match &self.hub.shared.paths {
-            Ok(paths) => Plan::of(wanted, paths, &self.hub.shared.ids),
+            Ok(paths) => Plan::of(wanted, paths),
             Err(reason) => {
                 Plan { rows: Vec::new(), refused: wanted.iter().map(|_| (*reason).to_owned()).collect() }
             }
@@ -228,8 +237,13 @@ impl Keeper {
             Err(error) => return Err(error),
         };
         if stat.ephemeral_owner != client.session_id().0 {
-            pass.displaced |= !self.hub.shared.is_ours(stat.ephemeral_owner);
-            settled(limited(client.delete(path, Some(stat.version))).await)?;
+            let foreign = !self.hub.shared.is_ours(stat.ephemeral_owner);
+            if foreign && self.yields {
+                self.ours.remove(path);
+                return Ok(true);
+            }
+            pass.displaced |= foreign;
+            settled(self.replace(client, path, data, stat.version).await)?;
             return Ok(false);
         }
         if have != data {
@@ -237,6 +251,14 @@ impl Keeper {
             return Ok(false);
         }
         Ok(true)
+    }
+
+    /// Puts a node of ours in the place of another session's, so that nobody sees the place empty.
+    async fn replace(&self, client: &Client, path: &str, data: &[u8], version: i32) -> Result<(), Error> {
+        let mut both = client.new_multi_writer();
+        both.add_delete(path, Some(version))?;
+        both.add_create(path, data, &CreateMode::Ephemeral.with_acls(self.acls()))?;
+        limited(async { both.commit().await.map(drop).map_err(cause) }).await
     }
 
     /// Brings a node that stays nearer to what it shall say; `wanted` gives that for what it says now, if it is otherwise.
@@ -293,6 +315,13 @@ impl Keeper {
             settled(limited(client.delete(path, Some(stat.version))).await)?;
         }
         Err(busy())
+    }
+}
+
+/// Why several writes at once were not done.
+fn cause(error: MultiWriteError) -> Error {
+    match error {
+        MultiWriteError::RequestFailed { source } | MultiWriteError::OperationFailed { source, .. } => source,
     }
 }
 

@@ -11,7 +11,6 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    hash::RandomState,
     pin::pin,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::Duration,
@@ -89,8 +88,6 @@ pub(crate) struct Shared {
     /// Permits to list a directory.
     pub(crate) pace: Semaphore,
     pub(crate) apps: Apps,
-    /// Makes the names of nodes that have none of their own; the same as long as the registry is open.
-    pub(crate) ids: RandomState,
     /// Nodes of registrations that ended without taking them away: the next pass of any other does.
     pub(crate) orphans: Mutex<BTreeSet<String>>,
     link: watch::Sender<Link>,
@@ -110,7 +107,6 @@ impl Hub {
             status: StatusCell::default(),
             pace: Semaphore::new(LISTS_AT_ONCE),
             apps: Apps::default(),
-            ids: RandomState::new(),
             orphans: Mutex::default(),
             link: watch::Sender::new(Link::New),
             state: Mutex::new(None),
@@ -206,7 +202,7 @@ impl Shared {
 async fn supervise(shared: Arc<Shared>) {
     let (mut backoff, mut epoch) = (Backoff::default(), 0);
     loop {
-        let mut connecting = pin!(connect(&shared.settings));
+        let mut connecting = pin!(connect(&shared.settings, shared.settings.session_timeout));
         let connected = match time::timeout(CALL, &mut connecting).await {
             Ok(connected) => connected,
             Err(_) => {
@@ -226,15 +222,15 @@ async fn supervise(shared: Arc<Shared>) {
     }
 }
 
-async fn connect(settings: &Settings) -> Result<Client, String> {
-    let mut connector =
-        Client::connector().with_session_timeout(settings.session_timeout).with_fail_eagerly();
+/// A session that the server keeps for `timeout` without hearing from us, within its own bounds.
+pub(crate) async fn connect(settings: &Settings, timeout: Duration) -> Result<Client, String> {
+    let mut connector = Client::connector().with_session_timeout(timeout).with_fail_eagerly();
     if let Some((user, password)) = &settings.auth {
         connector = connector.with_auth("digest", format!("{user}:{password}").as_bytes());
     }
     let servers = settings.servers.join(",");
     // Within this the client tries more than one server.
-    let limit = CALL.max(settings.session_timeout);
+    let limit = CALL.max(timeout);
     match time::timeout(limit, connector.connect(&servers)).await {
         Ok(Ok(client)) => Ok(client),
         Ok(Err(Error::NoHosts)) => Err(format!("no server of {servers} can be reached")),

@@ -104,7 +104,7 @@ impl Writable for Servers {
             let instance = match framework {
                 Framework::Dubbo => dubbo::provider(&name).expect("a provider").expect("a provider"),
                 Framework::Sofarpc => sofarpc::provider(&name).expect("a provider").expect("a provider"),
-                Framework::Spring => {
+                Framework::Spring | Framework::Plain => {
                     let Ok((data, _)) = client.get_data(&format!("{directory}/{name}")).await else {
                         continue;
                     };
@@ -131,7 +131,7 @@ fn directory(framework: Framework, service: &str) -> String {
     match framework {
         Framework::Dubbo => format!("/dubbo/{service}/providers"),
         Framework::Sofarpc => format!("/sofa-rpc/{service}/providers"),
-        Framework::Spring => format!("/services/{service}"),
+        Framework::Spring | Framework::Plain => format!("/services/{service}"),
     }
 }
 
@@ -143,4 +143,9 @@ async fn the_suite_of_every_registry_holds() {
 #[tokio::test]
 async fn what_is_registered_stays_so() {
     conformance::run_registering(&mut Servers::start().await, &Framework::ALL).await;
+}
+
+#[tokio::test]
+async fn one_at_a_time_has_a_seat() {
+    conformance::run_electing(&mut Servers::start().await).await;
 }
