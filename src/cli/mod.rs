@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::{control, demo, logs, worker::Clock};
 
+pub mod bridge;
 pub mod explain;
 pub mod registry;
 
@@ -41,6 +42,8 @@ enum Command {
     Explain(explain::Explain),
     /// Ask the registries of a conf. Example: outrigger registry ls -c conf/shop-zookeeper.yaml
     Registry(registry::Ask),
+    /// Show what the bridges of a conf would write. Example: outrigger bridge -c conf/bridges.yaml --dry-run
+    Bridge(bridge::Bridge),
     /// See it work: echo services, a sidecar in front, traffic through it. Example: outrigger demo --for 10s
     Demo(demo::Options),
     /// Print the JSON Schema of the conf, for editors. Example: outrigger schema > outrigger.schema.json
@@ -70,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Check { conf, format } => check(&conf, format),
         Command::Explain(call) => finish(call.answer().map(|answer| print(&answer))),
         Command::Registry(ask) => finish(ask.run()),
+        Command::Bridge(bridge) => finish(bridge.run()),
         Command::Demo(options) => match demo::run(&options) {
             Ok(0) => ExitCode::SUCCESS,
             Ok(_) => ExitCode::from(1),

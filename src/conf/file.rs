@@ -13,6 +13,7 @@ use serde::{
 };
 
 use super::{
+    bridges::Bridge,
     changes::{Headers, Rewrite},
     decode::OneOrMany,
     defaults::Defaults,
@@ -66,6 +67,9 @@ pub struct Conf {
     /// The services of the application that others shall find, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub register: BTreeMap<String, Register>,
+    /// Services of one registry that are carried into another, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub bridges: BTreeMap<String, Bridge>,
     /// The folder where the last word of each registry is kept, to begin with while it cannot be asked; `off`: nowhere. By
     /// default a folder of the application's name under `$XDG_STATE_HOME/outrigger` or `~/.local/state/outrigger`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -32,6 +32,7 @@ use crate::{
     worker::Speaks,
 };
 
+mod bridges;
 mod changes;
 mod clusters;
 mod defaults_told;
@@ -44,6 +45,7 @@ mod respond;
 #[cfg(test)]
 mod tests;
 
+pub use bridges::BridgePlan;
 use defaults_told::InDefaults;
 pub use demands::DemandPlan;
 pub use health::HealthPlan;
@@ -75,6 +77,8 @@ pub struct Plan {
     pub registries: BTreeMap<String, RegistryPlan>,
     /// The services of the application that others shall find.
     pub register: Vec<RegisterPlan>,
+    /// Services of one registry that are carried into another, by name.
+    pub bridges: Vec<BridgePlan>,
     /// How long what registries say takes to reach everybody.
     pub propagation: Duration,
     /// The folder where the last word of each registry is kept; `None`: nowhere.
@@ -331,12 +335,13 @@ impl Lowering<'_> {
                 cluster.settings.division.subsets = subsets;
             }
         }
-        if conf.listeners.is_empty() {
+        if conf.listeners.is_empty() && conf.bridges.is_empty() {
             self.problems.push(at.key("listeners").problem("expected at least one listener"));
         }
         self.distinct_binds(at.key("listeners"));
         let registries = self.registries(at.key("registries"), folder);
         let register = self.registering(at.key("register"));
+        let bridges = self.bridges(at.key("bridges"));
         let defaults = Bounds::default();
         Plan {
             app: conf.app.clone(),
@@ -357,6 +362,7 @@ impl Lowering<'_> {
             demands: std::mem::take(&mut self.demands),
             registries,
             register,
+            bridges,
             propagation: conf.propagation.get(),
             state: state(conf, folder),
             written: conf.clone(),

@@ -5,6 +5,7 @@
 //! knows what the conf means.
 
 mod blank;
+pub mod bridges;
 mod changes;
 pub mod decode;
 pub mod defaults;

@@ -26,6 +26,23 @@ pub enum Registry {
     Nacos(Nacos),
 }
 
+impl Registry {
+    /// How long a service that is suddenly without any instance keeps those it had.
+    pub fn hold_empty(&self) -> std::time::Duration {
+        match self {
+            // Who edits a file means what is written there.
+            Self::File(_) => std::time::Duration::ZERO,
+            Self::Zookeeper(zookeeper) => zookeeper.hold_empty.get(),
+            Self::Nacos(nacos) => nacos.hold_empty.get(),
+        }
+    }
+
+    /// Whether it can tell which of several processes does what one may do at a time.
+    pub const fn elects(&self) -> bool {
+        matches!(self, Self::Zookeeper(_))
+    }
+}
+
 /// A watched file of services and endpoints.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

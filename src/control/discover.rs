@@ -6,7 +6,7 @@
 //! what registries say; it never decides that an endpoint is well.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -344,11 +344,13 @@ impl Discovery {
         all
     }
 
-    /// Writes down at once what is to be kept, and ends the connections.
-    pub async fn close(&mut self) {
+    /// Writes down at once what is to be kept, and ends the connections, but for those of which others have still to take over
+    /// what stands there.
+    pub async fn close(&mut self, but: &BTreeSet<&str>) {
         self.keeper.write_all();
         self.watches.clear();
-        let closing = self.registries.values().map(|open| open.registry.close());
+        let ends = |(name, _): &(&String, &Open)| !but.contains(name.as_str());
+        let closing = self.registries.iter().filter(ends).map(|(_, open)| open.registry.close());
         for close in closing.collect::<Vec<_>>() {
             close.await;
         }

@@ -23,6 +23,7 @@ use crate::{
 };
 
 pub mod admin;
+pub mod bridge;
 pub mod demands;
 pub mod discover;
 pub mod listen;
@@ -57,6 +58,7 @@ pub struct Control {
     discovery: discover::Discovery,
     probes: probes::Probes,
     registering: register::Registering,
+    bridges: bridge::Bridges,
     demands: demands::Demands,
     /// Services that calls wait for.
     wanted: mpsc::Receiver<outrigger_core::Awaited>,
@@ -216,6 +218,8 @@ impl Control {
         }
         probes.follow(&plan, &snapshot, clock.now());
         registering.follow(&plan, &discovery);
+        let mut bridges = bridge::Bridges::default();
+        bridges.follow(&plan, &discovery);
         tracing::info!(app = plan.app, workers = count, revision = 1, "serving {}", file.display());
         let control = Self {
             file,
@@ -226,6 +230,7 @@ impl Control {
             discovery,
             probes,
             registering,
+            bridges,
             demands: demands::Demands::default(),
             wanted,
             clock,
@@ -290,6 +295,7 @@ impl Control {
         self.plan = plan;
         self.discovery.follow(&self.plan);
         self.registering.follow(&self.plan, &self.discovery);
+        self.bridges.follow(&self.plan, &self.discovery);
         self.publish(true);
         self.listening.connections_max(&self.plan);
         self.listening.serve(bound, &self.workers);
@@ -385,6 +391,7 @@ impl Control {
             registries_lost: self.discovery.lost() as u64,
             registries: self.discovery.facts(),
             registered: self.registering.facts(),
+            bridges: self.bridges.facts(),
             connections: self
                 .workers
                 .iter()
@@ -407,6 +414,7 @@ impl Control {
         let limit = self.plan.drain_timeout;
         tracing::info!(?limit, "draining");
         self.draining = true;
+        self.bridges.leave();
         let began = tokio::time::Instant::now();
         if self.registering.is_known() && !self.leave(inbox, signals, began + limit / 2).await {
             return self.stop().await;
@@ -493,7 +501,7 @@ impl Control {
         };
         let _ = tokio::time::timeout(STOPPING, all).await;
         // What is registered over them goes at once, not when the registry has missed us for long enough.
-        let _ = tokio::time::timeout(CLOSING, self.discovery.close()).await;
+        let _ = tokio::time::timeout(CLOSING, self.discovery.close(&self.bridges.lingering())).await;
         Ok(())
     }
 }

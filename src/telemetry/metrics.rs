@@ -30,6 +30,7 @@ pub fn render(joined: &Joined) -> String {
     families.extend(health(joined));
     families.extend(protocols(joined));
     families.extend(registries(joined));
+    families.extend(bridges(joined));
     families.extend(process(joined));
     families.retain(|family| !family.get_metric().is_empty());
     let mut page = Vec::new();
@@ -213,6 +214,43 @@ fn registries(joined: &Joined) -> Vec<MetricFamily> {
         pending.mut_metric().push(gauge(&[("registry", registry)], number));
     }
     vec![connected, connections, unreadable, heard, watches, instances, up, pending]
+}
+
+/// What is carried from one registry into another, by the names of the conf alone.
+fn bridges(joined: &Joined) -> Vec<MetricFamily> {
+    let gauges =
+        |name: &str, help: &str| family(&format!("outrigger_bridge_{name}"), help, MetricType::GAUGE);
+    let mut role = gauges("role", "1 for what this sidecar is to the bridge: leading, standby or frozen.");
+    let mut frozen = gauges("frozen", "1 while nothing is taken away though less is found.");
+    let mut found = gauges("services", "Services that are carried.");
+    let mut instances = gauges("instances", "Instances of theirs that were found.");
+    let mut entries = gauges("entries", "Entries that stand there by this sidecar's hand.");
+    let mut pending = gauges("pending_writes", "Writes that are not confirmed.");
+    let mut waiting = gauges("waiting_services", "Services whose last change is not written yet.");
+    let mut skipped = gauges("skipped", "Instances that are not carried, by the reason.");
+    for (name, facts) in joined.facts.bridges.iter().take(SERIES_MAX) {
+        let label = ("bridge", name.as_str());
+        for each in ["leading", "standby", "frozen"] {
+            role.mut_metric().push(gauge(&[label, ("role", each)], u64::from(facts.role == each)));
+        }
+        for (family, number) in [
+            (&mut frozen, usize::from(facts.frozen.is_some())),
+            (&mut found, facts.services),
+            (&mut instances, facts.instances),
+            (&mut entries, facts.entries),
+            (&mut pending, facts.pending),
+            (&mut waiting, facts.waiting),
+        ] {
+            family.mut_metric().push(gauge(&[label], number as u64));
+        }
+        let of = &facts.skipped;
+        for (reason, number) in
+            [("copy", of.copies), ("off", of.off), ("there", of.there), ("refused", of.refused)]
+        {
+            skipped.mut_metric().push(gauge(&[label, ("reason", reason)], number as u64));
+        }
+    }
+    vec![role, frozen, found, instances, entries, pending, waiting, skipped]
 }
 
 /// At most `SERIES_MAX` entries; what is beyond them is one entry of its own.

@@ -13,10 +13,12 @@ use crate::{
     worker::{Command, Handle, Report},
 };
 
+mod bridges;
 pub mod metrics;
 mod registries;
 pub mod stats;
 
+pub use bridges::{BridgeFacts, Skipped};
 pub use registries::{InRegistry, RegisterFacts, RegistryFacts, WatchFacts};
 
 /// How long a worker may take to say what it knows; a busy one is left out rather than waited for.
@@ -39,6 +41,8 @@ pub struct Facts {
     pub registries: BTreeMap<String, RegistryFacts>,
     /// What is made known of the application, by name.
     pub registered: BTreeMap<String, RegisterFacts>,
+    /// What is carried from one registry into another, by the bridge.
+    pub bridges: BTreeMap<String, BridgeFacts>,
     /// Callers' connections by worker.
     pub connections: Vec<u64>,
     /// Health checks by cluster.

@@ -100,5 +100,5 @@ fn calls(tally: &Tally) -> Map<String, Value> {
 
 /// Registries, what is watched there, and what is made known of the application.
 pub fn registries(facts: &super::Facts) -> Value {
-    json!({ "registries": facts.registries, "registered": facts.registered })
+    json!({ "registries": facts.registries, "registered": facts.registered, "bridges": facts.bridges })
 }

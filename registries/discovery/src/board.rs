@@ -4,6 +4,7 @@
 //! who tells never waits for who reads. A set that is as it was is no news.
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
     error, fmt,
     sync::{Arc, Mutex, PoisonError},
@@ -11,7 +12,7 @@ use std::{
 
 use tokio::sync::{Notify, watch};
 
-use crate::Instance;
+use crate::{Instance, Mark};
 
 /// What is known of one watched service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub struct Teller {
     asks: watch::Receiver<u64>,
     news: Arc<News>,
     lost: Mutex<u64>,
+    /// Instances of one address that differ in protocol, group or version are different ones.
+    whole: bool,
 }
 
 impl Teller {
@@ -94,9 +97,17 @@ impl Teller {
     }
 
     fn say(&self, mut instances: Vec<Instance>, answers: u64) {
-        // The first of an address stays: what is written first, or stands for more, is put first.
-        instances.sort_by(|one, other| one.address.cmp(&other.address));
-        instances.dedup_by(|later, first| later.address == first.address);
+        // The first of an address stays: what is written first, or stands for more, is put first; but the original comes before
+        // a copy of it.
+        let whole = self.whole;
+        let same = |one: &Instance, other: &Instance| {
+            let apart = (&one.protocol, &one.group, &one.version);
+            let apart = apart.cmp(&(&other.protocol, &other.group, &other.version));
+            one.address.cmp(&other.address).then(if whole { apart } else { Ordering::Equal })
+        };
+        let copy = |instance: &Instance| Mark::is_on(&instance.metadata);
+        instances.sort_by(|one, other| same(one, other).then_with(|| copy(one).cmp(&copy(other))));
+        instances.dedup_by(|later, first| same(later, first).is_eq());
         crate::instance::share(&mut instances);
         let gaps = *self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = self.view.send_if_modified(|view| {
@@ -152,6 +163,13 @@ impl Board {
         self.open_with(View::default())
     }
 
+    /// A new watch for who wants all that is written: instances of one address that differ in protocol, group or version are
+    /// different ones.
+    pub fn open_whole(&mut self) -> (usize, Teller) {
+        let (number, teller) = self.open();
+        (number, Teller { whole: true, ..teller })
+    }
+
     /// The same where something is known already, from another time.
     pub fn open_with(&mut self, view: View) -> (usize, Teller) {
         let number = self.next;
@@ -160,7 +178,7 @@ impl Board {
         let (asks, asked) = watch::channel(0);
         self.watches.insert(number, Reader { view: seen, asks });
         let news = Arc::clone(&self.news);
-        (number, Teller { watch: number, view, asks: asked, news, lost: Mutex::new(0) })
+        (number, Teller { watch: number, view, asks: asked, news, lost: Mutex::new(0), whole: false })
     }
 
     /// Ends a watch: what it still tells is nobody's.
@@ -236,6 +254,20 @@ mod tests {
         });
         assert!(nothing.await, "the same is no news");
         assert_eq!(board.view(one).unwrap().generation, 99);
+    }
+
+    #[test]
+    fn of_one_address_the_original_counts_and_who_wants_all_has_each_version() {
+        let mut board = Board::default();
+        let ((one, narrow), (two, whole)) = (board.open(), board.open_whole());
+        let versioned = |version: &str| Instance { version: Some(version.into()), ..Instance::new("a:1") };
+        let mut copy = versioned("1");
+        Mark { origin: "o".into(), bridge: "b".into(), hops: 1 }.write(&mut copy.metadata);
+        let all = vec![copy, versioned("1"), versioned("2")];
+        narrow.answer(all.clone());
+        whole.answer(all);
+        assert_eq!(board.view(one).unwrap().instances.unwrap()[..], [versioned("1")]);
+        assert_eq!(board.view(two).unwrap().instances.unwrap()[..], [versioned("1"), versioned("2")]);
     }
 
     #[tokio::test]

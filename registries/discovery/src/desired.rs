@@ -3,7 +3,11 @@
 //! A desire is a state, not an order: who has it gives the whole of it ([`Wish::set`]), and the registry works towards the last
 //! one and tells how far it is. So nothing is forgotten when a write fails, and nothing comes back that was taken away.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use tokio::sync::watch;
 
@@ -68,6 +72,21 @@ struct Want {
     yields: bool,
 }
 
+/// Until when who desires may write, where only one of several processes may. Its clones are one and the same.
+#[derive(Clone, Debug, Default)]
+pub struct Hold(Arc<Mutex<Option<Instant>>>);
+
+impl Hold {
+    /// Until then; what is desired yields to others afterwards, if nothing else is said by then.
+    pub fn until(&self, until: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| now >= until)
+    }
+}
+
 /// The end of who desires.
 #[derive(Debug)]
 pub struct Wish {
@@ -78,9 +97,14 @@ pub struct Wish {
 impl Wish {
     /// A wish for nothing, and the end that a registry works on.
     pub fn new() -> (Self, Desired) {
+        Self::held(Hold::default())
+    }
+
+    /// The same of who may write only until a moment; see [`Hold`].
+    pub fn held(hold: Hold) -> (Self, Desired) {
         let (wanted, seen) = watch::channel(Want { wish: 0, registrations: Arc::from([]), yields: false });
         let (told, written) = watch::channel(Written::default());
-        (Self { wanted, written }, Desired { wanted: seen, told })
+        (Self { wanted, written }, Desired { wanted: seen, told, hold })
     }
 
     /// These shall be registered, and nothing else of ours. The same again changes nothing.
@@ -134,6 +158,7 @@ impl Wish {
 pub struct Desired {
     wanted: watch::Receiver<Want>,
     told: watch::Sender<Written>,
+    hold: Hold,
 }
 
 impl Desired {
@@ -145,7 +170,7 @@ impl Desired {
 
     /// Whether what another process keeps in the same place is left to it; see [`Wish::yields`].
     pub fn yields(&self) -> bool {
-        self.wanted.borrow().yields
+        self.wanted.borrow().yields || self.hold.is_over(Instant::now())
     }
 
     /// Waits until something else is desired than [`Desired::now`] gave last.
@@ -177,6 +202,20 @@ mod tests {
             started: 0,
             metadata: BTreeMap::new(),
         }
+    }
+
+    #[test]
+    fn who_may_write_no_longer_yields_by_the_clock() {
+        let hold = Hold::default();
+        let ((wish, desired), (_other, also)) = (Wish::held(hold.clone()), Wish::held(hold.clone()));
+        assert!(!desired.yields());
+        hold.until(Instant::now() + std::time::Duration::from_secs(60));
+        assert!(!desired.yields() && !also.yields());
+        hold.until(Instant::now());
+        assert!(desired.yields() && also.yields());
+        hold.until(Instant::now() + std::time::Duration::from_secs(60));
+        wish.yields(true);
+        assert!(desired.yields() && !also.yields());
     }
 
     #[tokio::test]

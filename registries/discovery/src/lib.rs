@@ -20,6 +20,7 @@ mod election;
 pub mod formats;
 mod guard;
 mod instance;
+mod mark;
 mod status;
 
 use std::pin::Pin;
@@ -27,10 +28,11 @@ use std::pin::Pin;
 pub use address::{BadAddress, check_address, is_public};
 pub use backoff::Backoff;
 pub use board::{Board, Closed, Teller, View};
-pub use desired::{Desired, Level, Registration, Wish, Written};
+pub use desired::{Desired, Hold, Level, Registration, Wish, Written};
 pub use election::{Candidate, Seat, Term};
 pub use guard::{Guard, Verdict};
 pub use instance::{Framework, Instance, Metadata, ServiceKey, WEIGHT_DEFAULT, WEIGHT_MAX};
+pub use mark::Mark;
 pub use status::{Status, StatusCell};
 
 /// Work of a registry that goes on until nobody wants it any more; dropping it ends it at any time.
@@ -68,6 +70,18 @@ pub trait Registry: Send + Sync {
     fn elect(&self, candidate: Candidate) -> Option<Watching> {
         drop(candidate);
         None
+    }
+
+    /// Why it could not hold a registration, whoever writes it and whenever; `None`: it could. Asks nobody.
+    fn refuses(&self, registration: &Registration) -> Option<String> {
+        let _ = registration;
+        None
+    }
+
+    /// Whether what was registered stays for a while when its process ends without a word, so that another may take it over;
+    /// otherwise it goes with the connection.
+    fn lingers(&self) -> bool {
+        true
     }
 
     /// How its connection does.

@@ -23,7 +23,7 @@ mod write;
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use outrigger_discovery::{
-    Answering, Desired, Framework, Registry, ServiceKey, Status, Teller, Watching,
+    Answering, Desired, Framework, Registration, Registry, ServiceKey, Status, Teller, Watching,
     formats::application::AskMetadata,
 };
 
@@ -119,6 +119,15 @@ impl Registry for NacosRegistry {
             services.dedup();
             Ok(services)
         })
+    }
+
+    fn refuses(&self, registration: &Registration) -> Option<String> {
+        names::refusal(registration).map(str::to_owned)
+    }
+
+    /// The server takes away what a connection registered as soon as that is gone.
+    fn lingers(&self) -> bool {
+        false
     }
 
     fn status(&self) -> Status {

@@ -7,6 +7,7 @@
 use outrigger_discovery::{
     Framework, Instance, Registration, ServiceKey, WEIGHT_DEFAULT, WEIGHT_MAX,
     formats::{Params, dubbo, sofarpc, split},
+    is_public,
 };
 
 use crate::{
@@ -136,6 +137,28 @@ pub(crate) fn written(r: &Registration) -> String {
         }
         Framework::Sofarpc => sofarpc_name(&r.service, r.version.as_deref(), Some(&r.protocol)),
         Framework::Spring | Framework::Plain => r.service.clone(),
+    }
+}
+
+/// The longest name that the server keeps, in bytes (`CommonParams` and the columns of its tables).
+const NAME_BYTES_MAX: usize = 255;
+
+/// Why Nacos could not hold a registration; `None`: it could.
+pub(crate) fn refusal(r: &Registration) -> Option<&'static str> {
+    let name = written(r);
+    let plain = matches!(r.framework, Framework::Spring | Framework::Plain);
+    if !is_public(&r.address) {
+        Some("no other host can dial its address")
+    } else if host(r).is_none() {
+        Some("its address has no port")
+    } else if name.len() > NAME_BYTES_MAX {
+        Some("its name is longer than Nacos keeps")
+    } else if name.chars().any(|c| c.is_control() || c.is_whitespace()) || name.contains("@@") {
+        Some("its name cannot be one of Nacos: it has spaces, or `@@`")
+    } else if plain && name.contains(':') {
+        Some("its name has a colon, which parts names of other frameworks in Nacos")
+    } else {
+        None
     }
 }
 

@@ -56,8 +56,9 @@ impl Plan {
         let mut members: BTreeMap<(&str, &str), Vec<Registration>> = BTreeMap::new();
         for r in registrations {
             let address = split(&r.address).filter(|_| is_public(&r.address));
-            let (Some(host), Some((ip, _))) = (names::host(r), address) else {
-                plan.refuse(1, format!("{}: {} is no address for others", r.service, r.address));
+            let (None, Some(host), Some((ip, _))) = (names::refusal(r), names::host(r), address) else {
+                let why = names::refusal(r).unwrap_or("its address has no port");
+                plan.refuse(1, format!("{} at {}: {why}", r.service, r.address));
                 continue;
             };
             let level = if r.framework == Framework::Dubbo { r.level } else { Level::Interface };

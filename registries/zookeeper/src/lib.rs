@@ -30,7 +30,7 @@ mod watch;
 use std::{fmt, sync::Arc, time::Duration};
 
 use outrigger_discovery::{
-    Answering, Candidate, Desired, Framework, Registry, ServiceKey, Status, Teller, Watching,
+    Answering, Candidate, Desired, Framework, Registration, Registry, ServiceKey, Status, Teller, Watching,
     formats::{application::AskMetadata, percent},
 };
 use tokio::time;
@@ -112,6 +112,12 @@ impl Registry for ZooKeeperRegistry {
 
     fn elect(&self, candidate: Candidate) -> Option<Watching> {
         Some(Box::pin(elect::stand(Arc::clone(&self.hub), candidate)))
+    }
+
+    fn refuses(&self, registration: &Registration) -> Option<String> {
+        let paths = self.hub.shared.paths.as_ref().ok()?;
+        let plan = plan::Plan::of(std::slice::from_ref(registration), paths);
+        plan.refused.into_iter().next().map(|why| why.rsplit(": ").next().unwrap_or(&why).to_owned())
     }
 
     fn status(&self) -> Status {

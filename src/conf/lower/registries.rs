@@ -71,6 +71,18 @@ pub struct NacosPlan {
 }
 
 impl RegistryPlan {
+    /// A name for the place that it is, the same in whichever conf and however its servers are ordered there.
+    pub fn place(&self) -> String {
+        let mut servers = self.servers().to_vec();
+        servers.sort();
+        let (kind, within) = match &self.kind {
+            RegistryKind::File(path) => ("file", path.display().to_string()),
+            RegistryKind::ZooKeeper(plan) => ("zookeeper", plan.chroot.clone().unwrap_or_default()),
+            RegistryKind::Nacos(plan) => ("nacos", plan.namespace.clone().unwrap_or_default()),
+        };
+        format!("{kind}:{}/{within}", servers.join(","))
+    }
+
     /// The servers that it is asked at; none for a file.
     pub fn servers(&self) -> &[String] {
         match &self.kind {
@@ -115,19 +127,12 @@ impl Lowering<'_> {
         let mut plans = BTreeMap::new();
         for (name, registry) in &self.conf.registries {
             let at = at.key(name);
-            let (kind, hold) = match registry {
-                written::Registry::File(file) => {
-                    // Who edits a file means what is written there.
-                    (RegistryKind::File(folder.join(&file.path)), Duration::ZERO)
-                }
-                written::Registry::Zookeeper(zookeeper) => {
-                    (self.zookeeper(at.key("zookeeper"), zookeeper), zookeeper.hold_empty.get())
-                }
-                written::Registry::Nacos(nacos) => {
-                    (self.nacos(at.key("nacos"), nacos), nacos.hold_empty.get())
-                }
+            let kind = match registry {
+                written::Registry::File(file) => RegistryKind::File(folder.join(&file.path)),
+                written::Registry::Zookeeper(zookeeper) => self.zookeeper(at.key("zookeeper"), zookeeper),
+                written::Registry::Nacos(nacos) => self.nacos(at.key("nacos"), nacos),
             };
-            plans.insert(name.clone(), RegistryPlan { kind, hold });
+            plans.insert(name.clone(), RegistryPlan { kind, hold: registry.hold_empty() });
         }
         plans
     }
