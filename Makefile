@@ -12,7 +12,7 @@ build: ## the product, as it is shipped
 
 test: ## everything that is proven, real peers included
 	tests/setup.sh
-	cargo test --workspace
+	tests/run.py
 
 lint: ## form, lints, dependencies, scripts
 	cargo fmt --all --check && cargo fmt --manifest-path fuzz/Cargo.toml --check

@@ -16,5 +16,5 @@ for script in .ci/run */*.sh; do
     *) sh -n "$script" ;;
     esac
 done
-python3 -c 'import ast, sys; [ast.parse(open(name).read(), name) for name in sys.argv[1:]]' benches/*.py
+python3 -c 'import ast, sys; [ast.parse(open(name).read(), name) for name in sys.argv[1:]]' benches/*.py tests/*.py
 echo "lint: scripts parse"

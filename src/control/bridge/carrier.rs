@@ -117,8 +117,8 @@ struct Service {
     /// What its instances are there.
     mapped: Vec<Registration>,
     skipped: Skipped,
-    /// What stands there.
-    there: Arc<[Instance]>,
+    /// What stands there; `None`: that is not known yet, and nothing is written before.
+    there: Option<Arc<[Instance]>>,
     /// What shall stand there by our hand.
     kept: BTreeMap<Key, Registration>,
     is_dirty: bool,
@@ -220,14 +220,14 @@ impl Carrier {
         for (name, service) in before {
             self.board.close(service.source);
             self.board.close(service.target);
-            self.begin(&name);
-            let is_meant = self.plan.services.matches(Some(name.as_bytes()));
-            if let Some(begun) = self.services.get_mut(&name) {
-                begun.kept = service.kept;
-                // Of what the plan does not mean any more nothing is told, and nothing mapped: it goes.
-                if !is_meant {
-                    self.dirty.push_back(name.clone());
-                    begun.is_dirty = true;
+            if self.plan.services.matches(Some(name.as_bytes())) {
+                self.begin(&name);
+                if let Some(begun) = self.services.get_mut(&name) {
+                    begun.kept = service.kept;
+                }
+            } else {
+                for group in self.groups.values_mut() {
+                    group.changed |= group.take(&name, std::iter::empty());
                 }
             }
         }
@@ -330,7 +330,7 @@ impl Carrier {
             emptied: false,
             mapped: Vec::new(),
             skipped: Skipped::default(),
-            there: Arc::from([]),
+            there: None,
             kept: BTreeMap::new(),
             is_dirty: false,
         };
@@ -346,7 +346,7 @@ impl Carrier {
                 let view = self.board.view(number).unwrap_or_default();
                 let Some(service) = self.services.get_mut(&name) else { return };
                 if let Some(there) = view.instances {
-                    service.there = there;
+                    service.there = Some(there);
                     self.dirty(&name);
                 }
             }
@@ -462,7 +462,17 @@ impl Carrier {
             group.kept.clear();
             group.wish.set([].into());
         }
-        self.services.values_mut().for_each(|service| service.kept.clear());
+        let had = self.services.iter_mut().filter(|(_, service)| !service.kept.is_empty());
+        let had: Vec<String> = had
+            .map(|(name, service)| {
+                service.kept.clear();
+                name.clone()
+            })
+            .collect();
+        // What is to stand there again, if it ever is, is found out anew.
+        for name in &had {
+            self.dirty(name);
+        }
     }
 
     fn apply(&mut self, role: Role, now: Instant) {
@@ -470,6 +480,9 @@ impl Carrier {
             let Some(name) = self.dirty.pop_front() else { break };
             let Some(service) = self.services.get_mut(&name) else { continue };
             service.is_dirty = false;
+            if service.there.is_none() || service.guard.force().is_none() {
+                continue;
+            }
             let wanted = service.wanted(&self.ends.carry);
             let costs = service.costs(&self.ends.carry, &wanted);
             self.pace.spend(costs);
@@ -494,13 +507,13 @@ impl Carrier {
             group.changed = false;
             group.wish.set(group.kept.values().cloned().collect());
         }
+    }
+
+    fn tell(&mut self, now: Instant) {
         // One that is empty and done has nothing to do any more.
         self.groups.retain(|_, group| {
             !group.kept.is_empty() || group.wish.written().is_none_or(|written| written.pending > 0)
         });
-    }
-
-    fn tell(&mut self, now: Instant) {
         let mut skipped = Skipped::default();
         let (mut instances, mut entries) = (0, 0);
         for service in self.services.values() {
@@ -545,11 +558,15 @@ impl Carrier {
 }
 
 impl Service {
+    fn there(&self) -> impl Iterator<Item = &Instance> {
+        self.there.iter().flat_map(|there| there.iter())
+    }
+
     /// What shall stand there by our hand: all that do not stand there by themselves.
     fn wanted(&self, carry: &Carry) -> BTreeMap<Key, Registration> {
         let in_the_way = |here: &&Registration| {
-            let there = self.there.iter();
-            !there.clone().any(|there| carry.is_in_the_way(there) && carry::is_same(there, here))
+            let mut there = self.there();
+            !there.any(|there| carry.is_in_the_way(there) && carry::is_same(there, here))
         };
         self.mapped.iter().filter(in_the_way).map(|r| (key(r), r.clone())).collect()
     }
@@ -557,7 +574,7 @@ impl Service {
     /// How many writes it takes to get there. What stands there by another's hand of the same bridge is only taken over.
     fn costs(&self, carry: &Carry, wanted: &BTreeMap<Key, Registration>) -> usize {
         let stands =
-            |r: &Registration| self.there.iter().any(|there| carry.is_own(there) && carry::is_same(there, r));
+            |r: &Registration| self.there().any(|there| carry.is_own(there) && carry::is_same(there, r));
         let new = wanted.iter().filter(|(key, r)| match self.kept.get(*key) {
             Some(before) => before != *r,
             None => !stands(r),
