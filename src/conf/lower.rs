@@ -39,6 +39,7 @@ mod demands;
 mod endpoints;
 mod health;
 mod http;
+mod learn;
 mod registries;
 mod respond;
 #[cfg(test)]
@@ -48,6 +49,7 @@ use defaults_told::InDefaults;
 pub use demands::DemandPlan;
 pub use health::HealthPlan;
 pub use http::plain;
+pub use learn::LearnPlan;
 pub use registries::{NacosPlan, RegisterPlan, RegistryKind, RegistryPlan, ZooKeeperPlan};
 
 /// A conf with its meaning: everything the process does follows from it.
@@ -75,6 +77,8 @@ pub struct Plan {
     pub registries: BTreeMap<String, RegistryPlan>,
     /// The services of the application that others shall find.
     pub register: Vec<RegisterPlan>,
+    /// Where the application says what it gives and wants; one a framework.
+    pub learn: Vec<LearnPlan>,
     /// How long what registries say takes to reach everybody.
     pub propagation: Duration,
     /// The folder where the last word of each registry is kept; `None`: nowhere.
@@ -337,6 +341,7 @@ impl Lowering<'_> {
         self.distinct_binds(at.key("listeners"));
         let registries = self.registries(at.key("registries"), folder);
         let register = self.registering(at.key("register"));
+        let learn = self.learning(at.key("learn"));
         let defaults = Bounds::default();
         Plan {
             app: conf.app.clone(),
@@ -357,6 +362,7 @@ impl Lowering<'_> {
             demands: std::mem::take(&mut self.demands),
             registries,
             register,
+            learn,
             propagation: conf.propagation.get(),
             state: state(conf, folder),
             written: conf.clone(),

@@ -17,7 +17,7 @@ pub mod metrics;
 mod registries;
 pub mod stats;
 
-pub use registries::{InRegistry, RegisterFacts, RegistryFacts, WatchFacts};
+pub use registries::{InRegistry, LearnedFacts, RegisterFacts, RegistryFacts, SubscribedFacts, WatchFacts};
 
 /// How long a worker may take to say what it knows; a busy one is left out rather than waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -39,6 +39,8 @@ pub struct Facts {
     pub registries: BTreeMap<String, RegistryFacts>,
     /// What is made known of the application, by name.
     pub registered: BTreeMap<String, RegisterFacts>,
+    /// What the application said of itself; `None`: it is not heard.
+    pub learned: Option<LearnedFacts>,
     /// Callers' connections by worker.
     pub connections: Vec<u64>,
     /// Health checks by cluster.
