@@ -68,6 +68,30 @@ impl Demand {
         Some([Some(some(service)?), some(text(Slot::Version)), some(text(Slot::Group))])
     }
 
+    /// The service as a call would name it, before any call does; `None`: none can name it so.
+    pub fn awaited(
+        self: &Arc<Self>,
+        service: &str,
+        version: Option<&str>,
+        group: Option<&str>,
+    ) -> Option<Awaited> {
+        let some = |part: &&str| !part.is_empty() && part.as_bytes() != NO_VERSION;
+        let service = Some(service).filter(some)?;
+        let [version, group] = [version, group].map(|part| part.filter(some));
+        let mut name = String::new();
+        if self.by_authority || !self.name(&[Some(service), version, group], &mut name) {
+            return None;
+        }
+        let owned = |part: Option<&str>| part.map(Box::from);
+        Some(Awaited {
+            cluster: name.into(),
+            demand: Arc::clone(self),
+            service: service.into(),
+            version: owned(version),
+            group: owned(group),
+        })
+    }
+
     /// Writes the name of the cluster of a call; `false`: it has none.
     fn name(&self, parts: &[Option<&str>; 3], out: &mut String) -> bool {
         out.clear();
@@ -139,6 +163,23 @@ mod tests {
         let mut name = String::new();
         let parts = demand.parts(Head { bytes: &bytes, index: &index })?;
         demand.name(&parts, &mut name).then_some(name)
+    }
+
+    #[test]
+    fn what_is_awaited_before_a_call_names_it_is_what_the_call_will_name() {
+        let demand = Arc::new(Demand { prefix: "zk/".into(), by_authority: false });
+        let cluster = |service: &str, version: Option<&str>, group: Option<&str>| {
+            Some(demand.awaited(service, version, group)?.cluster.to_string())
+        };
+        let called = [(Slot::Service, "a.B"), (Slot::Version, "1.0:u"), (Slot::Group, "g")];
+        assert_eq!(cluster("a.B", Some("1.0:u"), Some("g")), named(&demand, &called));
+        assert_eq!(cluster("a.B", Some("0.0.0"), Some("")), named(&demand, &[(Slot::Service, "a.B")]));
+        for bad in ["", "a/b", "a@b", "../x"] {
+            assert_eq!(cluster(bad, None, None), None, "{bad}");
+        }
+        assert_eq!(cluster("a.B", Some("1/2"), None), None);
+        let web = Arc::new(Demand { prefix: "n/".into(), by_authority: true });
+        assert!(web.awaited("shop", None, None).is_none(), "calls name that by their authority");
     }
 
     #[test]

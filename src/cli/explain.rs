@@ -205,6 +205,9 @@ fn chosen(plan: &Plan, route: &Route, out: &mut String) {
                 out,
                 "      looked for when the first call names it, kept while calls do; balanced by {balance:?}"
             );
+            if plan.learn.iter().any(|learn| learn.framework == of.framework()) {
+                let _ = writeln!(out, "      and from the moment the application subscribes to it (`learn`)");
+            }
         }
     }
     let total: u64 = route.targets.iter().map(|target| u64::from(target.weight)).sum();

@@ -19,6 +19,7 @@ use super::{
     defaults::Defaults,
     endpoints::{Endpoint, Tags, Zones},
     health::Health,
+    learn::Learn,
     off::{Off, OrOff, optional_or_off, or_off},
     registries::{Discover, Register, Registry, To},
     respond::{Redirect, Respond},
@@ -70,7 +71,10 @@ pub struct Conf {
     /// Services of one registry that are carried into another, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub bridges: BTreeMap<String, Bridge>,
-    /// The folder where the last word of each registry is kept, to begin with while it cannot be asked; `off`: nowhere. By
+    /// Where the application itself says what it gives and what it wants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learn: Option<Learn>,
+    /// The folder where the last word of each registry, and of the application, is kept, to begin with; `off`: nowhere. By
     /// default a folder of the application's name under `$XDG_STATE_HOME/outrigger` or `~/.local/state/outrigger`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,

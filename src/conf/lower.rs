@@ -40,6 +40,7 @@ mod demands;
 mod endpoints;
 mod health;
 mod http;
+mod learn;
 mod registries;
 mod respond;
 #[cfg(test)]
@@ -50,6 +51,7 @@ use defaults_told::InDefaults;
 pub use demands::DemandPlan;
 pub use health::HealthPlan;
 pub use http::plain;
+pub use learn::LearnPlan;
 pub use registries::{NacosPlan, RegisterPlan, RegistryKind, RegistryPlan, ZooKeeperPlan};
 
 /// A conf with its meaning: everything the process does follows from it.
@@ -79,6 +81,8 @@ pub struct Plan {
     pub register: Vec<RegisterPlan>,
     /// Services of one registry that are carried into another, by name.
     pub bridges: Vec<BridgePlan>,
+    /// Where the application says what it gives and wants; one a framework.
+    pub learn: Vec<LearnPlan>,
     /// How long what registries say takes to reach everybody.
     pub propagation: Duration,
     /// The folder where the last word of each registry is kept; `None`: nowhere.
@@ -342,6 +346,7 @@ impl Lowering<'_> {
         let registries = self.registries(at.key("registries"), folder);
         let register = self.registering(at.key("register"));
         let bridges = self.bridges(at.key("bridges"));
+        let learn = self.learning(at.key("learn"));
         let defaults = Bounds::default();
         Plan {
             app: conf.app.clone(),
@@ -363,6 +368,7 @@ impl Lowering<'_> {
             registries,
             register,
             bridges,
+            learn,
             propagation: conf.propagation.get(),
             state: state(conf, folder),
             written: conf.clone(),

@@ -12,6 +12,7 @@ pub mod defaults;
 mod endpoints;
 pub mod file;
 pub mod health;
+pub mod learn;
 pub mod lower;
 pub mod off;
 pub mod registries;

@@ -219,7 +219,7 @@ fn foreign(request: &Request<Incoming>, remote: bool) -> Option<&'static str> {
 
 /// Whether a `Host` may name this port: an address, or `localhost`. A name that somebody's DNS gave is not, unless the
 /// port was opened to others, who will have named it.
-fn ours(host: &str, remote: bool) -> bool {
+pub(super) fn ours(host: &str, remote: bool) -> bool {
     let name = match host.parse::<SocketAddr>() {
         Ok(address) => return remote || address.ip().is_loopback(),
         Err(_) => host

@@ -1,4 +1,5 @@
 //! Clusters made on demand: made when the first call names a service, kept while calls do, given up when none did for a while.
+//! The application may also say that it wants one; then it is there before the first call, and kept while that is so.
 //!
 //! Each is a cluster of the plan like any other from then on. Bounded: at the most there may be, the one that was not used for
 //! longest goes. Must never leave a call waiting: a service of which nothing is known after a time is known to have no
@@ -32,6 +33,8 @@ struct Made {
     awaited: Awaited,
     /// In whole seconds.
     used: Arc<AtomicU64>,
+    /// The application said that it wants it.
+    held: bool,
 }
 
 impl Demands {
@@ -43,15 +46,35 @@ impl Demands {
             return false;
         }
         if self.made.len() >= CLUSTERS_MAX {
-            let oldest = self.made.iter().min_by_key(|(_, made)| made.used.load(Relaxed));
+            let oldest = self.made.iter().min_by_key(|(_, made)| (made.held, made.used.load(Relaxed)));
             if let Some(name) = oldest.map(|(name, _)| name.clone()) {
                 self.made.remove(&name);
             }
         }
         tracing::debug!(cluster = &*awaited.cluster, "a call names a service for the first time");
         let used = Arc::new(AtomicU64::new(second));
-        self.made.insert(awaited.cluster.clone(), Made { awaited, used });
+        self.made.insert(awaited.cluster.clone(), Made { awaited, used, held: false });
         true
+    }
+
+    /// Exactly these are wanted from now on, whether calls are for them or not; those that were are left to their calls. Whether
+    /// any is new.
+    pub fn hold(&mut self, wanted: Vec<Awaited>, now: Tick) -> bool {
+        for made in self.made.values_mut() {
+            made.held = false;
+        }
+        let mut new = false;
+        for awaited in wanted {
+            let name = awaited.cluster.clone();
+            let known = self.made.contains_key(&name);
+            if !known {
+                new |= self.ask(awaited, now);
+            }
+            if let Some(made) = self.made.get_mut(&name) {
+                made.held = true;
+            }
+        }
+        new
     }
 
     /// Gives up those that no call was for lately; `is_empty` tells of which no endpoint is known. Whether any was.
@@ -60,7 +83,7 @@ impl Demands {
         self.made.retain(|name, made| {
             let unused = Duration::from_secs(seconds(now).saturating_sub(made.used.load(Relaxed)));
             let most = if is_empty(name) { EMPTY } else { UNUSED };
-            unused < most
+            made.held || unused < most
         });
         self.made.len() < before
     }
@@ -121,6 +144,33 @@ mod tests {
         assert_eq!(demands.len(), 1);
         assert!(!demands.expire(empty, at(649)) && demands.expire(empty, at(650)));
         assert!(demands.is_empty());
+    }
+
+    #[test]
+    fn what_the_application_wants_is_kept_without_calls_until_it_wants_it_no_more() {
+        let mut demands = Demands::default();
+        demands.ask(awaited("b"), at(0));
+        assert!(demands.hold(vec![awaited("a"), awaited("b")], at(0)));
+        assert!(!demands.hold(vec![awaited("a"), awaited("b")], at(1)), "they are there already");
+        assert!(!demands.expire(|_| true, at(10_000)));
+        assert!(!demands.hold(vec![awaited("a")], at(10_000)));
+        assert!(demands.expire(|_| true, at(10_000)), "nobody wants the other, and no call is for it");
+        assert_eq!(demands.len(), 1);
+        assert!(!demands.hold(Vec::new(), at(10_001)));
+        assert!(demands.expire(|_| true, at(10_001)) && demands.is_empty());
+    }
+
+    #[test]
+    fn who_comes_when_there_are_too_many_takes_the_place_of_one_that_nobody_wants() {
+        let mut demands = Demands::default();
+        for number in 1..CLUSTERS_MAX {
+            demands.ask(awaited(&format!("s{number}")), at(5));
+        }
+        demands.hold(vec![awaited("wanted")], at(0));
+        assert_eq!(demands.len(), CLUSTERS_MAX);
+        assert!(demands.ask(awaited("new"), at(6)));
+        assert!(!demands.ask(awaited("wanted"), at(6)), "it stayed, although it was used least lately");
+        assert_eq!(demands.len(), CLUSTERS_MAX);
     }
 
     #[test]

@@ -297,6 +297,13 @@ impl Discovery {
         &self.found
     }
 
+    /// Who gives the service of a cluster, as far as it is known; `None`: nothing is known of it yet.
+    pub fn instances(&self, cluster: &str) -> Option<Arc<[Instance]>> {
+        self.found.get(cluster)?;
+        let watch = self.watches.values().find(|watch| watch.want.cluster == cluster);
+        Some(watch.and_then(|watch| watch.guard.force()).map_or_else(|| Arc::from([]), Arc::clone))
+    }
+
     /// A connected registry by name.
     pub fn registry(&self, name: &str) -> Option<&Arc<dyn Registry>> {
         self.registries.get(name).map(|open| &open.registry)

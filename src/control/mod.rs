@@ -26,6 +26,7 @@ pub mod admin;
 pub mod bridge;
 pub mod demands;
 pub mod discover;
+pub mod learn;
 pub mod listen;
 pub mod metadata;
 pub mod outliers;
@@ -60,6 +61,7 @@ pub struct Control {
     registering: register::Registering,
     bridges: bridge::Bridges,
     demands: demands::Demands,
+    learning: learn::Learning,
     /// Services that calls wait for.
     wanted: mpsc::Receiver<outrigger_core::Awaited>,
     clock: Clock,
@@ -163,6 +165,7 @@ pub async fn run_in(host: Host, file: PathBuf, plan: Plan, clock: Clock) -> Resu
             }
             Some(told) = known.recv() => control.registering.heard(told),
             Some(awaited) = control.wanted.recv() => control.demand(awaited),
+            asked = control.learning.next() => control.learn(asked),
             _ = expiry.tick() => control.expire(),
             Some(told) = told.recv() => control.probes.heard(told, control.clock.now()),
             () = publish => {
@@ -190,17 +193,22 @@ impl Control {
     fn start(
         say: fn(&str),
         file: PathBuf,
-        plan: Plan,
+        mut plan: Plan,
         clock: Clock,
         asks: mpsc::UnboundedSender<Ask>,
         (mut probes, mut registering): (probes::Probes, register::Registering),
     ) -> Result<Self, String> {
         let stamp = stamp(&file);
+        let mut learning = learn::Learning::new(&plan);
+        let mut demands = demands::Demands::default();
+        demands.hold(learning.awaits(&plan), clock.now());
+        demands.put(&mut plan);
         let mut discovery = discover::Discovery::new(clock);
         discovery.follow(&plan);
         let snapshot = Arc::new(plan.snapshot(1, discovery.found(), None, true, clock.now()));
         let mut listening = listen::Listening::default();
         let bound = listening.bind(&plan)?;
+        let heard = learning.bind(&plan)?;
         let count = plan.workers.unwrap_or_else(default_workers);
         let (wants, wanted) = mpsc::channel(WANTED_MAX);
         let start = |index| Handle::start(index, clock, Arc::clone(&snapshot), plan.bounds, wants.clone());
@@ -216,10 +224,14 @@ impl Control {
                 .map_err(|error| format!("error: cannot listen on admin {address}: {error}"))?;
             say(&format!("outrigger: admin on http://{bound}"));
         }
+        for line in heard.lines() {
+            say(&line);
+        }
+        learning.follow(&plan, heard)?;
         probes.follow(&plan, &snapshot, clock.now());
-        registering.follow(&plan, &discovery);
         let mut bridges = bridge::Bridges::default();
         bridges.follow(&plan, &discovery);
+        registering.follow(&plan, &learning.registers(&plan), &discovery);
         tracing::info!(app = plan.app, workers = count, revision = 1, "serving {}", file.display());
         let control = Self {
             file,
@@ -231,7 +243,8 @@ impl Control {
             probes,
             registering,
             bridges,
-            demands: demands::Demands::default(),
+            demands,
+            learning,
             wanted,
             clock,
             stamp,
@@ -255,6 +268,7 @@ impl Control {
             let command = Command::Snapshot(Arc::clone(&self.snapshot), self.plan.bounds, manners.clone());
             let _ = worker.commands.send(command);
         }
+        self.tell_waiting();
         if !self.draining {
             self.probes.follow(&self.plan, &self.snapshot, now);
         }
@@ -278,7 +292,9 @@ impl Control {
 
     fn take_up(&mut self, mut plan: Plan) -> Result<u64, String> {
         let bound = self.listening.bind(&plan)?;
+        self.learning.follow(&plan, self.learning.bind(&plan)?)?;
         plan.inherit(&self.plan);
+        self.demands.hold(self.learning.awaits(&plan), self.clock.now());
         self.demands.put(&mut plan);
         for (what, changed) in [
             ("workers", plan.workers != self.plan.workers),
@@ -294,7 +310,7 @@ impl Control {
         }
         self.plan = plan;
         self.discovery.follow(&self.plan);
-        self.registering.follow(&self.plan, &self.discovery);
+        self.registering.follow(&self.plan, &self.learning.registers(&self.plan), &self.discovery);
         self.bridges.follow(&self.plan, &self.discovery);
         self.publish(true);
         self.listening.connections_max(&self.plan);
@@ -392,6 +408,7 @@ impl Control {
             registries: self.discovery.facts(),
             registered: self.registering.facts(),
             bridges: self.bridges.facts(),
+            learned: self.learning.facts(&self.plan, &self.discovery),
             connections: self
                 .workers
                 .iter()
@@ -430,6 +447,7 @@ impl Control {
                 // Calls that are still taken go where registries say now, and wait for nothing that nobody looks for.
                 _ = self.discovery.next() => self.publish(false),
                 Some(awaited) = self.wanted.recv() => self.demand(awaited),
+                asked = self.learning.next() => self.learn(asked),
                 signal = signals.next() => if matches!(signal, Signal::Drain | Signal::Stop) {
                     break;
                 },
@@ -472,6 +490,7 @@ impl Control {
                 Some(ask) = inbox.recv() => self.answer(ask),
                 _ = self.discovery.next() => self.publish(false),
                 Some(awaited) = self.wanted.recv() => self.demand(awaited),
+                asked = self.learning.next() => self.learn(asked),
                 signal = signals.next() => if matches!(signal, Signal::Drain | Signal::Stop) {
                     return false;
                 },
@@ -502,6 +521,7 @@ impl Control {
         let _ = tokio::time::timeout(STOPPING, all).await;
         // What is registered over them goes at once, not when the registry has missed us for long enough.
         let _ = tokio::time::timeout(CLOSING, self.discovery.close(&self.bridges.lingering())).await;
+        let _ = tokio::time::timeout(CLOSING, self.learning.close()).await;
         Ok(())
     }
 }

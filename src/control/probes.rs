@@ -67,6 +67,8 @@ pub struct Told {
 /// Why a check was a bad one.
 #[derive(Debug, PartialEq, Eq)]
 enum Bad {
+    /// Nobody listens there.
+    Refused,
     /// No connection could be made, or it was lost.
     Unreachable(String),
     /// It took too long.
@@ -186,7 +188,7 @@ impl Probes {
         }
         watched.checks.count(match &told.result {
             Ok(()) => "ok",
-            Err(Bad::Unreachable(_)) => "unreachable",
+            Err(Bad::Refused | Bad::Unreachable(_)) => "unreachable",
             Err(Bad::TimedOut(_)) => "timed_out",
             Err(Bad::Answer(_)) => "bad_answer",
         });
@@ -246,6 +248,7 @@ fn forget(cluster: &Cluster, now: Tick) {
 impl std::fmt::Display for Bad {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Refused => out.write_str("cannot connect: connection refused"),
             Self::Unreachable(why) | Self::Answer(why) => out.write_str(why),
             Self::TimedOut(limit) => write!(out, "no answer within {limit:?}"),
         }
@@ -304,8 +307,11 @@ async fn ask_forever(
 
 /// Asks once, over a connection of its own.
 async fn ask(check: &Check, address: &str) -> Result<(), Bad> {
-    let unreachable = |error: &io::Error| Bad::Unreachable(format!("cannot connect: {}", words(error)));
-    let mut stream = TcpStream::connect(address).await.map_err(|error| unreachable(&error))?;
+    let unreachable = |error: io::Error| match error.kind() {
+        io::ErrorKind::ConnectionRefused => Bad::Refused,
+        _ => Bad::Unreachable(format!("cannot connect: {}", words(&error))),
+    };
+    let mut stream = TcpStream::connect(address).await.map_err(unreachable)?;
     let talk = match check {
         Check::Tcp => None,
         Check::Http(check) => Some(plugins::ask(false, question::page(check, address))),
@@ -322,19 +328,30 @@ async fn ask(check: &Check, address: &str) -> Result<(), Bad> {
     verdict.map_err(Bad::Answer)
 }
 
+/// Why somebody who was asked is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Absent {
+    /// In words.
+    pub why: String,
+    /// Nobody listens there: whoever did has ended, and is not only slow.
+    pub refused: bool,
+}
+
 /// Asks somebody once, as soon as there is a slot: whether it is there, otherwise why not. `lenient`: any answer will do.
 pub async fn ask_once(
     plan: &HealthPlan,
     address: &str,
     lenient: bool,
     slots: &Semaphore,
-) -> Result<(), String> {
-    let Ok(_slot) = slots.acquire().await else { return Err("nobody is asked any more".to_owned()) };
+) -> Result<(), Absent> {
+    let Ok(_slot) = slots.acquire().await else {
+        return Err(Absent { why: "nobody is asked any more".to_owned(), refused: false });
+    };
     let asked = tokio::time::timeout(plan.timeout, ask(&plan.check, address)).await;
     match asked.unwrap_or(Err(Bad::TimedOut(plan.timeout))) {
         Ok(()) => Ok(()),
         Err(Bad::Answer(_)) if lenient => Ok(()),
-        Err(bad) => Err(bad.to_string()),
+        Err(bad) => Err(Absent { why: bad.to_string(), refused: bad == Bad::Refused }),
     }
 }
 

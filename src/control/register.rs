@@ -1,7 +1,8 @@
 //! The application in the registries: made known while it answers, taken back when it does not, and before it leaves.
 //!
-//! One task a service asks the application, in its own protocol, whether it is there; what follows is counted here, in one
-//! hand, and is what each registry is told to keep ([`Wish`]). An address that means "this host" to others is never told.
+//! One task for each place and manner asks the application, in its own protocol, whether it is there; what follows is counted
+//! here, in one hand, and is what each registry is told to keep ([`Wish`]). What the application said itself ([`super::learn`])
+//! is treated like what the conf says. An address that means "this host" to others is never told.
 //! This decides what shall be known of the application; how it is written is each registry's own.
 
 use std::{
@@ -18,9 +19,12 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{discover::Discovery, probes};
+use super::{
+    discover::Discovery,
+    probes::{self, Absent},
+};
 use crate::{
-    conf::lower::{Plan, RegisterPlan},
+    conf::lower::{HealthPlan, Plan, RegisterPlan},
     telemetry::{InRegistry, RegisterFacts},
 };
 
@@ -35,6 +39,8 @@ const AWAY: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(192,
 #[derive(Debug)]
 pub struct Registering {
     services: BTreeMap<String, Service>,
+    /// Who asks the application, by number; services share one where the question is the same.
+    askers: BTreeMap<u64, Asker>,
     registries: BTreeMap<String, Kept>,
     sender: mpsc::Sender<Told>,
     next: u64,
@@ -45,14 +51,12 @@ pub struct Registering {
 /// What a task found out.
 #[derive(Debug)]
 pub enum Told {
-    /// The application was asked for a service: whether it is there, otherwise why not.
+    /// The application was asked: whether it is there, otherwise why not.
     Asked {
-        /// Of which task.
+        /// By whom.
         number: u64,
-        /// The service's name in the conf.
-        service: String,
         /// What it said.
-        result: Result<(), String>,
+        result: Result<(), Absent>,
     },
     /// The address from which a registry is reached.
     Host {
@@ -67,11 +71,24 @@ pub enum Told {
 #[derive(Debug)]
 struct Service {
     plan: RegisterPlan,
-    number: u64,
+    /// The application said so itself.
+    learned: bool,
+    /// Who asks for it.
+    asker: u64,
+}
+
+/// Who asks the application whether it is there.
+#[derive(Debug)]
+struct Asker {
+    local: String,
+    health: HealthPlan,
+    lenient: bool,
     task: Task,
     up: bool,
     /// Answers in a row that say otherwise.
     others: u32,
+    /// Times in a row that nobody listened.
+    refused: u32,
     /// When it came up, in milliseconds since 1970.
     started: u64,
     why: String,
@@ -83,7 +100,7 @@ struct Kept {
     wish: Wish,
     _task: Task,
     host: Option<IpAddr>,
-    _looks: Option<Task>,
+    looks: Option<Task>,
 }
 
 impl std::fmt::Debug for Kept {
@@ -106,37 +123,47 @@ impl Registering {
     /// Nothing shall be known yet; and where what tasks find out will come out.
     pub fn new() -> (Self, mpsc::Receiver<Told>) {
         let (sender, told) = mpsc::channel(64);
-        let (services, registries) = (BTreeMap::new(), BTreeMap::new());
-        (Self { services, registries, sender, next: 0, leaving: false }, told)
+        let (services, askers, registries) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        (Self { services, askers, registries, sender, next: 0, leaving: false }, told)
     }
 
-    /// Makes known what a plan says, and nothing else, in registries that are connected to already.
-    pub fn follow(&mut self, plan: &Plan, discovery: &Discovery) {
+    /// Makes known what a plan says and what was `learned`, and nothing else, in registries that are connected to already.
+    pub fn follow(&mut self, plan: &Plan, learned: &[RegisterPlan], discovery: &Discovery) {
         if self.leaving {
             return;
         }
-        let mut last = std::mem::take(&mut self.services);
-        for planned in &plan.register {
-            let service = match last.remove(&planned.name) {
-                // How it is asked is the same: what is known of it stays.
-                Some(before) if same_question(&before.plan, planned) => {
-                    Service { plan: planned.clone(), ..before }
-                }
-                _ => self.begin(planned),
-            };
-            self.services.insert(planned.name.clone(), service);
+        self.services.clear();
+        let mut last = std::mem::take(&mut self.askers);
+        let all = plan.register.iter().map(|planned| (planned, false));
+        for (planned, learned) in all.chain(learned.iter().map(|planned| (planned, true))) {
+            if learned && self.services.contains_key(&planned.name) {
+                continue;
+            }
+            let asker = self.asker(planned, &mut last);
+            self.services.insert(planned.name.clone(), Service { plan: planned.clone(), learned, asker });
         }
         let mut kept = std::mem::take(&mut self.registries);
-        let named: Vec<&String> = plan.register.iter().flat_map(|planned| &planned.registries).collect();
-        for name in named {
-            let Some(registry) = discovery.registry(name).filter(|_| !self.registries.contains_key(name))
-            else {
-                continue;
-            };
-            let before = kept.remove(name.as_str()).filter(|before| Arc::ptr_eq(&before.registry, registry));
-            let servers = plan.registries.get(name).map(|plan| plan.servers().to_vec()).unwrap_or_default();
-            let now = before.unwrap_or_else(|| self.keep(name, registry, servers));
-            self.registries.insert(name.clone(), now);
+        let written = plan.register.iter().map(|planned| (&planned.registries, &planned.what.address));
+        // Kept also while nothing is learned: what was taken away and what comes next must not be worked on side by side.
+        let heard = plan.learn.iter().map(|learn| (&learn.registries, &learn.address));
+        for (names, address) in written.chain(heard) {
+            for name in names {
+                let Some(registry) = discovery.registry(name) else { continue };
+                let servers = || plan.registries.get(name).map(|plan| plan.servers().to_vec());
+                if !self.registries.contains_key(name) {
+                    let same = |before: &Kept| Arc::ptr_eq(&before.registry, registry);
+                    let now = kept.remove(name.as_str()).filter(same).unwrap_or_else(|| keep(registry));
+                    self.registries.insert(name.clone(), now);
+                }
+                if let Some(kept) = self.registries.get_mut(name)
+                    && kept.looks.is_none()
+                    && address.starts_with(':')
+                {
+                    let servers = servers().unwrap_or_default();
+                    let looks = look_for_host(name.clone(), servers, self.sender.clone());
+                    kept.looks = Some(Task(tokio::spawn(looks).abort_handle()));
+                }
+            }
         }
         // A registry in which nothing is to be known any more: what is there is taken away, and then it is left alone.
         for (name, gone) in kept.into_iter().filter(|(name, _)| discovery.registry(name).is_some()) {
@@ -154,24 +181,34 @@ impl Registering {
         self.wish();
     }
 
-    fn begin(&mut self, plan: &RegisterPlan) -> Service {
+    /// Who asks for a service: one who asks the same already, in the `last` plan too, or a new one.
+    fn asker(&mut self, plan: &RegisterPlan, last: &mut BTreeMap<u64, Asker>) -> u64 {
+        let same = |(number, asker): (&u64, &Asker)| asker.asks(plan).then_some(*number);
+        if let Some(number) = self.askers.iter().find_map(same) {
+            return number;
+        }
+        if let Some(number) = last.iter().find_map(same)
+            && let Some(asker) = last.remove(&number)
+        {
+            // How it is asked is the same: what is known of it stays.
+            self.askers.insert(number, asker);
+            return number;
+        }
         self.next += 1;
-        let (number, sender, asked) = (self.next, self.sender.clone(), plan.clone());
-        let task = Task(tokio::spawn(ask_forever(number, asked, sender)).abort_handle());
-        let why = "it was not asked yet".to_owned();
-        Service { plan: plan.clone(), number, task, up: false, others: 0, started: 0, why }
-    }
-
-    fn keep(&self, name: &str, registry: &Arc<dyn Registry>, servers: Vec<String>) -> Kept {
-        let (wish, desired) = Wish::new();
-        let task = Task(tokio::spawn(registry.register(desired)).abort_handle());
-        let hostless = |service: &Service| {
-            service.plan.what.address.starts_with(':') && service.plan.registries.iter().any(|of| of == name)
+        let asks = ask_forever(self.next, plan.clone(), self.sender.clone());
+        let asker = Asker {
+            local: plan.local.clone(),
+            health: plan.health.clone(),
+            lenient: plan.lenient,
+            task: Task(tokio::spawn(asks).abort_handle()),
+            up: false,
+            others: 0,
+            refused: 0,
+            started: 0,
+            why: "it was not asked yet".to_owned(),
         };
-        let looks = self.services.values().any(hostless).then(|| {
-            Task(tokio::spawn(look_for_host(name.to_owned(), servers, self.sender.clone())).abort_handle())
-        });
-        Kept { registry: Arc::clone(registry), wish, _task: task, host: None, _looks: looks }
+        self.askers.insert(self.next, asker);
+        self.next
     }
 
     /// Takes in what a task found out.
@@ -186,22 +223,36 @@ impl Registering {
                     self.wish();
                 }
             }
-            Told::Asked { number, service, result } => {
-                let Some(of) = self.services.get_mut(&service).filter(|of| of.number == number) else {
-                    return;
-                };
-                if of.heard(result) {
+            Told::Asked { number, result } => {
+                if self.askers.get_mut(&number).is_some_and(|asker| asker.heard(result)) {
+                    self.say(number);
                     self.wish();
                 }
             }
         }
     }
 
+    /// Says that the application came or went.
+    fn say(&self, number: u64) {
+        let Some(asker) = self.askers.get(&number) else { return };
+        let mut of = self.services.values().filter(|service| service.asker == number);
+        let service = of.next().map_or("", |service| &service.plan.what.service);
+        let (local, more) = (&asker.local, of.count());
+        if asker.up {
+            tracing::info!(service, more, local, "the application answers: it is made known");
+        } else {
+            tracing::warn!(service, more, local, why = asker.why, "no answer: it is taken back");
+        }
+    }
+
     /// Tells each registry what shall be known now.
     fn wish(&self) {
         for (name, kept) in &self.registries {
-            let of = |service: &&Service| service.up && service.plan.registries.contains(name);
-            let known = self.services.values().filter(of).filter_map(|service| service.known(kept.host));
+            let of = |service: &&Service| service.plan.registries.contains(name);
+            let known = self.services.values().filter(of).filter_map(|service| {
+                let asker = self.askers.get(&service.asker).filter(|asker| asker.up)?;
+                service.known(asker, kept.host)
+            });
             let known: Vec<Registration> = if self.leaving { Vec::new() } else { known.collect() };
             kept.wish.set(known.into());
         }
@@ -219,8 +270,8 @@ impl Registering {
     /// Takes everything away, for good; whether any registry confirmed that in time, so that others can learn of it.
     pub async fn withdraw(&mut self) -> bool {
         self.leaving = true;
-        for service in self.services.values() {
-            service.task.0.abort();
+        for asker in self.askers.values() {
+            asker.task.0.abort();
         }
         self.wish();
         let until = tokio::time::Instant::now() + WITHDRAW;
@@ -236,8 +287,22 @@ impl Registering {
         any
     }
 
+    /// What was learned from an application that has ended since: nobody listens where it did.
+    pub fn ended(&self) -> Vec<&str> {
+        let ended = |service: &&Service| {
+            let asker = self.askers.get(&service.asker);
+            let gone = |asker: &Asker| !asker.up && asker.refused >= asker.health.unhealthy;
+            service.learned && asker.is_some_and(gone)
+        };
+        self.services.values().filter(ended).map(|service| service.plan.name.as_str()).collect()
+    }
+
     /// What is known of the application, by name.
     pub fn facts(&self) -> BTreeMap<String, RegisterFacts> {
+        let why_not = |service: &Service| {
+            let asker = self.askers.get(&service.asker)?;
+            (!asker.up).then(|| asker.why.clone())
+        };
         let facts = |service: &Service| RegisterFacts {
             service: service.plan.what.service.clone(),
             framework: service.plan.what.framework.name(),
@@ -247,7 +312,8 @@ impl Registering {
                 Level::Both => "both",
             },
             local: service.plan.local.clone(),
-            why_not: (!service.up).then(|| service.why.clone()),
+            learned: service.learned,
+            why_not: why_not(service),
             registries: service.plan.registries.iter().map(|name| self.in_registry(name, service)).collect(),
         };
         self.services.iter().map(|(name, service)| (name.clone(), facts(service))).collect()
@@ -258,44 +324,55 @@ impl Registering {
         let written = kept.and_then(|kept| kept.wish.written());
         InRegistry {
             registry: name.to_owned(),
-            address: service.known(kept.and_then(|kept| kept.host)).map(|known| known.address),
+            address: self
+                .askers
+                .get(&service.asker)
+                .and_then(|asker| service.known(asker, kept.and_then(|kept| kept.host)))
+                .map(|known| known.address),
             pending: written.as_ref().map_or(1, |written| written.pending),
             trouble: written.and_then(|written| written.trouble),
         }
     }
 }
 
-impl Service {
+impl Asker {
+    /// Whether it asks what a service is asked for.
+    fn asks(&self, plan: &RegisterPlan) -> bool {
+        (&self.local, &self.health, self.lenient) == (&plan.local, &plan.health, plan.lenient)
+    }
+
     /// Takes in an answer of the application: whether it is up now that was not, or the other way round.
-    fn heard(&mut self, result: Result<(), String>) -> bool {
+    fn heard(&mut self, result: Result<(), Absent>) -> bool {
         let good = result.is_ok();
-        if let Err(why) = result {
-            self.why = why;
+        self.refused = match &result {
+            Err(absent) if absent.refused => self.refused.saturating_add(1),
+            _ => 0,
+        };
+        if let Err(absent) = result {
+            self.why = absent.why;
         }
         if good == self.up {
             self.others = 0;
             return false;
         }
         self.others += 1;
-        let enough = if good { self.plan.health.healthy } else { self.plan.health.unhealthy };
+        let enough = if good { self.health.healthy } else { self.health.unhealthy };
         if self.others < enough {
             return false;
         }
         (self.up, self.others) = (good, 0);
-        let service = &self.plan.what.service;
         if good {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             self.started = u64::try_from(now.as_millis()).unwrap_or_default();
-            tracing::info!(service, local = self.plan.local, "the application answers: it is made known");
-        } else {
-            tracing::warn!(service, local = self.plan.local, why = self.why, "no answer: it is taken back");
         }
         true
     }
+}
 
+impl Service {
     /// What others are told of it; `None` while its address is not known.
-    fn known(&self, host: Option<IpAddr>) -> Option<Registration> {
-        let mut what = Registration { started: self.started, ..self.plan.what.clone() };
+    fn known(&self, asker: &Asker, host: Option<IpAddr>) -> Option<Registration> {
+        let mut what = Registration { started: asker.started, ..self.plan.what.clone() };
         if let Some(port) = what.address.strip_prefix(':') {
             what.address = SocketAddr::new(host?, port.parse().ok()?).to_string();
         }
@@ -303,18 +380,20 @@ impl Service {
     }
 }
 
-fn same_question(one: &RegisterPlan, other: &RegisterPlan) -> bool {
-    (&one.local, &one.health, one.lenient) == (&other.local, &other.health, other.lenient)
+fn keep(registry: &Arc<dyn Registry>) -> Kept {
+    let (wish, desired) = Wish::new();
+    let task = Task(tokio::spawn(registry.register(desired)).abort_handle());
+    Kept { registry: Arc::clone(registry), wish, _task: task, host: None, looks: None }
 }
 
-/// Asks the application for one service until nobody wants to know.
+/// Asks the application until nobody wants to know.
 async fn ask_forever(number: u64, plan: RegisterPlan, sender: mpsc::Sender<Told>) {
     // A slot for each: the application is asked even while many endpoints are.
     let slot = Semaphore::new(1);
     loop {
         let began = tokio::time::Instant::now();
         let result = probes::ask_once(&plan.health, &plan.local, plan.lenient, &slot).await;
-        let told = Told::Asked { number, service: plan.name.clone(), result };
+        let told = Told::Asked { number, result };
         if sender.send(told).await.is_err() {
             return;
         }
@@ -360,4 +439,81 @@ async fn own_address(servers: &[String]) -> Option<IpAddr> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn absent(refused: bool) -> Result<(), Absent> {
+        Err(Absent { why: "gone".into(), refused })
+    }
+
+    fn plan(text: &str) -> Plan {
+        let text = format!(
+            "app: shop\nlisteners: {{ l: {{ bind: 127.0.0.1:1, routes: [{{ to: c }}] }} }}\nclusters: {{ c: {{ endpoints: ['a:1'] }} }}\n\
+             registries: {{ zk: {{ zookeeper: {{ address: '127.0.0.1:1' }} }} }}\n{text}\n"
+        );
+        crate::conf::lower::read(std::path::Path::new("conf.yaml"), text.as_bytes(), &|_| None)
+            .unwrap_or_else(|report| panic!("{report}"))
+    }
+
+    fn learned(name: &str, local: &str) -> RegisterPlan {
+        let service = |name: &str| {
+            format!(
+                "  {name}: {{ in: zk, framework: sofarpc, service: {name}, port: 7, local: '{local}' }}\n"
+            )
+        };
+        plan(&format!("register:\n{}", service(name))).register.remove(0)
+    }
+
+    #[tokio::test]
+    async fn services_that_ask_the_same_share_who_asks_and_what_is_known() {
+        let own = plan(
+            "register:\n  a: { in: zk, framework: sofarpc, service: a, port: 7, local: '127.0.0.1:1' }\n",
+        );
+        let (mut registering, _told) = Registering::new();
+        let discovery = Discovery::new(crate::worker::Clock::start());
+        registering.follow(&own, &[learned("b", "127.0.0.1:1"), learned("c", "127.0.0.1:2")], &discovery);
+        assert_eq!((registering.services.len(), registering.askers.len()), (3, 2));
+        let asker = registering.services["a"].asker;
+        assert_eq!(registering.services["b"].asker, asker);
+        for _ in 0..2 {
+            registering.heard(Told::Asked { number: asker, result: Ok(()) });
+        }
+        let up = |registering: &Registering, name: &str| registering.facts()[name].why_not.is_none();
+        assert!(up(&registering, "a") && up(&registering, "b") && !up(&registering, "c"));
+        // What comes later is known to be there at once; what goes takes nothing along.
+        registering.follow(&own, &[learned("d", "127.0.0.1:1")], &discovery);
+        assert_eq!((registering.services.len(), registering.askers.len()), (2, 1));
+        assert!(up(&registering, "d"));
+        let facts = registering.facts();
+        assert_eq!((facts["a"].learned, facts["d"].learned), (false, true));
+        // A name that the conf has is the conf's.
+        registering.follow(&own, &[learned("a", "127.0.0.1:3")], &discovery);
+        assert!(!registering.facts()["a"].learned && registering.askers.len() == 1);
+    }
+
+    #[tokio::test]
+    async fn an_application_has_ended_when_nobody_listens_and_not_when_it_is_slow() {
+        let (mut registering, _told) = Registering::new();
+        let discovery = Discovery::new(crate::worker::Clock::start());
+        let own = plan(
+            "register:\n  a: { in: zk, framework: sofarpc, service: a, port: 7, local: '127.0.0.1:1' }\n",
+        );
+        registering.follow(&own, &[learned("b", "127.0.0.1:1")], &discovery);
+        let number = registering.services["b"].asker;
+        let tell = |registering: &mut Registering, results: &[Result<(), Absent>]| {
+            for result in results {
+                registering.heard(Told::Asked { number, result: result.clone() });
+            }
+            registering.ended().join(" ")
+        };
+        assert_eq!(tell(&mut registering, &[Ok(()), Ok(())]), "");
+        assert_eq!(tell(&mut registering, &[absent(false), absent(false), absent(false), absent(false)]), "");
+        assert_eq!(tell(&mut registering, &[absent(true), absent(true)]), "");
+        assert_eq!(tell(&mut registering, &[absent(true)]), "b", "what the conf says is never forgotten");
+        assert_eq!(tell(&mut registering, &[absent(false)]), "");
+        assert_eq!(tell(&mut registering, &[absent(true), absent(true), absent(true), Ok(())]), "");
+    }
 }

@@ -206,14 +206,32 @@ fn registries(joined: &Joined) -> Vec<MetricFamily> {
     let mut up = family("outrigger_registered", "1 while a service is made known.", MetricType::GAUGE);
     let mut pending = of("pending_writes", "Writes that are not confirmed.", MetricType::GAUGE);
     let mut writes = BTreeMap::new();
-    for (name, facts) in joined.facts.registered.iter().take(SERIES_MAX) {
+    // What was learned is counted, not named.
+    let (learned, written): (Vec<_>, Vec<_>) =
+        joined.facts.registered.iter().partition(|(_, facts)| facts.learned);
+    let registries = learned.iter().flat_map(|(_, facts)| &facts.registries);
+    writes.extend(registries.map(|of| (of.registry.as_str(), of.pending as u64)));
+    for (name, facts) in written.into_iter().take(SERIES_MAX) {
         up.mut_metric().push(gauge(&[("name", name)], u64::from(facts.why_not.is_none())));
         writes.extend(facts.registries.iter().map(|of| (of.registry.as_str(), of.pending as u64)));
     }
     for (registry, number) in writes {
         pending.mut_metric().push(gauge(&[("registry", registry)], number));
     }
-    vec![connected, connections, unreadable, heard, watches, instances, up, pending]
+    let mut of_app = family(
+        "outrigger_learned",
+        "Services that the application said it gives or wants; registered: of those given, made known now.",
+        MetricType::GAUGE,
+    );
+    if let Some(said) = &joined.facts.learned {
+        let known = learned.iter().filter(|(_, facts)| facts.why_not.is_none()).count();
+        for (kind, number) in
+            [("published", said.published), ("registered", known), ("subscribed", said.subscribed.len())]
+        {
+            of_app.mut_metric().push(gauge(&[("kind", kind)], number as u64));
+        }
+    }
+    vec![connected, connections, unreadable, heard, watches, instances, up, pending, of_app]
 }
 
 /// What is carried from one registry into another, by the names of the conf alone.

@@ -19,7 +19,7 @@ mod registries;
 pub mod stats;
 
 pub use bridges::{BridgeFacts, Skipped};
-pub use registries::{InRegistry, RegisterFacts, RegistryFacts, WatchFacts};
+pub use registries::{InRegistry, LearnedFacts, RegisterFacts, RegistryFacts, SubscribedFacts, WatchFacts};
 
 /// How long a worker may take to say what it knows; a busy one is left out rather than waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -43,6 +43,8 @@ pub struct Facts {
     pub registered: BTreeMap<String, RegisterFacts>,
     /// What is carried from one registry into another, by the bridge.
     pub bridges: BTreeMap<String, BridgeFacts>,
+    /// What the application said of itself; `None`: it is not heard.
+    pub learned: Option<LearnedFacts>,
     /// Callers' connections by worker.
     pub connections: Vec<u64>,
     /// Health checks by cluster.

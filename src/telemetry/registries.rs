@@ -86,6 +86,8 @@ pub struct RegisterFacts {
     pub level: &'static str,
     /// Where the application is asked for it.
     pub local: String,
+    /// The application said so itself.
+    pub learned: bool,
     /// Why it is not made known; none: it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why_not: Option<String>,
@@ -105,4 +107,32 @@ pub struct InRegistry {
     /// What went wrong last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+}
+
+/// What the application said of itself.
+#[derive(Clone, Debug, Serialize)]
+pub struct LearnedFacts {
+    /// Services that it gives.
+    pub published: usize,
+    /// Services that it wants.
+    pub subscribed: Vec<SubscribedFacts>,
+}
+
+/// A service that the application wants.
+#[derive(Clone, Debug, Serialize)]
+pub struct SubscribedFacts {
+    /// The service.
+    pub service: String,
+    /// Its version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Its group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Whose it is.
+    pub framework: &'static str,
+    /// What is spoken there.
+    pub protocol: String,
+    /// Who gives it; none: nothing is known yet, or no route leads to what calls name.
+    pub instances: Option<usize>,
 }

@@ -98,7 +98,15 @@ fn calls(tally: &Tally) -> Map<String, Value> {
     value
 }
 
-/// Registries, what is watched there, and what is made known of the application.
+/// Registries, what is watched there, what is made known of the application, and what it wants.
 pub fn registries(facts: &super::Facts) -> Value {
-    json!({ "registries": facts.registries, "registered": facts.registered, "bridges": facts.bridges })
+    let mut value = json!({
+        "registries": facts.registries,
+        "registered": facts.registered,
+        "bridges": facts.bridges,
+    });
+    if let (Some(learned), Value::Object(value)) = (&facts.learned, &mut value) {
+        value.insert("subscribed".into(), json!(learned.subscribed));
+    }
+    value
 }

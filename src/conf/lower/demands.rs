@@ -57,6 +57,16 @@ impl DemandPlan {
         }
     }
 
+    /// Whether services of a framework that speak this are among them.
+    pub fn gives(&self, framework: Framework, protocol: &str) -> bool {
+        self.framework == framework && self.protocol == protocol
+    }
+
+    /// Whose services they are.
+    pub const fn framework(&self) -> Framework {
+        self.framework
+    }
+
     /// What each of them is like.
     pub const fn like(&self) -> &ClusterPlan {
         &self.like

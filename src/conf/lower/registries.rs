@@ -261,25 +261,13 @@ impl Lowering<'_> {
     }
 
     fn register(&mut self, at: At<'_>, name: &str, written: &written::Register) -> RegisterPlan {
-        if written.registries.0.is_empty() {
-            self.problems.push(at.key("in").problem("expected at least one registry"));
-        }
-        for (i, registry) in written.registries.0.iter().enumerate() {
-            let place = at.key("in").index(i);
-            self.registry_named(place, registry);
-            if matches!(self.conf.registries.get(registry), Some(written::Registry::File(_))) {
-                let problem = place.problem("nothing can be registered in a file");
-                self.problems.push(problem.with_help("name a registry of another kind, or write it there"));
-            }
-            if written.registries.0.iter().take(i).any(|other| other == registry) {
-                self.problems.push(place.problem(format!("{} is listed twice", quote(registry))));
-            }
-        }
+        self.takes_entries(at.key("in"), &written.registries.0);
         if written.service.trim().is_empty() || written.service.contains(['/', '?', '&', ' ']) {
             self.problems.push(at.key("service").problem("expected the name of a service"));
         }
-        self.register_address(at, written);
-        self.no_circle(at, written);
+        self.register_address(at, written.host.as_deref(), written.port);
+        self.register_local(at.key("local"), &written.local);
+        self.no_circle(at, written.port, written.framework, Some(&written.service));
         if written.weight > WEIGHT_MAX {
             self.problems.push(at.key("weight").problem(format!("expected 0 to {WEIGHT_MAX}")));
         }
@@ -311,20 +299,39 @@ impl Lowering<'_> {
                 metadata: written.metadata.clone(),
             },
             local: written.local.clone(),
-            health: HealthPlan {
-                check,
-                interval: ASK_EVERY,
-                timeout: ASK_EVERY,
-                unhealthy: BAD,
-                healthy: GOOD,
-            },
+            health: asked_with(check),
             lenient,
         }
     }
 
+    /// Registries in which something is made known.
+    pub(super) fn takes_entries(&mut self, at: At<'_>, registries: &[String]) {
+        if registries.is_empty() {
+            self.problems.push(at.problem("expected at least one registry"));
+        }
+        for (i, registry) in registries.iter().enumerate() {
+            let place = at.index(i);
+            self.registry_named(place, registry);
+            if matches!(self.conf.registries.get(registry), Some(written::Registry::File(_))) {
+                let problem = place.problem("nothing can be registered in a file");
+                self.problems.push(problem.with_help("name a registry of another kind, or write it there"));
+            }
+            if registries.iter().take(i).any(|other| other == registry) {
+                self.problems.push(place.problem(format!("{} is listed twice", quote(registry))));
+            }
+        }
+    }
+
     /// What others call at a port of ours must lead to the application, never to whoever gives the same service: that may be we.
-    fn no_circle(&mut self, at: At<'_>, written: &written::Register) {
-        let port = format!(":{}", written.port);
+    /// `service`: the one that is called there; `None`: any of the framework's.
+    pub(super) fn no_circle(
+        &mut self,
+        at: At<'_>,
+        port: u16,
+        framework: written::Framework,
+        service: Option<&str>,
+    ) {
+        let port = format!(":{port}");
         for (name, listener) in
             self.conf.listeners.iter().filter(|(_, listener)| listener.bind.ends_with(&port))
         {
@@ -332,14 +339,17 @@ impl Lowering<'_> {
                 let named = route.to_cluster().into_iter().chain(route.weights.keys());
                 let mut clusters = named.filter_map(|name| self.conf.clusters.get(name));
                 let same = |cluster: &file::Cluster| {
-                    cluster.discover.as_ref().is_some_and(|found| found.service == written.service)
+                    cluster.discover.as_ref().is_some_and(|found| match service {
+                        Some(service) => found.service == service,
+                        None => found.framework == framework,
+                    })
                 };
                 matches!(route.to, Some(written::To::Service(_))) || clusters.any(same)
             };
             if listener.routes.iter().any(finds) {
                 let message = format!(
                     "calls of {} at listener {} would go to whoever gives it, and so in a circle",
-                    quote(&written.service),
+                    service.map_or_else(|| "a service".to_owned(), quote),
                     quote(name)
                 );
                 let help =
@@ -349,9 +359,10 @@ impl Lowering<'_> {
         }
     }
 
-    fn register_address(&mut self, at: At<'_>, written: &written::Register) {
-        if let Some(host) = &written.host {
-            let address = format!("{host}:{}", written.port.max(1));
+    /// What others dial.
+    pub(super) fn register_address(&mut self, at: At<'_>, host: Option<&str>, port: u16) {
+        if let Some(host) = host {
+            let address = format!("{host}:{}", port.max(1));
             if let Err(bad) = check_address(&address) {
                 self.problems.push(at.key("host").problem(bad.to_string()));
             } else if !is_public(&address) {
@@ -360,12 +371,16 @@ impl Lowering<'_> {
                 self.problems.push(at.key("host").problem(message).with_help(help));
             }
         }
-        if written.port == 0 {
+        if port == 0 {
             self.problems.push(at.key("port").problem("expected the port that others dial"));
         }
-        if !is_host_port(&written.local) {
-            let message = format!("expected `host:port`, found {}", quote(&written.local));
-            self.problems.push(at.key("local").problem(message).with_help("as in 127.0.0.1:20880"));
+    }
+
+    /// Where the application itself is asked.
+    pub(super) fn register_local(&mut self, at: At<'_>, local: &str) {
+        if !is_host_port(local) {
+            let message = format!("expected `host:port`, found {}", quote(local));
+            self.problems.push(at.problem(message).with_help("as in 127.0.0.1:20880"));
         }
     }
 
@@ -377,15 +392,33 @@ impl Lowering<'_> {
             }
             return (check.clone(), false);
         }
-        let of = PROTOCOLS.iter().copied().find(|name| *name == protocol && heartbeat(name).is_some());
-        match (of, protocol) {
-            (Some(name), _) => (health::Check::Heartbeat(name), false),
-            // What has no heartbeat of its own answers one question like another.
-            (None, "http" | "rest") => (health::Check::Http(health::HttpCheck::default()), true),
-            (None, "tri" | "grpc") => (health::Check::Grpc(health::GrpcCheck::default()), true),
-            (None, _) => (health::Check::Tcp, false),
-        }
+        question(protocol)
     }
+}
+
+/// What an application that speaks this is asked whether it is there, and whether any answer will do.
+fn question(protocol: &str) -> (health::Check, bool) {
+    let of = PROTOCOLS.iter().copied().find(|name| *name == protocol && heartbeat(name).is_some());
+    match (of, protocol) {
+        (Some(name), _) => (health::Check::Heartbeat(name), false),
+        // What has no heartbeat of its own answers one question like another.
+        (None, "http" | "rest") => (health::Check::Http(health::HttpCheck::default()), true),
+        (None, "tri" | "grpc") => (health::Check::Grpc(health::GrpcCheck::default()), true),
+        (None, _) => (health::Check::Tcp, false),
+    }
+}
+
+impl RegisterPlan {
+    /// One of a service that is made known while an application of its protocol answers at `local`.
+    pub fn new(name: String, registries: Vec<String>, what: discovery::Registration, local: String) -> Self {
+        let (check, lenient) = question(&what.protocol);
+        Self { name, registries, what, local, health: asked_with(check), lenient }
+    }
+}
+
+/// How the application is asked.
+fn asked_with(check: health::Check) -> HealthPlan {
+    HealthPlan { check, interval: ASK_EVERY, timeout: ASK_EVERY, unhealthy: BAD, healthy: GOOD }
 }
 
 /// What the instances of a cluster speak, in the words of their framework.
