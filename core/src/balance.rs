@@ -8,6 +8,8 @@
 //!
 //! * `ring_hash`, `maglev`: by a key of the call; who has none goes anywhere.
 //!
+//! Where two are drawn of very many, they are drawn of a part that moves on little by little ([`crate::window`]).
+//!
 //! Each of them picks among the endpoints of a *part* of the cluster: those that the call is meant for, and of these the near
 //! ones as long as enough of them are well (`subset`).
 //!
@@ -19,6 +21,7 @@ use crate::{
     Cluster, Endpoint, Local, Lot, Tick, Tried, hash,
     local::EndpointSlot,
     subset::{Part, Standing},
+    window::Window,
 };
 
 /// How an endpoint is picked.
@@ -219,10 +222,34 @@ fn draw(local: &mut Local, field: Field<'_>) -> usize {
     }
 }
 
+/// The same within a window.
+fn draw_in(local: &mut Local, field: Field<'_>, window: Window) -> usize {
+    let (size, cumulative) = (field.part.size, &field.part.weights.cumulative);
+    let Some(total) = cumulative.last().copied() else {
+        return window.position(local.random(window.width as u64) as usize, size);
+    };
+    let upto = |end: usize| end.checked_sub(1).and_then(|at| cumulative.get(at)).copied().unwrap_or(0);
+    let (from, end) = (upto(window.start), window.start.saturating_add(window.width));
+    // What is beyond the last goes on with the first.
+    let span = upto(end.min(size)).saturating_sub(from).saturating_add(upto(end.saturating_sub(size)));
+    if span == 0 {
+        // Nobody in it gets any calls.
+        return draw(local, field);
+    }
+    let ball = from.saturating_add(local.random(span));
+    let ball = if ball < total { ball } else { ball.saturating_sub(total) };
+    cumulative.partition_point(|end| *end <= ball)
+}
+
 /// The cheaper of two positions drawn at random.
 fn better(local: &mut Local, field: Field<'_>, cost: impl Fn(&Local, EndpointSlot, f64) -> f64) -> usize {
-    let one = draw(local, field);
-    let mut two = draw(local, field);
+    let window = local.window((field.at, field.place), field.part.size, field.now);
+    let draw = |local: &mut Local| match window {
+        Some(window) => draw_in(local, field, window),
+        None => draw(local, field),
+    };
+    let one = draw(local);
+    let mut two = draw(local);
     if one == two && field.part.weights.turns.is_empty() {
         // The neighbour keeps the choice a real one without a third draw. Where weights differ it would get what is another's.
         two = two.wrapping_add(1).checked_rem(field.part.size).unwrap_or(0);
@@ -325,7 +352,7 @@ fn gcd(a: u64, b: u64) -> u64 {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)] // tests fail by panicking
 mod tests {
-    use std::time::Duration;
+    use std::{collections::HashMap, time::Duration};
 
     use super::*;
     use crate::{ClusterSettings, Endpoint, Snapshot};
@@ -397,6 +424,50 @@ mod tests {
         }
         let skewed = shares(Balance::Random, &[8, 0, 2], 10_000);
         assert!((7_700..8_300).contains(&skewed[0]) && skewed[1] == 0, "{skewed:?}");
+    }
+
+    #[test]
+    fn of_very_many_few_are_called_at_a_time_and_all_in_the_long_run() {
+        let weights: Vec<u32> = (0..1_000).map(|at| if at % 2 == 0 { 1 } else { 3 }).collect();
+        for (balance, weights) in [
+            (Balance::P2cEwma, &[1; 1_000][..]),
+            (Balance::LeastRequest, &weights),
+            (Balance::P2cEwma, &weights),
+        ] {
+            let snapshot = snapshot(balance, weights);
+            let mut local = Local::new(7);
+            local.reconcile(&snapshot);
+            let mut count = HashMap::new();
+            let picks = |local: &mut Local, picks: usize, now: Tick| {
+                let mut seen = HashMap::<_, usize>::new();
+                for _ in 0..picks {
+                    let cluster = &snapshot.clusters()[0];
+                    let slot = pick(local, cluster, (0, Lot::ALL), None, Tried::default(), now).unwrap();
+                    *seen.entry(slot).or_default() += 1;
+                }
+                seen
+            };
+            let at_once = picks(&mut local, 5_000, Tick(1)).len();
+            assert!((100..=129).contains(&at_once), "{balance:?}: {at_once}");
+            // Once round.
+            for second in 0..1_000 {
+                for (slot, times) in picks(&mut local, 300, Tick(second * 1_000_000_000)) {
+                    *count.entry(slot).or_insert(0) += times;
+                }
+            }
+            let of = |heavy: bool| -> usize {
+                let is = |at: &usize| (weights[*at] > 1) == heavy;
+                (0..1_000)
+                    .filter(is)
+                    .map(|at| count.get(&local.slot_of(0, at).unwrap()).copied().unwrap_or(0))
+                    .sum()
+            };
+            assert_eq!(count.len(), 1_000, "{balance:?}: all get calls");
+            if weights[1] > 1 {
+                let ratio = of(true) as f64 / of(false) as f64;
+                assert!((2.8..3.2).contains(&ratio), "{balance:?}: {ratio}");
+            }
+        }
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub mod snapshot;
 pub mod subset;
 pub mod tally;
 pub mod tick;
+mod window;
 
 pub use balance::Balance;
 pub use cluster::{Cluster, ClusterSettings, Endpoint, HashBy};

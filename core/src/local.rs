@@ -14,6 +14,7 @@ use crate::{
     health::{Crowd, Health},
     slots::Slots,
     subset::{Lot, Part, Standing},
+    window::Window,
 };
 
 /// A route's number in one worker; outlives snapshots.
@@ -39,6 +40,8 @@ pub struct Local {
     /// Plans made and not yet settled.
     unsettled: u64,
     random: Random,
+    /// Where its windows of large clusters begin, as a share of the way round.
+    share: u64,
     /// A cluster's name, while it is made.
     pub(crate) name: String,
     /// Services that calls wait for, by the names of their clusters.
@@ -114,7 +117,9 @@ pub const UNROUTED: &str = "-";
 impl Local {
     /// A worker that knows nothing yet. `seed` makes its random picks; equal seeds, equal picks.
     pub fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed.wrapping_mul(2).wrapping_add(1));
         Self {
+            share: random.below(u64::MAX),
             routes: Slots::default(),
             endpoints: Slots::default(),
             by_listener: Vec::new(),
@@ -122,7 +127,7 @@ impl Local {
             leaving: Vec::new(),
             leaving_routes: Vec::new(),
             unsettled: 0,
-            random: Random::new(seed.wrapping_mul(2).wrapping_add(1)),
+            random,
             name: String::new(),
             awaited: HashMap::new(),
             untold: Vec::new(),
@@ -579,6 +584,14 @@ impl Local {
     }
 
     /// A number below `below`; 0 when that is 0.
+    /// The window of so many endpoints of a part of a cluster, if they are looked at by one.
+    pub(crate) fn window(&self, (cluster, part): (u32, u32), size: usize, now: Tick) -> Option<Window> {
+        // Each part has its own, or the same places would be busy in all.
+        let apart = u64::from(cluster).wrapping_mul(31).wrapping_add(u64::from(part));
+        let share = self.share.wrapping_add(apart.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        Window::of(size, self.unsettled, share, now)
+    }
+
     pub(crate) fn random(&mut self, below: u64) -> u64 {
         self.random.below(below)
     }

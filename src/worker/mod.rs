@@ -5,6 +5,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    hash::{BuildHasher, RandomState},
     io,
     rc::Rc,
     sync::{
@@ -331,7 +332,9 @@ impl Handle {
             match built {
                 Ok(runtime) => {
                     let _ = started.send(Ok(()));
-                    runtime.block_on(live((index as u64, clock), snapshot, bounds, wants, inbox));
+                    // Each process picks otherwise: sidecars that begin together do not all go to the same endpoint.
+                    let seed = RandomState::new().hash_one(index);
+                    runtime.block_on(live((seed, clock), snapshot, bounds, wants, inbox));
                 }
                 Err(error) => drop(started.send(Err(error))),
             }
