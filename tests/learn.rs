@@ -265,6 +265,19 @@ fn what_was_said_outlives_a_reload_and_the_process_itself() {
         let wanted = stage.registries()["subscribed"][0].clone();
         assert_eq!(wanted["service"], "t.Kept.Wanted", "{wanted}");
     }
+    // Who is not heard any more stops being registered, but is not forgotten, by another process either.
+    let deaf =
+        stage.conf.replace("learn:", "#learn:").replace("\n  sofarpc:", "\n#").replace("\n  dubbo:", "\n#");
+    let write = |conf: &str, path: &Path| std::fs::write(path, conf).expect("a conf");
+    write(&deaf, stage.sidecar.conf_path());
+    until("nobody is registered", || !is_there());
+    assert_eq!(stage.registries()["registered"], json!({}));
+    stage.sidecar.signal("KILL");
+    stage.sidecar.wait(PATIENCE);
+    stage.sidecar = Sidecar::start(&deaf);
+    write(&stage.conf, stage.sidecar.conf_path());
+    until("it is registered by the process that hears it again", is_there);
+    assert_eq!((stage.learned("published"), stage.learned("subscribed")), (1, 1));
     // Whoever leaves in peace takes everything back, and still knows it afterwards.
     stage.sidecar.term();
     assert!(stage.sidecar.wait(PATIENCE).success());
