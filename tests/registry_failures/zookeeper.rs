@@ -73,15 +73,21 @@ pub(crate) fn answers(at: SocketAddr) -> bool {
     ask().is_ok_and(|answer| answer.contains("Mode: standalone"))
 }
 
-/// The addresses of a service's providers.
-pub(crate) fn providers(at: SocketAddr, service: &str) -> io::Result<Vec<String>> {
+/// The names of a node's children; none where there is no such node.
+pub(crate) fn children(at: SocketAddr, path: &str) -> io::Result<Vec<String>> {
     let mut session = Session::open(at)?;
-    let names = match session.ask(GET_CHILDREN, &[text(&folder(service)), vec![0]].concat())? {
+    let names = match session.ask(GET_CHILDREN, &[text(path), vec![0]].concat())? {
         Ok(mut answer) => (0..answer.int()).map(|_| answer.text()).collect(),
         Err(NO_NODE) => Vec::new(),
-        Err(error) => panic!("ZooKeeper answers {error} about {service}"),
+        Err(error) => panic!("ZooKeeper answers {error} about {path}"),
     };
     session.close()?;
+    Ok(names)
+}
+
+/// The addresses of a service's providers.
+pub(crate) fn providers(at: SocketAddr, service: &str) -> io::Result<Vec<String>> {
+    let names = children(at, &folder(service))?;
     // dubbo%3A%2F%2FADDRESS%2F…
     let address = |name: &String| {
         let name = name.replace("%3A", ":").replace("%2F", "/");
@@ -93,11 +99,16 @@ pub(crate) fn providers(at: SocketAddr, service: &str) -> io::Result<Vec<String>
 
 /// Writes providers.
 pub(crate) fn put(at: SocketAddr, service: &str, addresses: &[&str]) -> io::Result<()> {
+    let nodes: Vec<String> = addresses.iter().map(|address| url(service, address)).collect();
+    write(at, &folder(service), &nodes)
+}
+
+/// Writes these URLs below a path.
+pub(crate) fn write(at: SocketAddr, folder: &str, urls: &[String]) -> io::Result<()> {
     let mut session = Session::open(at)?;
-    let folder = folder(service);
     let parents = folder.match_indices('/').skip(1).map(|(end, _)| folder[..end].to_owned());
-    let nodes = addresses.iter().map(|address| node(service, address));
-    for path in parents.chain([folder.clone()]).chain(nodes) {
+    let nodes = urls.iter().map(|url| format!("{folder}/{}", escaped(url)));
+    for path in parents.chain([folder.to_owned()]).chain(nodes) {
         let everybody =
             [&1_i32.to_be_bytes()[..], &31_i32.to_be_bytes(), &text("world"), &text("anyone")].concat();
         let asked = [text(&path), 0_i32.to_be_bytes().to_vec(), everybody, 0_i32.to_be_bytes().to_vec()];
@@ -124,13 +135,20 @@ fn folder(service: &str) -> String {
     format!("/dubbo/{service}/providers")
 }
 
+fn url(service: &str, address: &str) -> String {
+    format!("dubbo://{address}/{service}?interface={service}&side=provider")
+}
+
 fn node(service: &str, address: &str) -> String {
-    let url = format!("dubbo://{address}/{service}?interface={service}&side=provider");
+    format!("{}/{}", folder(service), escaped(&url(service, address)))
+}
+
+fn escaped(url: &str) -> String {
     let escaped = |c: char| match c {
         c if c.is_ascii_alphanumeric() || c == '.' => c.to_string(),
         c => format!("%{:02X}", c as u32),
     };
-    format!("{}/{}", folder(service), url.chars().map(escaped).collect::<String>())
+    url.chars().map(escaped).collect()
 }
 
 fn text(text: &str) -> Vec<u8> {

@@ -88,6 +88,7 @@ mod framework {
     use outrigger_discovery::Framework;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
+    #[allow(clippy::trivially_copy_pass_by_ref)] // serde hands it over so
     pub(super) fn serialize<S: Serializer>(framework: &Framework, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(framework.name())
     }
@@ -242,6 +243,11 @@ impl Keeper {
     /// Keeps everything in this folder; `None`: nowhere.
     pub(super) fn new(folder: Option<PathBuf>) -> Self {
         Self { folder, changes: 0, written: watch::channel(0).0, writing: None, failed: false }
+    }
+
+    /// Whether everything is kept in this folder.
+    pub(super) fn keeps_in(&self, folder: Option<&Path>) -> bool {
+        self.folder.as_deref() == folder
     }
 
     /// Keeps everything in this folder from now on.

@@ -5,7 +5,12 @@
 //! remembered ([`kept`]) over reloads and over our own end. It is a state like any other: each change has the parts that work
 //! towards it follow, and they know what is new. Must never dial, nor register at, what a caller names.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use outrigger_core::Awaited;
 use outrigger_discovery::{Framework, Instance, Level, Registration};
@@ -27,6 +32,8 @@ use kept::{Keeper, Memory, Name, Published};
 
 /// Calls that wait for the control thread.
 const ASKS_MAX: usize = 64;
+/// What is not done is told of at most so often.
+const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// Something that the application says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +78,8 @@ pub struct Learning {
     asked: mpsc::Receiver<Asked>,
     /// Who waits for the first word about what is wanted.
     waiting: Vec<(Name, oneshot::Sender<Arc<[Instance]>>)>,
+    /// When it was told last that something is not done.
+    told: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -105,7 +114,7 @@ impl Learning {
             tracing::info!(published, subscribed, "what the application said before is known");
         }
         let servers = BTreeMap::new();
-        Self { memory, keeper: Keeper::new(folder), servers, sender, asked, waiting: Vec::new() }
+        Self { memory, keeper: Keeper::new(folder), servers, sender, asked, waiting: Vec::new(), told: None }
     }
 
     /// Binds what a plan has and is not open yet. When one address cannot be bound, none is kept.
@@ -134,6 +143,10 @@ impl Learning {
             self.servers.insert(framework, Server { bind, _serving: serving });
         }
         if !plan.learn.is_empty() {
+            // Where nothing was said yet, it begins like a process.
+            if self.memory == Memory::default() && !self.keeper.keeps_in(plan.state.as_deref()) {
+                self.memory = kept::recall(plan.state.as_deref());
+            }
             self.keeper.keep_in(plan.state.clone(), &self.memory);
         }
         Ok(())
@@ -230,6 +243,15 @@ impl Learning {
         self.keeper.finish(&self.memory).await;
     }
 
+    /// A person is told of the first, not of thousands.
+    fn say_refused(&mut self, framework: Framework, why: &str) {
+        if self.told.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+            return tracing::debug!(%framework, why, "what the application says is not done");
+        }
+        self.told = Some(Instant::now());
+        tracing::warn!(%framework, why, "what the application says is not done");
+    }
+
     /// Takes in what the application says; `ended`: what it gave that nobody gives any more. Whether that changes anything;
     /// otherwise why it cannot be.
     fn take(&mut self, plan: &Plan, ask: Ask, ended: &[String]) -> Result<bool, String> {
@@ -282,7 +304,7 @@ impl Control {
                     waiting.push((wanted, reply));
                 }
                 Err(why) => {
-                    tracing::warn!(%framework, why, "what the application says is not done");
+                    self.learning.say_refused(framework, &why);
                     let _ = reply.send(Err(why));
                 }
             }

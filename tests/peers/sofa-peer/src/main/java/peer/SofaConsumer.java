@@ -1,6 +1,6 @@
 /*
  * SOFARPC consumer over Bolt: --url bolt://HOST:PORT, or --registry URL to find its providers there, --timeout MS, and
- * --attach KEY=VALUE for a pair beside every `work`.
+ * --attach KEY=VALUE for a pair beside every `work`; a first call waits --address-wait MS for a registry that tells late.
  * One proxy per way of calling (synchronous, one-way, generic), all to the same address.
  * Must not retry unless a case says so: a case sees the first answer or none.
  */
@@ -39,7 +39,7 @@ public final class SofaConsumer implements Console.Framework {
     }
 
     public static void main(String[] argv) throws Exception {
-        Args args = new Args(argv, "url", "registry", "timeout", "attach");
+        Args args = new Args(argv, "url", "registry", "timeout", "attach", "address-wait");
         SofaConsumer consumer = new SofaConsumer(args);
         Json.ready("sofarpc", Version.BUILD_VERSION);
         Console.serve(consumer, args);
@@ -50,7 +50,8 @@ public final class SofaConsumer implements Console.Framework {
         return new ConsumerConfig<T>().setApplication(new ApplicationConfig().setAppName("peer-consumer"))
             .setInterfaceId(name).setProtocol("bolt").setDirectUrl(args.text("url", null)).setRegister(false)
             .setRegistry(SofaProvider.registries(args)).setSubscribe(!direct)
-            .setTimeout(args.number("timeout", 3000)).setRetries(0).setConnectTimeout(2000).setRepeatedReferLimit(-1);
+            .setTimeout(args.number("timeout", 3000)).setRetries(0).setConnectTimeout(2000).setRepeatedReferLimit(-1)
+            .setAddressWait(args.number("address-wait", -1));
     }
 
     public DemoService demo() { return demo; }
