@@ -48,7 +48,9 @@ use defaults_told::InDefaults;
 pub use demands::DemandPlan;
 pub use health::HealthPlan;
 pub use http::plain;
-pub use registries::{NacosPlan, RegisterPlan, RegistryKind, RegistryPlan, ZooKeeperPlan};
+pub use registries::{
+    KubernetesPlan, NacosPlan, PodPlan, RegisterPlan, RegistryKind, RegistryPlan, ZooKeeperPlan,
+};
 
 /// A conf with its meaning: everything the process does follows from it.
 #[derive(Debug)]

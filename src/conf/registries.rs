@@ -24,6 +24,8 @@ pub enum Registry {
     Zookeeper(ZooKeeper),
     /// Nacos 2, as Dubbo, SOFARPC and Spring Cloud Alibaba use it.
     Nacos(Nacos),
+    /// Kubernetes: Services, and what is made known in `EndpointSlice`s beside them.
+    Kubernetes(Kubernetes),
 }
 
 /// A watched file of services and endpoints.
@@ -97,6 +99,25 @@ impl Nacos {
     fn default_group() -> String {
         "DEFAULT_GROUP".to_owned()
     }
+}
+
+/// A cluster of Kubernetes.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Kubernetes {
+    /// The namespace; by default that of the context, or the pod's own. A service of another one is called `name.namespace`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// A kubeconfig file, relative to the conf file; by default the one that `KUBECONFIG` names or the user has, and else the
+    /// service account of the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubeconfig: Option<String>,
+    /// The context of the kubeconfig; by default its current one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
+    /// How long a service that is suddenly without any instance keeps those it had, until the registry says so again.
+    #[serde(default = "default_hold")]
+    pub hold_empty: Duration,
 }
 
 fn default_hold() -> Duration {

@@ -155,11 +155,15 @@ impl Server {
         self.api = None;
     }
 
-    /// Tells it to end, which takes it as long as it likes; its port is another's by then.
-    pub(crate) fn end(&mut self) {
-        if let Some(api) = self.api.take() {
-            api.signal("TERM");
-            self.leaving.push(api);
+    /// Tells it to end, which takes it as long as it likes; nobody has its port then.
+    pub(crate) async fn end(&mut self) {
+        let Some(api) = self.api.take() else { return };
+        api.signal("TERM");
+        self.leaving.push(api);
+        let until = Instant::now() + START;
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await.is_ok() {
+            assert!(Instant::now() < until, "it does not let go of its port");
+            time::sleep(Duration::from_millis(50)).await;
         }
     }
 
