@@ -49,15 +49,17 @@ impl Seat {
         (Self { told }, Candidate { seat: seat.into(), name: name.into(), patience, tell })
     }
 
-    /// What is known now.
+    /// What is known now. Whoever stands for it no more has it not.
     pub fn term(&mut self) -> Term {
-        self.told.borrow_and_update().clone()
+        let stands = self.told.has_changed().is_ok();
+        let term = self.told.borrow_and_update().clone();
+        Term { until: term.until.filter(|_| stands), ..term }
     }
 
     /// Waits until more is known than [`Seat::term`] gave last. Never ends once the registry's end is gone.
     pub async fn changed(&mut self) {
         if self.told.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -136,6 +136,7 @@ impl<K: Kind> Feeds<K> {
             items: Items::new(),
             memory: K::Memory::default(),
             version: None,
+            gaps: 0,
             asked,
             tells,
         };
@@ -176,6 +177,8 @@ struct Keeper<K: Kind> {
     memory: K::Memory,
     /// Where the next watch begins; `None`: everything is listed first.
     version: Option<String>,
+    /// How often the server had forgotten changes.
+    gaps: u64,
     asked: watch::Receiver<u64>,
     tells: watch::Sender<View<K::Kept>>,
 }
@@ -234,7 +237,8 @@ impl<K: Kind> Keeper<K> {
                 End::Over => {}
                 End::Gone => {
                     self.version = None;
-                    self.tells.send_modify(|view| view.gaps = view.gaps.saturating_add(1));
+                    // Told with the list that follows.
+                    self.gaps = self.gaps.saturating_add(1);
                 }
                 End::Asked => self.version = None,
             }
@@ -272,8 +276,9 @@ impl<K: Kind> Keeper<K> {
         }
         self.items = items;
         self.version = Some(version.clone());
+        let gaps = self.gaps;
         self.tell(true, |view| {
-            (view.epoch, view.asked, view.trouble) = (epoch, asked, None);
+            (view.epoch, view.asked, view.gaps, view.trouble) = (epoch, asked, gaps, None);
         });
         Ok(version)
     }
@@ -333,6 +338,8 @@ impl<K: Kind> Keeper<K> {
             Ok(WatchEvent::Error(status)) => return Err(Failed::Said(Box::new(Error::Api(status)))),
             // One object that cannot be read hides no other.
             Err(Error::SerdeError(_)) => self.shared.status.unreadable(),
+            // A line that is no event is read as a status by kube, of which nothing is required.
+            Err(Error::Api(status)) if status.code == 0 => self.shared.status.unreadable(),
             Err(error) => return Err(Failed::Said(Box::new(error))),
         }
         Ok(None)

@@ -92,8 +92,9 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn set(&self, row: Row) {
         let ledger = &self.shared.ledger;
-        let before = lock(&ledger.rows).rows.insert(self.number, row.clone());
-        if before.is_none_or(|before| before.wish != row.wish) {
+        let about = (row.wish, row.yields);
+        let before = lock(&ledger.rows).rows.insert(self.number, row);
+        if before.is_none_or(|before| (before.wish, before.yields) != about) {
             ledger.changed();
         }
     }

@@ -156,7 +156,7 @@ impl Plan {
         }
         for (service, wants) in services {
             for (group, wants) in groups(wants) {
-                for (share, wants) in shares(wants) {
+                for (share, wants) in shares(&wants) {
                     let name = format!("{service}-outrigger-{:016x}", digest([&*group, &*share.to_string()]));
                     plan.slices.insert(name, Planned { service: service.to_owned(), wants });
                 }
@@ -205,7 +205,7 @@ fn groups(wants: Wants) -> BTreeMap<String, Wants> {
 }
 
 /// A group, divided until each part fits into a slice: by hosts as long as that helps, then by entries.
-fn shares(wants: Wants) -> BTreeMap<u64, Wants> {
+fn shares(wants: &Wants) -> BTreeMap<u64, Wants> {
     let by_host = |want: &Want| digest([&*want.ip.to_string()]);
     let by_entry = |want: &Want| {
         let Entry { service, address, version, group, .. } = &want.entry;
@@ -214,7 +214,7 @@ fn shares(wants: Wants) -> BTreeMap<u64, Wants> {
     };
     let divided = |count: u64, by: &dyn Fn(&Want) -> u64| {
         let mut parts: BTreeMap<u64, Wants> = BTreeMap::new();
-        for (key, want) in &wants {
+        for (key, want) in wants {
             let share = by(want).checked_rem(count).unwrap_or(0);
             parts.entry(share).or_default().insert(key.clone(), want.clone());
         }

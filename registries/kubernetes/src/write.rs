@@ -45,6 +45,8 @@ const TRIES: u32 = 8;
 const REST: Duration = Duration::from_millis(50);
 /// How many beats may be missed before what somebody kept is deleted.
 const MISSED: u32 = 10;
+/// How often it is asked whether a wish still takes what others keep. What was taken from us is not taken back in any case.
+const LOOK: Duration = Duration::from_secs(1);
 /// The mark of a Service that we made.
 const SERVICE_MARK: &str = "app.kubernetes.io/managed-by";
 
@@ -66,6 +68,8 @@ pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
                 break;
             },
             _ = told.changed() => {}
+            // Whether others are yielded to may change by the clock alone.
+            () = time::sleep(LOOK) => {}
             // The writer is gone by then, and nobody else says so.
             () = closed(&mut link) => {
                 let trouble = Some("the registry was closed".to_owned());
@@ -461,9 +465,8 @@ impl Writer {
                         uid: uid.to_owned(),
                         ips: parsed(&object.ips()),
                     }),
-                    Ok(None) => None,
                     Err(failed) if failed.code() == 0 => return Err(failed),
-                    Err(_) => None,
+                    Ok(None) | Err(_) => None,
                 }
             }
         };

@@ -166,7 +166,7 @@ impl Fixture for Kubernetes {
     }
 
     async fn mend_it(&mut self) {
-        if self.turns % 3 == 0 {
+        if self.turns.is_multiple_of(3) {
             self.server.run().await;
         }
         self.server.relay().open();
