@@ -41,7 +41,9 @@ pub fn start() {
 /// What is written unless somebody asks for more: of libraries, what is wrong.
 fn usual() -> Targets {
     let usual = Targets::new().with_default(tracing::Level::INFO);
-    usual.with_target("zookeeper_client", tracing::Level::WARN)
+    let usual = usual.with_target("zookeeper_client", tracing::Level::WARN);
+    // Every answer that is no success, and every try of a server that is away: what of it matters we say ourselves, once.
+    usual.with_target("kube_client", LevelFilter::OFF)
 }
 
 /// Sets the level: `debug`, or by module: `info,outrigger::session=debug`. Fails on what cannot be read.

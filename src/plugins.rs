@@ -144,6 +144,8 @@ pub const REGISTRIES: &[&str] = &[
     "zookeeper",
     #[cfg(feature = "nacos")]
     "nacos",
+    #[cfg(feature = "kubernetes")]
+    "kubernetes",
 ];
 
 /// The registry that a conf names, of which nothing is connected to before it is asked; `None`: this build has none of its kind.
@@ -154,13 +156,17 @@ pub fn registry(plan: &RegistryPlan) -> Option<Arc<dyn Registry>> {
         RegistryKind::ZooKeeper(plan) => Some(Arc::new(outrigger_registry_zookeeper::open(zookeeper(plan)))),
         #[cfg(feature = "nacos")]
         RegistryKind::Nacos(plan) => Some(Arc::new(outrigger_registry_nacos::open(nacos(plan)))),
+        #[cfg(feature = "kubernetes")]
+        RegistryKind::Kubernetes(plan) => {
+            Some(Arc::new(outrigger_registry_kubernetes::open(kubernetes(plan))))
+        }
         #[allow(unreachable_patterns, reason = "a build may have fewer kinds")]
         _ => None,
     }
 }
 
 /// How often what is registered is looked after though nothing seems wrong.
-#[cfg(any(feature = "zookeeper", feature = "nacos"))]
+#[cfg(any(feature = "zookeeper", feature = "nacos", feature = "kubernetes"))]
 const RECONCILE: std::time::Duration = std::time::Duration::from_secs(60);
 
 #[cfg(feature = "zookeeper")]
@@ -185,5 +191,22 @@ fn nacos(plan: &crate::conf::lower::NacosPlan) -> outrigger_registry_nacos::Sett
         user: plan.auth.as_ref().map(|(user, password)| (user.clone(), password.reveal().to_owned())),
         reconcile: RECONCILE,
         ask: Some(Arc::new(crate::control::metadata::Asker::new())),
+    }
+}
+
+#[cfg(feature = "kubernetes")]
+fn kubernetes(plan: &crate::conf::lower::KubernetesPlan) -> outrigger_registry_kubernetes::Settings {
+    outrigger_registry_kubernetes::Settings {
+        kubeconfig: plan.kubeconfig.clone(),
+        context: plan.context.clone(),
+        namespace: plan.namespace.clone(),
+        pod: plan.pod.as_ref().map(|pod| outrigger_registry_kubernetes::Pod {
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+            ips: pod.ips.clone(),
+        }),
+        reconcile: RECONCILE,
+        ask: Some(Arc::new(crate::control::metadata::Asker::new())),
+        ..outrigger_registry_kubernetes::Settings::default()
     }
 }

@@ -41,6 +41,8 @@ install_tools() {
     command -v nginx >/dev/null || missing="$missing nginx"
     command -v haproxy >/dev/null || missing="$missing haproxy"
     command -v strace >/dev/null || missing="$missing strace"
+    # Certificates of the API server.
+    command -v openssl >/dev/null || missing="$missing openssl"
     # Networks of their own for tests: see support/netns.rs.
     command -v ip >/dev/null || missing="$missing iproute2"
     # Its jars alone are used; the service of Debian's other package is not installed.
@@ -122,6 +124,11 @@ go_install() {
     echo "$now" >"$out/stamp"
 }
 
+# The API server of Kubernetes: 2,000 packages, minutes and 2 GB for the first build. Stripped, since it is large enough.
+kube_apiserver() {
+    go_build kube-apiserver -trimpath "-ldflags=-s -w" .
+}
+
 # Into a folder of its own, which the programs find by PYTHONPATH: nothing of the machine's Python is changed.
 pip_install() {
     out="$peers/python-http/out"
@@ -149,4 +156,5 @@ go_build h2spec tool
 go_build go-grpc . tool
 go_install conformance connectrpc.com/conformance@v1.0.7 ./cmd/connectconformance ./cmd/referenceserver
 pip_install
+kube_apiserver
 say "the peers are ready"

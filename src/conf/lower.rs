@@ -52,7 +52,9 @@ pub use demands::DemandPlan;
 pub use health::HealthPlan;
 pub use http::plain;
 pub use learn::LearnPlan;
-pub use registries::{NacosPlan, RegisterPlan, RegistryKind, RegistryPlan, ZooKeeperPlan};
+pub use registries::{
+    KubernetesPlan, NacosPlan, PodPlan, RegisterPlan, RegistryKind, RegistryPlan, ZooKeeperPlan,
+};
 
 /// A conf with its meaning: everything the process does follows from it.
 #[derive(Debug)]

@@ -24,6 +24,8 @@ pub enum Registry {
     Zookeeper(ZooKeeper),
     /// Nacos 2, as Dubbo, SOFARPC and Spring Cloud Alibaba use it.
     Nacos(Nacos),
+    /// Kubernetes: Services, and what is made known in `EndpointSlice`s beside them.
+    Kubernetes(Kubernetes),
 }
 
 impl Registry {
@@ -34,12 +36,13 @@ impl Registry {
             Self::File(_) => std::time::Duration::ZERO,
             Self::Zookeeper(zookeeper) => zookeeper.hold_empty.get(),
             Self::Nacos(nacos) => nacos.hold_empty.get(),
+            Self::Kubernetes(kubernetes) => kubernetes.hold_empty.get(),
         }
     }
 
     /// Whether it can tell which of several processes does what one may do at a time.
     pub const fn elects(&self) -> bool {
-        matches!(self, Self::Zookeeper(_))
+        matches!(self, Self::Zookeeper(_) | Self::Kubernetes(_))
     }
 }
 
@@ -114,6 +117,25 @@ impl Nacos {
     fn default_group() -> String {
         "DEFAULT_GROUP".to_owned()
     }
+}
+
+/// A cluster of Kubernetes.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Kubernetes {
+    /// The namespace; by default that of the context, or the pod's own. A service of another one is called `name.namespace`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// A kubeconfig file, relative to the conf file; by default the one that `KUBECONFIG` names or the user has, and else the
+    /// service account of the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubeconfig: Option<String>,
+    /// The context of the kubeconfig; by default its current one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
+    /// How long a service that is suddenly without any instance keeps those it had, until the registry says so again.
+    #[serde(default = "default_hold")]
+    pub hold_empty: Duration,
 }
 
 fn default_hold() -> Duration {

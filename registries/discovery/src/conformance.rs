@@ -20,6 +20,11 @@ pub trait Fixture {
     /// The registry.
     fn registry(&self) -> &dyn Registry;
 
+    /// The host of the instances that the suite puts in: another one where a registry takes no address that means this host.
+    fn host(&self) -> &'static str {
+        "127.0.0.1"
+    }
+
     /// How long news may take to arrive; the suite also waits this long to see that nothing arrives.
     fn patience(&self) -> Duration;
 
@@ -50,7 +55,7 @@ pub async fn run(fixture: &mut impl Fixture) {
 }
 
 async fn first_news_is_the_whole_set(fixture: &mut impl Fixture) {
-    fixture.put("conformance.First", &[instance(1), instance(2)]).await;
+    fixture.put("conformance.First", &[instance(fixture, 1), instance(fixture, 2)]).await;
     let mut watch = Watch::start(fixture, ServiceKey::new("conformance.First"));
     let first = watch.known().await;
     assert_eq!(
@@ -64,8 +69,8 @@ async fn first_news_is_the_whole_set(fixture: &mut impl Fixture) {
 async fn an_unknown_service_is_known_to_be_empty(fixture: &mut impl Fixture) {
     let mut watch = Watch::start(fixture, ServiceKey::new("conformance.Empty"));
     assert_eq!(watch.known().await.instances.as_deref(), Some(&[][..]));
-    fixture.put("conformance.Empty", &[instance(1)]).await;
-    watch.expect(&[instance(1)]).await;
+    fixture.put("conformance.Empty", &[instance(fixture, 1)]).await;
+    watch.expect(&[instance(fixture, 1)]).await;
     fixture.put("conformance.Empty", &[]).await;
     watch.expect(&[]).await;
 }
@@ -74,40 +79,40 @@ async fn instances_join_change_and_leave(fixture: &mut impl Fixture) {
     let rich = Instance {
         weight: 50,
         metadata: BTreeMap::from([("zone".to_owned(), "a".to_owned())]).into(),
-        ..versioned(2, "1.0.0", "blue")
+        ..versioned(fixture, 2, "1.0.0", "blue")
     };
-    fixture.put("conformance.Change", &[instance(1)]).await;
+    fixture.put("conformance.Change", &[instance(fixture, 1)]).await;
     let mut watch = Watch::start(fixture, ServiceKey::new("conformance.Change"));
-    watch.expect(&[instance(1)]).await;
-    fixture.put("conformance.Change", &[instance(1), rich.clone()]).await;
-    watch.expect(&[instance(1), rich.clone()]).await;
+    watch.expect(&[instance(fixture, 1)]).await;
+    fixture.put("conformance.Change", &[instance(fixture, 1), rich.clone()]).await;
+    watch.expect(&[instance(fixture, 1), rich.clone()]).await;
     let heavier = Instance { weight: 77, ..rich.clone() };
-    fixture.put("conformance.Change", &[instance(1), heavier.clone()]).await;
-    watch.expect(&[instance(1), heavier.clone()]).await;
+    fixture.put("conformance.Change", &[instance(fixture, 1), heavier.clone()]).await;
+    watch.expect(&[instance(fixture, 1), heavier.clone()]).await;
     fixture.put("conformance.Change", std::slice::from_ref(&heavier)).await;
     watch.expect(std::slice::from_ref(&heavier)).await;
-    fixture.put("conformance.Change", &[instance(3)]).await;
-    watch.expect(&[instance(3)]).await;
+    fixture.put("conformance.Change", &[instance(fixture, 3)]).await;
+    watch.expect(&[instance(fixture, 3)]).await;
 }
 
 async fn no_change_is_no_news(fixture: &mut impl Fixture) {
-    fixture.put("conformance.Quiet", &[instance(1)]).await;
+    fixture.put("conformance.Quiet", &[instance(fixture, 1)]).await;
     let mut watch = Watch::start(fixture, ServiceKey::new("conformance.Quiet"));
-    watch.expect(&[instance(1)]).await;
-    fixture.put("conformance.Quiet", &[instance(1)]).await;
-    fixture.put("conformance.Another", &[instance(2)]).await;
+    watch.expect(&[instance(fixture, 1)]).await;
+    fixture.put("conformance.Quiet", &[instance(fixture, 1)]).await;
+    fixture.put("conformance.Another", &[instance(fixture, 2)]).await;
     watch.silence().await;
 }
 
 async fn a_key_takes_its_version_and_group_only(fixture: &mut impl Fixture) {
-    let (blue, green) = (versioned(1, "1.0.0", "blue"), versioned(2, "2.0.0", "green"));
-    fixture.put("conformance.Key", &[blue.clone(), green.clone(), instance(3)]).await;
+    let (blue, green) = (versioned(fixture, 1, "1.0.0", "blue"), versioned(fixture, 2, "2.0.0", "green"));
+    fixture.put("conformance.Key", &[blue.clone(), green.clone(), instance(fixture, 3)]).await;
     let any = ServiceKey::new("conformance.Key");
     let v1 = ServiceKey { version: Some("1.0.0".into()), ..any.clone() };
     let in_green = ServiceKey { group: Some("green".into()), ..any.clone() };
     let none = ServiceKey { version: Some("1.0.0".into()), ..in_green.clone() };
     for (key, want) in [
-        (any, vec![blue.clone(), green.clone(), instance(3)]),
+        (any, vec![blue.clone(), green.clone(), instance(fixture, 3)]),
         (v1, vec![blue]),
         (in_green, vec![green]),
         (none, vec![]),
@@ -117,44 +122,45 @@ async fn a_key_takes_its_version_and_group_only(fixture: &mut impl Fixture) {
 }
 
 async fn a_lost_registry_keeps_the_last_good_set(fixture: &mut impl Fixture) {
-    fixture.put("conformance.Lost", &[instance(1), instance(2)]).await;
+    fixture.put("conformance.Lost", &[instance(fixture, 1), instance(fixture, 2)]).await;
     let mut watch = Watch::start(fixture, ServiceKey::new("conformance.Lost"));
-    watch.expect(&[instance(1), instance(2)]).await;
+    watch.expect(&[instance(fixture, 1), instance(fixture, 2)]).await;
     for _ in 0..2 {
         fixture.break_it().await;
         watch.lost().await;
         watch.silence().await;
-        assert_eq!(watch.addresses(), ["127.0.0.1:1", "127.0.0.1:2"], "trouble must not empty a cluster");
+        let both = [instance(fixture, 1).address, instance(fixture, 2).address];
+        assert_eq!(watch.addresses(), both, "trouble must not empty a cluster");
         let gaps = watch.view().gaps;
         fixture.mend_it().await;
-        watch.expect(&[instance(1), instance(2)]).await;
+        watch.expect(&[instance(fixture, 1), instance(fixture, 2)]).await;
         assert!(watch.view().gaps > gaps, "changes may have been missed");
     }
 }
 
 async fn changes_made_while_lost_arrive_in_the_end(fixture: &mut impl Fixture) {
-    fixture.put("conformance.Meanwhile", &[instance(1), instance(2)]).await;
+    fixture.put("conformance.Meanwhile", &[instance(fixture, 1), instance(fixture, 2)]).await;
     let mut watch = Watch::start(fixture, ServiceKey::new("conformance.Meanwhile"));
-    watch.expect(&[instance(1), instance(2)]).await;
+    watch.expect(&[instance(fixture, 1), instance(fixture, 2)]).await;
     fixture.break_it().await;
     watch.lost().await;
     fixture.mend_it().await;
-    fixture.put("conformance.Meanwhile", &[instance(2), instance(3)]).await;
-    watch.expect(&[instance(2), instance(3)]).await;
+    fixture.put("conformance.Meanwhile", &[instance(fixture, 2), instance(fixture, 3)]).await;
+    watch.expect(&[instance(fixture, 2), instance(fixture, 3)]).await;
 }
 
 async fn a_registry_may_be_lost_at_the_start(fixture: &mut impl Fixture) {
-    fixture.put("conformance.Start", &[instance(1)]).await;
+    fixture.put("conformance.Start", &[instance(fixture, 1)]).await;
     fixture.break_it().await;
     let mut watch = Watch::start(fixture, ServiceKey::new("conformance.Start"));
     // A registry that keeps its last good answer for all its watches may give it before it says so.
     watch.lost().await;
     fixture.mend_it().await;
-    watch.expect(&[instance(1)]).await;
+    watch.expect(&[instance(fixture, 1)]).await;
 }
 
 async fn a_slow_reader_misses_nothing(fixture: &mut impl Fixture) {
-    let all: Vec<Instance> = (1..=20).map(instance).collect();
+    let all: Vec<Instance> = (1..=20).map(|number| instance(fixture, number)).collect();
     fixture.put("conformance.Slow", &all[..1]).await;
     let mut watch = Watch::start(fixture, ServiceKey::new("conformance.Slow"));
     watch.expect(&all[..1]).await;
@@ -166,11 +172,15 @@ async fn a_slow_reader_misses_nothing(fixture: &mut impl Fixture) {
 }
 
 async fn two_watches_see_the_same(fixture: &mut impl Fixture) {
-    fixture.put("conformance.Two", &[instance(1)]).await;
+    fixture.put("conformance.Two", &[instance(fixture, 1)]).await;
     let key = ServiceKey::new("conformance.Two");
     let mut one = Watch::start(fixture, key.clone());
     let mut two = Watch::start(fixture, key);
-    for set in [vec![instance(1)], vec![instance(1), instance(2)], vec![instance(2)]] {
+    for set in [
+        vec![instance(fixture, 1)],
+        vec![instance(fixture, 1), instance(fixture, 2)],
+        vec![instance(fixture, 2)],
+    ] {
         fixture.put("conformance.Two", &set).await;
         one.expect(&set).await;
         two.expect(&set).await;
@@ -178,9 +188,9 @@ async fn two_watches_see_the_same(fixture: &mut impl Fixture) {
 }
 
 async fn a_doubted_set_is_asked_anew(fixture: &mut impl Fixture) {
-    fixture.put("conformance.Doubt", &[instance(1)]).await;
+    fixture.put("conformance.Doubt", &[instance(fixture, 1)]).await;
     let mut watch = Watch::start(fixture, ServiceKey::new("conformance.Doubt"));
-    watch.expect(&[instance(1)]).await;
+    watch.expect(&[instance(fixture, 1)]).await;
     for _ in 0..3 {
         let View { generation, answers, .. } = watch.view();
         watch.board.doubt(watch.number);
@@ -192,20 +202,20 @@ async fn a_doubted_set_is_asked_anew(fixture: &mut impl Fixture) {
 }
 
 async fn a_watch_ends_with_its_reader(fixture: &mut impl Fixture) {
-    fixture.put("conformance.End", &[instance(1)]).await;
+    fixture.put("conformance.End", &[instance(fixture, 1)]).await;
     let mut watch = Watch::start(fixture, ServiceKey::new("conformance.End"));
-    watch.expect(&[instance(1)]).await;
+    watch.expect(&[instance(fixture, 1)]).await;
     watch.board.close(watch.number);
     let ended = time::timeout(watch.patience, &mut watch.task).await;
     assert!(matches!(ended, Ok(Ok(()))), "a watch that nobody reads must end: {ended:?}");
 }
 
-fn instance(number: u16) -> Instance {
-    Instance::new(format!("127.0.0.1:{number}"))
+fn instance(fixture: &impl Fixture, number: u16) -> Instance {
+    Instance::new(format!("{}:{number}", fixture.host()))
 }
 
-fn versioned(number: u16, version: &str, group: &str) -> Instance {
-    Instance { version: Some(version.to_owned()), group: Some(group.to_owned()), ..instance(number) }
+fn versioned(fixture: &impl Fixture, number: u16, version: &str, group: &str) -> Instance {
+    Instance { version: Some(version.to_owned()), group: Some(group.to_owned()), ..instance(fixture, number) }
 }
 
 /// Whether an instance is the one that was put: a format may have more to say of it.
@@ -328,6 +338,11 @@ pub trait Writable: Fixture {
     /// A second registry of the same server, with a connection of its own.
     fn another(&self) -> Arc<dyn Registry>;
 
+    /// The name of the service that a case is about, where a registry takes no name but its own kind.
+    fn service(&self, framework: Framework, case: &str) -> String {
+        format!("conformance.{framework}.{case}")
+    }
+
     /// The addresses that stand in the server under a service, asked of the server itself; it is not broken now.
     fn listed(&self, framework: Framework, service: &str) -> impl Future<Output = BTreeSet<String>>;
 
@@ -419,7 +434,7 @@ async fn stands(fixture: &impl Writable, framework: Framework, service: &str, wa
 }
 
 async fn what_is_desired_is_registered_and_found(fixture: &mut impl Writable, framework: Framework) {
-    let service = format!("conformance.{framework}.Found");
+    let service = fixture.service(framework, "Found");
     let mut keeper = Keeper::start(fixture.registry());
     let mut wanted = registration(framework, &service, 1);
     // Of Spring's weights, which are multiples of the usual one, none is smaller.
@@ -437,7 +452,7 @@ async fn what_is_desired_is_registered_and_found(fixture: &mut impl Writable, fr
 }
 
 async fn what_is_desired_no_more_goes_and_others_stay(fixture: &mut impl Writable, framework: Framework) {
-    let service = format!("conformance.{framework}.Goes");
+    let service = fixture.service(framework, "Goes");
     let other = fixture.another();
     let mut theirs = Keeper::start(&*other);
     theirs.set(&[registration(framework, &service, 2)], fixture.patience()).await;
@@ -454,7 +469,7 @@ async fn several_instances_of_one_service_live_beside_each_other(
     fixture: &mut impl Writable,
     framework: Framework,
 ) {
-    let service = format!("conformance.{framework}.Several");
+    let service = fixture.service(framework, "Several");
     let each = |port| registration(framework, &service, port);
     let mut keeper = Keeper::start(fixture.registry());
     for (want, stand) in [
@@ -470,7 +485,7 @@ async fn several_instances_of_one_service_live_beside_each_other(
 }
 
 async fn what_was_taken_away_behind_our_back_comes_again(fixture: &mut impl Writable, framework: Framework) {
-    let service = format!("conformance.{framework}.Vandal");
+    let service = fixture.service(framework, "Vandal");
     let mut keeper = Keeper::start(fixture.registry());
     keeper.set(&[registration(framework, &service, 1)], fixture.patience()).await;
     stands(fixture, framework, &service, &set(["10.9.9.1:1"])).await;
@@ -479,7 +494,7 @@ async fn what_was_taken_away_behind_our_back_comes_again(fixture: &mut impl Writ
 }
 
 async fn a_registration_outlives_a_lost_registry(fixture: &mut impl Writable, framework: Framework) {
-    let service = format!("conformance.{framework}.Outlives");
+    let service = fixture.service(framework, "Outlives");
     let mut keeper = Keeper::start(fixture.registry());
     let each = |port| registration(framework, &service, port);
     keeper.set(&[each(1), each(2)], fixture.patience()).await;
@@ -499,7 +514,7 @@ async fn what_is_withdrawn_while_the_registry_is_lost_does_not_come_back(
     fixture: &mut impl Writable,
     framework: Framework,
 ) {
-    let service = format!("conformance.{framework}.Withdrawn");
+    let service = fixture.service(framework, "Withdrawn");
     let each = |port| registration(framework, &service, port);
     let mut keeper = Keeper::start(fixture.registry());
     keeper.set(&[each(1), each(2)], fixture.patience()).await;
@@ -518,7 +533,7 @@ async fn a_connection_that_is_closed_takes_its_registrations_along(
     fixture: &mut impl Writable,
     framework: Framework,
 ) {
-    let service = format!("conformance.{framework}.Closed");
+    let service = fixture.service(framework, "Closed");
     let other = fixture.another();
     let mut keeper = Keeper::start(&*other);
     keeper.set(&[registration(framework, &service, 1)], fixture.patience()).await;
@@ -547,7 +562,7 @@ async fn what_another_keeps_is_taken_over_without_a_moment_in_which_it_is_not_th
     fixture: &mut impl Writable,
     framework: Framework,
 ) {
-    let service = format!("conformance.{framework}.Takeover");
+    let service = fixture.service(framework, "Takeover");
     let both = [registration(framework, &service, 1), registration(framework, &service, 2)];
     let want = set(["10.9.9.1:1", "10.9.9.1:2"]);
     let patience = fixture.patience();
@@ -571,7 +586,7 @@ async fn what_another_keeps_is_taken_over_without_a_moment_in_which_it_is_not_th
 }
 
 async fn what_another_keeps_is_left_to_it_by_who_yields(fixture: &mut impl Writable, framework: Framework) {
-    let service = format!("conformance.{framework}.Yields");
+    let service = fixture.service(framework, "Yields");
     let each = |port| registration(framework, &service, port);
     let patience = fixture.patience();
     let other = fixture.another();

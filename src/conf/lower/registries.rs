@@ -40,6 +40,8 @@ pub enum RegistryKind {
     ZooKeeper(ZooKeeperPlan),
     /// Nacos.
     Nacos(NacosPlan),
+    /// Kubernetes.
+    Kubernetes(KubernetesPlan),
 }
 
 /// How `ZooKeeper` is reached.
@@ -70,6 +72,42 @@ pub struct NacosPlan {
     pub auth: Option<(String, Secret)>,
 }
 
+/// How Kubernetes is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KubernetesPlan {
+    /// The namespace; `None`: that of the context or the pod.
+    pub namespace: Option<String>,
+    /// The kubeconfig; `None`: as the cluster's own tools look for it, and else the pod's service account.
+    pub kubeconfig: Option<PathBuf>,
+    /// Its context; `None`: the current one.
+    pub context: Option<String>,
+    /// The pod that this process is in; `None`: in none.
+    pub pod: Option<PodPlan>,
+}
+
+/// A pod, as the environment tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodPlan {
+    /// Its name: `POD_NAME`, or else `HOSTNAME`.
+    pub name: String,
+    /// Its unique id: `POD_UID`.
+    pub uid: Option<String>,
+    /// Its addresses: `POD_IPS`, or else `POD_IP`.
+    pub ips: Vec<String>,
+}
+
+impl PodPlan {
+    /// What the environment tells.
+    fn of(variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
+        let ips = variable("POD_IPS").or_else(|| variable("POD_IP")).unwrap_or_default();
+        Some(Self {
+            name: variable("POD_NAME").or_else(|| variable("HOSTNAME"))?,
+            uid: variable("POD_UID"),
+            ips: ips.split(',').map(str::trim).filter(|ip| !ip.is_empty()).map(str::to_owned).collect(),
+        })
+    }
+}
+
 impl RegistryPlan {
     /// A name for the place that it is, the same in whichever conf and however its servers are ordered there.
     pub fn place(&self) -> String {
@@ -79,14 +117,18 @@ impl RegistryPlan {
             RegistryKind::File(path) => ("file", path.display().to_string()),
             RegistryKind::ZooKeeper(plan) => ("zookeeper", plan.chroot.clone().unwrap_or_default()),
             RegistryKind::Nacos(plan) => ("nacos", plan.namespace.clone().unwrap_or_default()),
+            RegistryKind::Kubernetes(plan) => {
+                let parts = [plan.context.as_deref(), plan.namespace.as_deref()];
+                ("kubernetes", parts.map(Option::unwrap_or_default).join("/"))
+            }
         };
         format!("{kind}:{}/{within}", servers.join(","))
     }
 
-    /// The servers that it is asked at; none for a file.
+    /// The servers that it is asked at; none for a file, nor where others than we know them.
     pub fn servers(&self) -> &[String] {
         match &self.kind {
-            RegistryKind::File(_) => &[],
+            RegistryKind::File(_) | RegistryKind::Kubernetes(_) => &[],
             RegistryKind::ZooKeeper(plan) => &plan.servers,
             RegistryKind::Nacos(plan) => &plan.servers,
         }
@@ -131,6 +173,9 @@ impl Lowering<'_> {
                 written::Registry::File(file) => RegistryKind::File(folder.join(&file.path)),
                 written::Registry::Zookeeper(zookeeper) => self.zookeeper(at.key("zookeeper"), zookeeper),
                 written::Registry::Nacos(nacos) => self.nacos(at.key("nacos"), nacos),
+                written::Registry::Kubernetes(kubernetes) => {
+                    self.kubernetes(at.key("kubernetes"), kubernetes, folder)
+                }
             };
             plans.insert(name.clone(), RegistryPlan { kind, hold: registry.hold_empty() });
         }
@@ -179,6 +224,31 @@ impl Lowering<'_> {
             namespace: written.namespace.clone(),
             group: written.group.clone(),
             auth: self.auth(at, written.user.as_ref(), written.password.as_ref()),
+        })
+    }
+
+    fn kubernetes(
+        &mut self,
+        at: At<'_>,
+        written: &written::Kubernetes,
+        folder: &std::path::Path,
+    ) -> RegistryKind {
+        self.has(at, "kubernetes");
+        if let Some(namespace) = &written.namespace {
+            let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+            let ends = !namespace.starts_with('-') && !namespace.ends_with('-');
+            if namespace.is_empty() || namespace.len() > 63 || !ends || !namespace.bytes().all(inner) {
+                let message = format!("expected a namespace, found {}", quote(namespace));
+                let help = "small letters, digits and `-`, at most 63";
+                self.problems.push(at.key("namespace").problem(message).with_help(help));
+            }
+        }
+        let of = |variable: &str| std::env::var(variable).ok().filter(|value| !value.is_empty());
+        RegistryKind::Kubernetes(KubernetesPlan {
+            namespace: written.namespace.clone(),
+            kubeconfig: written.kubeconfig.as_ref().map(|path| folder.join(path)),
+            context: written.context.clone(),
+            pod: PodPlan::of(of),
         })
     }
 

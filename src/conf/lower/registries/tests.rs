@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 
 use outrigger_discovery::{Framework, Level, ServiceKey};
 
-use super::super::{Plan, RegistryKind, Source, read};
+use super::super::{Plan, PodPlan, RegistryKind, Source, read};
 use crate::conf::report::Report;
 
 /// A conf whose line 2 begins the registries; `rest` follows.
@@ -38,7 +38,8 @@ fn every_key_of_a_registry_reaches_what_it_is_for() {
     let plan = well(
         "zk: { zookeeper: { address: ['a:1', 'b:2'], chroot: /x/y, group: g, user: u, password: p, session_timeout: 9s, \
          hold_empty: 7s } }, nc: { nacos: { address: 'n:8848', namespace: ns, group: G, user: u, password: p, \
-         hold_empty: 0s } }",
+         hold_empty: 0s } }, k8s: { kubernetes: { namespace: shops, kubeconfig: k.yaml, context: prod, \
+         hold_empty: 8s } }",
         CLUSTER,
     );
     let zk = &plan.registries["zk"];
@@ -53,8 +54,29 @@ fn every_key_of_a_registry_reaches_what_it_is_for() {
         (reached.servers.len(), reached.namespace.as_deref(), reached.group.as_str()),
         (1, Some("ns"), "G")
     );
+    let k8s = &plan.registries["k8s"];
+    let RegistryKind::Kubernetes(reached) = &k8s.kind else { panic!("{k8s:?}") };
+    assert_eq!((k8s.hold.as_secs(), k8s.servers().len()), (8, 0));
+    assert_eq!((reached.namespace.as_deref(), reached.context.as_deref()), (Some("shops"), Some("prod")));
+    assert!(reached.kubeconfig.as_ref().unwrap().ends_with("k.yaml"));
     let shown = serde_json::to_string(&plan.written).unwrap();
     assert!(!shown.contains("\"p\"") && shown.contains("***"), "a secret is shown: {shown}");
+}
+
+#[test]
+fn the_environment_tells_of_the_pod() {
+    let pod = |variables: &'static [(&str, &str)]| {
+        PodPlan::of(|name| {
+            variables.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).to_owned())
+        })
+    };
+    let told =
+        pod(&[("POD_NAME", "a"), ("HOSTNAME", "b"), ("POD_UID", "u"), ("POD_IPS", "10.0.0.1, fd00::1")]);
+    let ips = vec!["10.0.0.1".to_owned(), "fd00::1".to_owned()];
+    assert_eq!(told, Some(PodPlan { name: "a".into(), uid: Some("u".into()), ips }));
+    let less = pod(&[("HOSTNAME", "b"), ("POD_IP", "10.0.0.1")]).unwrap();
+    assert_eq!((less.name.as_str(), less.uid, less.ips.len()), ("b", None, 1));
+    assert_eq!(pod(&[("POD_IP", "10.0.0.1")]), None);
 }
 
 #[test]
@@ -141,6 +163,11 @@ fn mistakes_are_told_at_their_places() {
             "2:56 whose password it is, `user` says | -",
         ),
         ("nc: { nacos: { address: 'h:1', group: 'a@b' } }", CLUSTER, "2:53 expected a group's name | -"),
+        (
+            "k: { kubernetes: { namespace: Shops } }",
+            CLUSTER,
+            "2:43 expected a namespace, found `Shops` | small letters, digits and `-`, at most 63",
+        ),
         (
             ZK,
             "clusters: { c: { discover: { registry: zz, service: s } } }",

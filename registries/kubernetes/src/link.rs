@@ -1,0 +1,332 @@
+//! The one client that all watches and registrations share: made, looked after, and made anew.
+//!
+//! One task builds the client from the conf of the cluster, asks the server now and then whether it is well, and replaces the
+//! client when it is not: a new one has new connections and has read the credentials again. Everybody else sees a [`Link`]:
+//! down, or up with an epoch that grows with each client. It must never hold up whoever uses it: every call has a time limit
+//! ([`limited`]), and what may run a program to get a credential runs on a thread of its own.
+//!
+//! Read in kube 5.0.0: a client has no time limit for answers by itself, repeats what was answered with 429, 503 or 504 (off
+//! here: repeating is ours), takes a proxy from the environment that it then cannot use (so only one that the kubeconfig names
+//! is kept, and refused), and runs the program of a kubeconfig's `exec` while it is built, in the way of everything else.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, Mutex, MutexGuard, Once, PoisonError},
+    time::Duration,
+};
+
+use kube::{
+    Client, Config, Error,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use outrigger_discovery::{Backoff, StatusCell};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, watch},
+    task::{JoinHandle, spawn_blocking},
+    time,
+};
+
+use crate::{Settings, apps::Apps, feed::Feeds, ledger::Ledger, pods::Pods, slices::Slices, write};
+
+/// How long any one question to the server may take.
+pub(crate) const CALL: Duration = Duration::from_secs(5);
+/// How often the slow clocks may tick at most.
+const CLOCK_MIN: Duration = Duration::from_millis(500);
+
+/// Why a question got no good answer.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// No answer in time.
+    Silent,
+    /// An answer that is an error, or none at all.
+    Said(Box<Error>),
+}
+
+impl Failed {
+    /// The status of the answer; 0: there was none.
+    pub(crate) fn code(&self) -> u16 {
+        match self {
+            Self::Said(error) => match &**error {
+                Error::Api(status) => status.code,
+                _ => 0,
+            },
+            Self::Silent => 0,
+        }
+    }
+
+    /// What it means, for a person.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::Silent => format!("the API server did not answer within {} s", CALL.as_secs()),
+            Self::Said(error) => match &**error {
+                Error::Api(status) => match status.code {
+                    401 => "the API server refuses the credentials (401)".to_owned(),
+                    code => format!("the API server says: {} ({code})", status.message),
+                },
+                error => format!("the API server cannot be asked: {}", causes(error)),
+            },
+        }
+    }
+}
+
+/// An error with what is below it: the outermost says no more than "client error".
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut below = error.source();
+    while let Some(error) = below {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        below = error.source();
+    }
+    text
+}
+
+/// The answer to a question, within its time limit: [`Failed::Silent`] otherwise, and then nobody knows whether it happened.
+pub(crate) async fn limited<T>(call: impl Future<Output = Result<T, Error>>) -> Result<T, Failed> {
+    match time::timeout(CALL, call).await {
+        Ok(answer) => answer.map_err(|error| Failed::Said(Box::new(error))),
+        Err(_) => Err(Failed::Silent),
+    }
+}
+
+/// How the client does, for whoever needs it.
+#[derive(Clone)]
+pub(crate) enum Link {
+    /// Nothing was tried yet, or the first try goes on.
+    New,
+    /// There is no server that answers, for this reason.
+    Down(Arc<str>),
+    /// There is one.
+    Up(Up),
+    /// It was closed on purpose, and stays so.
+    Closed,
+}
+
+/// A server that answers.
+#[derive(Clone)]
+pub(crate) struct Up {
+    pub(crate) client: Client,
+    /// The namespace of the registry.
+    pub(crate) namespace: Arc<str>,
+    /// Another epoch: changes may have been missed, and everything is listed again.
+    pub(crate) epoch: u64,
+}
+
+/// What all watches and registrations share.
+pub(crate) struct Hub {
+    pub(crate) shared: Arc<Shared>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What the tasks share that must not keep the hub itself alive.
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) status: StatusCell,
+    /// Who we are in the slices that we keep: drawn at random.
+    pub(crate) holder: String,
+    pub(crate) slices: Feeds<Slices>,
+    pub(crate) pods: Feeds<Pods>,
+    pub(crate) apps: Apps,
+    pub(crate) ledger: Ledger,
+    /// Somebody got no answer: the server is asked now whether it is well.
+    pub(crate) suspect: Notify,
+    link: watch::Sender<Link>,
+    /// Who has a receiver has something in the server that must go before the end.
+    closing: watch::Sender<bool>,
+}
+
+impl Hub {
+    pub(crate) fn new(mut settings: Settings) -> Self {
+        for clock in [&mut settings.probe, &mut settings.watch, &mut settings.beat, &mut settings.reconcile] {
+            *clock = (*clock).max(CLOCK_MIN);
+        }
+        let random = RandomState::new();
+        let shared = Shared {
+            settings,
+            status: StatusCell::default(),
+            holder: format!("{:016x}", random.hash_one(std::process::id())),
+            slices: Feeds::default(),
+            pods: Feeds::default(),
+            apps: Apps::default(),
+            ledger: Ledger::default(),
+            suspect: Notify::new(),
+            link: watch::Sender::new(Link::New),
+            closing: watch::Sender::new(false),
+        };
+        Self { shared: Arc::new(shared), tasks: Mutex::default() }
+    }
+
+    /// The link; the first who asks for it has the client made, and the writer started.
+    pub(crate) fn link(&self) -> watch::Receiver<Link> {
+        let mut tasks = lock(&self.tasks);
+        if tasks.is_empty() && !*self.shared.closing.borrow() {
+            tasks.push(tokio::spawn(supervise(Arc::clone(&self.shared))));
+            tasks.push(tokio::spawn(write::run(Arc::clone(&self.shared), self.shared.closing())));
+        }
+        self.shared.link()
+    }
+
+    /// Takes what is ours out of the server, if it can be reached, and ends everything.
+    pub(crate) async fn close(&self) {
+        self.shared.closing.send_replace(true);
+        // Each lets go as soon as it is done.
+        drop(time::timeout(CALL, self.shared.closing.closed()).await);
+        self.shared.link.send_replace(Link::Closed);
+        for task in lock(&self.tasks).drain(..) {
+            task.abort();
+        }
+        self.shared.status.lost("closed");
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        for task in lock(&self.tasks).drain(..) {
+            task.abort();
+        }
+    }
+}
+
+impl Shared {
+    /// The link, for a task that must not start it.
+    pub(crate) fn link(&self) -> watch::Receiver<Link> {
+        self.link.subscribe()
+    }
+
+    /// Tells when everything is to end; the end waits until this is dropped, but not for long.
+    pub(crate) fn closing(&self) -> watch::Receiver<bool> {
+        self.closing.subscribe()
+    }
+
+    fn up(&self, client: Client, namespace: &str, epoch: u64) {
+        self.status.connected();
+        self.set(Link::Up(Up { client, namespace: namespace.into(), epoch }));
+    }
+
+    fn down(&self, reason: &str) {
+        self.status.lost(reason);
+        self.set(Link::Down(reason.into()));
+    }
+
+    /// Nothing comes after the end, whoever is late to say something.
+    fn set(&self, link: Link) {
+        self.link.send_if_modified(|now| {
+            let open = !matches!(now, Link::Closed);
+            if open {
+                *now = link;
+            }
+            open
+        });
+    }
+}
+
+/// Makes clients and looks after each, until it is aborted.
+async fn supervise(shared: Arc<Shared>) {
+    let (mut backoff, mut epoch) = (Backoff::default(), 0u64);
+    loop {
+        let reason = match connect(&shared.settings).await {
+            Ok((client, namespace)) => match is_well(&client).await {
+                Ok(()) => {
+                    backoff.works();
+                    epoch = epoch.saturating_add(1);
+                    shared.up(client.clone(), &namespace, epoch);
+                    attend(&shared, &client).await
+                }
+                Err(reason) => reason,
+            },
+            Err(reason) => reason,
+        };
+        shared.down(&reason);
+        time::sleep(backoff.failed()).await;
+    }
+}
+
+/// Looks after a client until the server is not well; says why.
+async fn attend(shared: &Shared, client: &Client) -> String {
+    loop {
+        tokio::select! {
+            () = time::sleep(shared.settings.probe) => {}
+            () = shared.suspect.notified() => {}
+        }
+        if let Err(reason) = is_well(client).await {
+            return reason;
+        }
+        shared.status.heard();
+    }
+}
+
+/// Whether a question gets an answer, of whatever kind but that we are nobody.
+async fn is_well(client: &Client) -> Result<(), String> {
+    match limited(client.apiserver_version()).await {
+        Ok(_) => Ok(()),
+        Err(failed) if failed.code() != 0 && failed.code() != 401 => Ok(()),
+        Err(failed) => Err(failed.reason()),
+    }
+}
+
+async fn connect(settings: &Settings) -> Result<(Client, String), String> {
+    let settings = settings.clone();
+    let built = spawn_blocking(move || Handle::current().block_on(build(&settings)));
+    match time::timeout(CALL, built).await {
+        Ok(Ok(built)) => built,
+        Ok(Err(error)) => Err(format!("no client for Kubernetes could be made: {error}")),
+        Err(_) => Err("what gives the credentials for Kubernetes does not answer".to_owned()),
+    }
+}
+
+async fn build(settings: &Settings) -> Result<(Client, String), String> {
+    // The same for all TLS of the process; whoever was first has chosen the same.
+    static RING: Once = Once::new();
+    RING.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+    let mut config = config(settings).await?;
+    config.connect_timeout = Some(CALL);
+    config.default_retry = false;
+    let namespace = settings.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+    let client = Client::try_from(config)
+        .map_err(|error| format!("no client for Kubernetes could be made: {}", causes(&error)))?;
+    Ok((client, namespace))
+}
+
+/// As `Config::infer` looks for it, but for the variables by which one may pose as somebody else.
+async fn config(settings: &Settings) -> Result<Config, String> {
+    let options = KubeConfigOptions { context: settings.context.clone(), ..KubeConfigOptions::default() };
+    let read = match &settings.kubeconfig {
+        Some(path) => Kubeconfig::read_from(path),
+        None => Kubeconfig::from_env().and_then(|from| from.map_or_else(Kubeconfig::read, Ok)),
+    };
+    let kubeconfig = match read {
+        Ok(kubeconfig) => kubeconfig,
+        Err(error) if settings.kubeconfig.is_some() || settings.context.is_some() => {
+            return Err(format!("the kubeconfig cannot be used: {}", causes(&error)));
+        }
+        Err(error) => {
+            return Config::incluster().map_err(|in_cluster| {
+                format!(
+                    "neither a kubeconfig nor a service account is here: {}; {}",
+                    causes(&error),
+                    causes(&in_cluster)
+                )
+            });
+        }
+    };
+    let names_proxy = kubeconfig
+        .clusters
+        .iter()
+        .filter_map(|one| one.cluster.as_ref())
+        .any(|cluster| cluster.proxy_url.as_ref().is_some_and(|url| !url.is_empty()));
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
+        .await
+        .map_err(|error| format!("the kubeconfig cannot be used: {}", causes(&error)))?;
+    if !names_proxy {
+        config.proxy_url = None;
+    }
+    Ok(config)
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each change is whole; a panic elsewhere leaves nothing half-done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
