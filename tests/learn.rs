@@ -519,13 +519,15 @@ fn exchange(port: u16, request: &[u8]) -> (String, String) {
 fn there_is_an_end_to_what_may_be_said_and_to_who_may_say_it() {
     let state = TempDir::new();
     let mut stage = Stage::begin(free_port(), Some(state.path()));
-    // Many by one connection, sent ahead of their answers.
-    let mut http = Http::connect(stage.sofarpc);
-    let mut refused = 0;
-    for hundred in 0..11 {
-        let calls = (0..100)
-            .map(|n| call("/services/publish", "text/plain", &publish(&format!("t.Many{hundred}.N{n}"))));
+    // By eleven connections at once, each sending a hundred ahead of their answers.
+    let mut all: Vec<Http> = (0..11).map(|_| Http::connect(stage.sofarpc)).collect();
+    for (number, http) in all.iter().enumerate() {
+        let service = |n: usize| publish(&format!("t.Many{number}.N{n}"));
+        let calls = (0..100).map(|n| call("/services/publish", "text/plain", &service(n)));
         http.send(calls.collect::<String>());
+    }
+    let mut refused = 0;
+    for http in &mut all {
         for _ in 0..100 {
             let answer = http.next();
             assert_eq!(answer.status(), 200);
@@ -538,19 +540,23 @@ fn there_is_an_end_to_what_may_be_said_and_to_who_may_say_it() {
         }
     }
     assert_eq!((refused, stage.learned("published")), (100, 1_000));
-    stage.is_done("/services/unpublish", &of("t.Many0.N0"));
+    let first = stage.registries()["registered"].as_object().and_then(|all| all.keys().next().cloned());
+    let first =
+        first.as_deref().and_then(|name| name.split(['/', ':']).nth(2)).expect("a service").to_owned();
+    stage.is_done("/services/unpublish", &of(&first));
     stage.is_done("/services/publish", &publish("t.Many.Last"));
     stage.killed_and_back();
     assert_eq!(stage.learned("published"), 1_000, "all of it is remembered");
     // Whoever says nothing, or half of something, keeps nobody from being heard for long.
-    let idle: Vec<TcpStream> = (0..80)
+    let mut idle: Vec<TcpStream> = (0..80_usize)
         .map(|number| {
             let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, stage.sofarpc)).expect("it is queued");
-            if number % 2 == 0 {
-                socket
-                    .write_all(b"POST /services/publish HTTP/1.1\r\nHost: 127.0.0.1\r\n")
-                    .expect("it is taken");
-            }
+            let said = [
+                "",
+                "POST /services/publish HTTP/1.1\r\nHost: 127.0.0.1\r\n",
+                "POST /services/publish HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n{",
+            ];
+            socket.write_all(said[number % 3].as_bytes()).expect("it is taken");
             socket
         })
         .collect();
@@ -561,6 +567,10 @@ fn there_is_an_end_to_what_may_be_said_and_to_who_may_say_it() {
     );
     let (head, told) = exchange(stage.sofarpc, request.as_bytes());
     assert!(head.starts_with("HTTP/1.1 200 ") && told.contains("true"), "{head} {told}");
+    let mut answer = String::new();
+    idle[2].set_read_timeout(Some(PATIENCE)).expect("a socket option");
+    idle[2].read_to_string(&mut answer).expect("it is answered");
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("\"success\":false"), "{answer}");
     drop(idle);
     stage.sidecar.assert_running();
 }

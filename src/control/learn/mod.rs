@@ -366,3 +366,93 @@ fn found(name: &Name, plan: &Plan, discovery: &discover::Discovery) -> Option<Ar
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn plan(learn: &str) -> Plan {
+        let text = format!(
+            "app: conf\nstate: off\nregistries: {{ zk: {{ zookeeper: {{ address: '127.0.0.1:1' }} }} }}\n{learn}\n\
+             listeners:\n  out: {{ bind: 127.0.0.1:1, protocol: bolt, routes: [{{ to: {{ service: zk }} }}] }}\n  \
+             in: {{ bind: '127.0.0.1:12201', protocol: bolt, routes: [{{ to: c }}] }}\n\
+             clusters: {{ c: {{ endpoints: ['a:1'] }} }}\n\
+             register: {{ own: {{ in: zk, framework: sofarpc, service: own, port: 12201, local: '127.0.0.1:2' }} }}\n"
+        );
+        let read = crate::conf::lower::read(Path::new("conf.yaml"), text.as_bytes(), &|_| None);
+        read.unwrap_or_else(|report| panic!("{report}"))
+    }
+
+    const BOTH: &str = "learn: { sofarpc: { in: zk, port: 12201 }, dubbo: { in: zk, port: 20881 } }";
+
+    fn name(framework: Framework, service: &str, protocol: &str) -> Name {
+        let version = (framework == Framework::Sofarpc).then(|| "1.0".to_owned());
+        Name { framework, service: service.into(), version, group: None, protocol: protocol.into() }
+    }
+
+    fn bolt(service: &str) -> Name {
+        name(Framework::Sofarpc, service, "bolt")
+    }
+
+    fn app(app: Option<&str>) -> Published {
+        Published { app: app.map(Into::into), ..Published::default() }
+    }
+
+    #[test]
+    fn what_is_published_is_registered_as_the_plan_has_it() {
+        let plan = plan(BOTH);
+        let mut learning = Learning::new(&plan);
+        for ask in [
+            Ask::Publish(bolt("own"), app(None)),
+            Ask::Publish(bolt("a"), app(None)),
+            Ask::Publish(bolt("b"), app(Some("other"))),
+            Ask::Publish(name(Framework::Dubbo, "d", "dubbo"), app(None)),
+        ] {
+            assert_eq!(learning.take(&plan, ask.clone(), &[]), Ok(true), "{ask:?}");
+            assert_eq!(learning.take(&plan, ask.clone(), &[]), Ok(false), "{ask:?}");
+        }
+        let apps = |learning: &Learning| -> Vec<String> {
+            let all = learning.registers(&plan).into_iter();
+            all.map(|one| format!("{} {}", one.name, one.what.app)).collect()
+        };
+        // What stands in the conf is left to it.
+        let [d, a] = ["learned/dubbo/d/dubbo conf", "learned/sofarpc/a:1.0/bolt"];
+        assert_eq!(apps(&learning), [d, &format!("{a} conf"), "learned/sofarpc/b:1.0/bolt other"]);
+        learning.take(&plan, Ask::Application("shop".into()), &[]).unwrap();
+        assert_eq!(apps(&learning), [d, &format!("{a} shop"), "learned/sofarpc/b:1.0/bolt other"]);
+        let tri = Ask::Publish(name(Framework::Sofarpc, "t", "tri"), app(None));
+        assert!(learning.take(&plan, tri, &[]).is_err(), "nobody could call it");
+        // An application starts anew where nobody listened: what is Dubbo's has another voice.
+        let ended = [a.to_owned(), "learned/dubbo/d/dubbo".to_owned()];
+        assert_eq!(learning.take(&plan, Ask::Application("shop".into()), &ended), Ok(true));
+        assert_eq!(apps(&learning), [d, "learned/sofarpc/b:1.0/bolt other"]);
+        assert_eq!(learning.take(&plan, Ask::Unpublish(bolt("b")), &[]), Ok(true));
+        assert_eq!(learning.take(&plan, Ask::Unpublish(bolt("b")), &[]), Ok(false));
+    }
+
+    #[test]
+    fn what_is_wanted_is_looked_for_where_calls_of_its_kind_are() {
+        let plan_of = plan;
+        let plan = plan_of(BOTH);
+        let mut learning = Learning::new(&plan);
+        for of in [bolt("a"), name(Framework::Sofarpc, "r", "rest"), name(Framework::Dubbo, "d", "dubbo")] {
+            assert_eq!(learning.take(&plan, Ask::Subscribe(of.clone()), &[]), Ok(true), "{of}");
+        }
+        let clusters = |plan: &Plan| -> Vec<String> {
+            learning.awaits(plan).into_iter().map(|awaited| awaited.cluster.to_string()).collect()
+        };
+        assert_eq!(clusters(&plan), ["zk/a:1.0"], "there are routes for Bolt alone");
+        assert!(clusters(&plan_of("learn: { dubbo: { in: zk, port: 20881 } }")).is_empty());
+        let discovery = discover::Discovery::new(crate::worker::Clock::start());
+        let facts = learning.facts(&plan, &discovery).expect("it is heard");
+        assert_eq!((facts.published, facts.subscribed.len()), (0, 3));
+        assert!(facts.subscribed.iter().all(|of| of.instances.is_none()), "{:?}", facts.subscribed);
+        assert!(learning.facts(&plan_of(""), &discovery).is_none());
+        // Where no route leads, there is nobody to wait for.
+        let rest = name(Framework::Sofarpc, "r", "rest");
+        assert_eq!(found(&rest, &plan, &discovery).as_deref(), Some(&[][..]));
+        assert!(found(&bolt("a"), &plan, &discovery).is_none());
+    }
+}
