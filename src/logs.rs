@@ -43,7 +43,7 @@ fn usual() -> Targets {
     let usual = Targets::new().with_default(tracing::Level::INFO);
     let usual = usual.with_target("zookeeper_client", tracing::Level::WARN);
     // Every answer that is no success, and every try of a server that is away: what of it matters we say ourselves, once.
-    usual.with_target("kube_client", tracing_subscriber::filter::LevelFilter::OFF)
+    usual.with_target("kube_client", LevelFilter::OFF)
 }
 
 /// Sets the level: `debug`, or by module: `info,outrigger::session=debug`. Fails on what cannot be read.

@@ -5,7 +5,10 @@ use std::{path::Path, time::Duration};
 
 use outrigger_discovery::{Framework, Level, ServiceKey};
 
-use super::super::{Plan, RegistryKind, Source, read};
+use super::{
+    super::{Plan, RegistryKind, Source, read},
+    PodPlan,
+};
 use crate::conf::report::Report;
 
 /// A conf whose line 2 begins the registries; `rest` follows.
