@@ -169,7 +169,7 @@ fn mistakes_are_told_at_their_places() {
         (
             "k: { kubernetes: { namespace: Shops } }",
             CLUSTER,
-            "2:43 expected a namespace, found `Shops` | small letters, digits and `-`, at most 63",
+            "2:45 expected a namespace, found `Shops` | small letters, digits and `-`, at most 63",
         ),
         (
             ZK,
