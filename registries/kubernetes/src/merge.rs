@@ -246,3 +246,182 @@ fn is_so(have: &EndpointSlice, want: &EndpointSlice) -> bool {
         && owners(have) == owners(want)
         && [SERVICES, HOLDERS].iter().all(|name| said(have, name) == said(want, name))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use outrigger_discovery::{Framework, Level, Registration};
+
+    use super::*;
+    use crate::ledger::Row;
+
+    fn registration(service: &str, address: &str) -> Registration {
+        Registration {
+            app: "shop".into(),
+            framework: Framework::Dubbo,
+            level: Level::Interface,
+            service: service.into(),
+            protocol: "dubbo".into(),
+            address: address.into(),
+            group: None,
+            version: None,
+            weight: 100,
+            started: 1,
+            metadata: BTreeMap::new(),
+        }
+    }
+
+    fn plan(holder: &str, services: &[&str], yields: bool) -> Plan {
+        let registrations: Arc<[Registration]> =
+            services.iter().map(|service| registration(service, "10.0.0.1:20880")).collect();
+        Plan::of(&BTreeMap::from([(0, Row { wish: 1, registrations, yields })]), holder)
+    }
+
+    /// Who writes, and what is known of others.
+    struct Hand<'a> {
+        holder: &'a str,
+        held: BTreeSet<Key>,
+        dead: BTreeSet<String>,
+        said: Holder,
+        due: bool,
+    }
+
+    impl<'a> Hand<'a> {
+        fn new(holder: &'a str) -> Self {
+            let said = Holder { beat: Some("now".into()), ..Holder::default() };
+            Self { holder, held: BTreeSet::new(), dead: BTreeSet::new(), said, due: false }
+        }
+
+        fn writes(&self, plan: &Plan, have: Option<&EndpointSlice>) -> Merged {
+            let (name, planned) = match plan.slices.first_key_value() {
+                Some((name, planned)) => (name.clone(), Some(planned)),
+                None => (have.unwrap().metadata.name.clone().unwrap(), None),
+            };
+            let (holder, held, dead, said, due) =
+                (self.holder, &self.held, &self.dead, self.said.clone(), self.due);
+            let lets_move = None;
+            Merge { name: &name, holder, planned, lets_move, held, dead, said, due }.with(have).unwrap()
+        }
+    }
+
+    fn written(merged: Merged) -> EndpointSlice {
+        let Do::Write(slice) = merged.what else { panic!("{merged:?}") };
+        *slice
+    }
+
+    /// The services that a slice lists, and who keeps each.
+    fn kept(slice: &EndpointSlice) -> Vec<(String, String)> {
+        let marks = Marks::read(slice.metadata.annotations.as_ref().unwrap()).unwrap();
+        marks.entries.into_iter().map(|entry| (entry.service, entry.holder)).collect()
+    }
+
+    fn pairs(all: &[(&str, &str)]) -> Vec<(String, String)> {
+        all.iter().map(|(service, holder)| ((*service).to_owned(), (*holder).to_owned())).collect()
+    }
+
+    #[test]
+    fn several_write_one_slice_and_each_takes_its_own_away() {
+        let (one, two) = (Hand::new("one"), Hand::new("two"));
+        let slice = written(one.writes(&plan("one", &["a.A"], false), None));
+        assert_eq!(slice.endpoints[0].addresses, ["10.0.0.1"]);
+        let again = one.writes(&plan("one", &["a.A"], false), Some(&slice));
+        assert!(matches!(again.what, Do::Nothing) && again.ours.len() == 1, "{again:?}");
+        let slice = written(two.writes(&plan("two", &["a.B"], false), Some(&slice)));
+        assert_eq!(kept(&slice), pairs(&[("a.A", "one"), ("a.B", "two")]));
+        let slice = written(one.writes(&Plan::default(), Some(&slice)));
+        assert_eq!(kept(&slice), pairs(&[("a.B", "two")]));
+        assert!(one.writes(&Plan::default(), Some(&slice)).ours.is_empty());
+        assert!(matches!(two.writes(&Plan::default(), Some(&slice)).what, Do::Delete), "nobody is left");
+    }
+
+    #[test]
+    fn an_entry_is_taken_over_once_and_never_back_and_forth() {
+        let (mut one, two) = (Hand::new("one"), Hand::new("two"));
+        let mine = |holder: &str| plan(holder, &["a.A"], false);
+        let slice = written(one.writes(&mine("one"), None));
+        let taken = two.writes(&mine("two"), Some(&slice));
+        let key = taken.ours.first().unwrap().clone();
+        let slice = written(taken);
+        assert_eq!(kept(&slice), pairs(&[("a.A", "two")]));
+        // Who had it before leaves it, unless the other fell silent or let it go.
+        one.held.insert(key);
+        let left = one.writes(&mine("one"), Some(&slice));
+        assert!(matches!(left.what, Do::Nothing) && left.displaced && left.ours.is_empty(), "{left:?}");
+        one.dead.insert("two".into());
+        assert_eq!(kept(&written(one.writes(&mine("one"), Some(&slice)))), pairs(&[("a.A", "one")]));
+    }
+
+    #[test]
+    fn who_yields_takes_only_what_nobody_keeps() {
+        let (one, mut two) = (Hand::new("one"), Hand::new("two"));
+        let slice = written(one.writes(&plan("one", &["a.A"], false), None));
+        let slice = written(two.writes(&plan("two", &["a.A", "a.B"], true), Some(&slice)));
+        assert_eq!(kept(&slice), pairs(&[("a.A", "one"), ("a.B", "two")]));
+        two.dead.insert("one".into());
+        let slice = written(two.writes(&plan("two", &["a.A", "a.B"], true), Some(&slice)));
+        assert_eq!(kept(&slice), pairs(&[("a.A", "two"), ("a.B", "two")]));
+    }
+
+    #[test]
+    fn what_the_long_silent_kept_goes_and_a_beat_is_written_when_it_is_due() {
+        let (one, mut two) = (Hand::new("one"), Hand::new("two"));
+        let slice = written(one.writes(&plan("one", &["a.A"], false), None));
+        let slice = written(two.writes(&plan("two", &["a.B"], false), Some(&slice)));
+        two.said.beat = Some("later".into());
+        let plan = plan("two", &["a.B"], false);
+        assert!(matches!(two.writes(&plan, Some(&slice)).what, Do::Nothing), "not before it is due");
+        two.due = true;
+        let slice = written(two.writes(&plan, Some(&slice)));
+        assert!(slice.metadata.annotations.as_ref().unwrap()[HOLDERS].contains("later"));
+        two.dead.insert("one".into());
+        assert_eq!(kept(&written(two.writes(&plan, Some(&slice)))), pairs(&[("a.B", "two")]));
+    }
+
+    #[test]
+    fn a_slice_goes_with_pods_only_if_all_who_keep_it_do() {
+        let mut one = Hand::new("one");
+        one.said = Holder { beat: None, pod: Some("shop-1".into()), uid: Some("u1".into()) };
+        let slice = written(one.writes(&plan("one", &["a.A"], false), None));
+        let owners =
+            |slice: &EndpointSlice| slice.metadata.owner_references.clone().unwrap_or_default().len();
+        assert_eq!(owners(&slice), 1);
+        let slice = written(Hand::new("two").writes(&plan("two", &["a.B"], false), Some(&slice)));
+        assert_eq!(owners(&slice), 0, "it would go with the pod of another");
+    }
+
+    #[test]
+    fn what_is_somebody_elses_is_left_alone() {
+        let plan = plan("one", &["a.A"], false);
+        let (name, planned) = plan.slices.first_key_value().unwrap();
+        let hand = Hand::new("one");
+        let merge = Merge {
+            name,
+            holder: "one",
+            planned: Some(planned),
+            lets_move: None,
+            held: &hand.held,
+            dead: &hand.dead,
+            said: hand.said.clone(),
+            due: true,
+        };
+        let theirs = EndpointSlice { address_type: "IPv4".into(), ..EndpointSlice::default() };
+        assert!(merge.with(Some(&theirs)).unwrap_err().contains("somebody else's"));
+    }
+
+    #[test]
+    fn ports_are_called_by_what_is_spoken_there() {
+        let entry = |protocol: &str, port: u16| {
+            let mut r = registration("a.A", &format!("10.0.0.1:{port}"));
+            r.protocol = protocol.into();
+            Entry::of(&r, "one")
+        };
+        let all = [entry("dubbo", 1), entry("tri", 2), entry("tri", 3), entry("UPPER", 4), entry("bolt", 1)];
+        let told: Vec<(String, i32, bool)> = ports(&all)
+            .into_iter()
+            .map(|port| (port.name.unwrap(), port.port.unwrap(), port.app_protocol.is_some()))
+            .collect();
+        let want = [("bolt", 1, true), ("tri-2", 2, true), ("tri-3", 3, true), ("port-4", 4, false)];
+        assert_eq!(told, want.map(|(name, port, says)| (name.to_owned(), port, says)));
+    }
+}

@@ -1,5 +1,7 @@
-// A real API server of Kubernetes, from its own module: no controllers, no scheduler, no nodes. Needs an etcd of 3.5.13 or later.
-// Run by the tests of registries/kubernetes. The main function is that of cmd/kube-apiserver.
+// Command kube-apiserver is the API server of Kubernetes, whole and unchanged, from its own module.
+//
+// No controllers, no scheduler and no nodes come with it: nothing makes slices of Services, and nothing collects what has lost
+// its owner. Needs an etcd of 3.5.13 or later; where both are and who may ask is said by flags.
 package main
 
 import (

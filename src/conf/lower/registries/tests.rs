@@ -5,7 +5,10 @@ use std::{path::Path, time::Duration};
 
 use outrigger_discovery::{Framework, Level, ServiceKey};
 
-use super::super::{Plan, PodPlan, RegistryKind, Source, read};
+use super::{
+    super::{Plan, RegistryKind, Source, read},
+    PodPlan,
+};
 use crate::conf::report::Report;
 
 /// A conf whose line 2 begins the registries; `rest` follows.
@@ -166,7 +169,7 @@ fn mistakes_are_told_at_their_places() {
         (
             "k: { kubernetes: { namespace: Shops } }",
             CLUSTER,
-            "2:43 expected a namespace, found `Shops` | small letters, digits and `-`, at most 63",
+            "2:45 expected a namespace, found `Shops` | small letters, digits and `-`, at most 63",
         ),
         (
             ZK,
