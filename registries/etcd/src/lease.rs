@@ -4,7 +4,11 @@
 //! over a new one is a beat for it, and only one that has ended is replaced. A beat that was not answered says nothing. It
 //! must never be said to be there before the server said so in this connection ([`Lease::held`]).
 
-use std::{collections::VecDeque, sync::Mutex, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio::{
     sync::{Notify, watch},
@@ -29,19 +33,27 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(crate) struct Lease {
     /// Whether anybody needs it.
     wanted: watch::Sender<bool>,
-    /// The lease, and the epoch of the connection in which the server said last that it is there.
-    held: watch::Sender<Option<(u64, i64)>>,
+    held: watch::Sender<Held>,
     /// Rung by who was told that it has ended.
     doubt: Notify,
     /// Those that are or were ours, the last one at the end.
     ours: Mutex<VecDeque<i64>>,
 }
 
+/// What is known of the lease.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// The epoch of the connection in which the server said last that it is there, and the lease; `None`: it is not.
+    pub(crate) now: Option<(u64, i64)>,
+    /// Why it is not, if that is known.
+    pub(crate) trouble: Option<Arc<str>>,
+}
+
 impl Default for Lease {
     fn default() -> Self {
         Self {
             wanted: watch::Sender::new(false),
-            held: watch::Sender::new(None),
+            held: watch::Sender::new(Held::default()),
             doubt: Notify::new(),
             ours: Mutex::default(),
         }
@@ -55,7 +67,7 @@ impl Lease {
     }
 
     /// The lease, as it is kept.
-    pub(crate) fn held(&self) -> watch::Receiver<Option<(u64, i64)>> {
+    pub(crate) fn held(&self) -> watch::Receiver<Held> {
         self.held.subscribe()
     }
 
@@ -81,7 +93,11 @@ impl Lease {
             let every = match self.beat(up, settings, &mut pulse).await {
                 Ok(every) => every,
                 Err(error) if matches!(error, Error::Token(_)) => return error,
-                Err(_) => AGAIN,
+                Err(error) => {
+                    let trouble = Some(Arc::from(error.to_string()));
+                    self.tell(|held| held.trouble = trouble);
+                    AGAIN
+                }
             };
             tokio::select! {
                 () = time::sleep(every) => {}
@@ -100,7 +116,7 @@ impl Lease {
                 }
                 Err(Error::NoLease) => {
                     *pulse = None;
-                    self.held.send_replace(None);
+                    self.tell(|held| held.now = None);
                 }
                 Err(error) => return Err(error),
             }
@@ -118,12 +134,20 @@ impl Lease {
     }
 
     fn hold(&self, epoch: u64, lease: i64) {
-        self.held.send_if_modified(|held| held.replace((epoch, lease)) != Some((epoch, lease)));
+        self.tell(|held| *held = Held { now: Some((epoch, lease)), trouble: None });
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut Held)) {
+        self.held.send_if_modified(|held| {
+            let before = held.clone();
+            change(held);
+            *held != before
+        });
     }
 
     /// Ends it: what lives on it goes at once.
     pub(crate) async fn end(&self, up: &Up) {
-        self.held.send_replace(None);
+        self.tell(|held| held.now = None);
         let lease = lock(&self.ours).back().copied();
         if let Some(lease) = lease {
             // If it cannot be told, the server finds out by itself.

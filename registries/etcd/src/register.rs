@@ -48,16 +48,16 @@ pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
         if !plan.ours().is_empty() {
             shared.lease.want();
         }
-        let (now, lease) = (link.borrow_and_update().clone(), *held.borrow_and_update());
+        let (now, lease) = (link.borrow_and_update().clone(), held.borrow_and_update().clone());
         let hand = match &now {
             Link::New => Err(None),
             Link::Down(reason) => Err(Some(&**reason)),
             Link::Closed => Err(Some("the registry was closed")),
-            Link::Up(up) => match lease {
+            Link::Up(up) => match lease.now {
                 Some((epoch, lease)) if epoch == up.epoch => Ok(Hand { up: up.clone(), lease }),
                 // Without anything of ours none is needed.
                 _ if plan.ours().is_empty() => Ok(Hand { up: up.clone(), lease: 0 }),
-                _ => Err(Some("there is no lease yet")),
+                _ => Err(Some(lease.trouble.as_deref().unwrap_or("there is no lease yet"))),
             },
         };
         let mut pass = match &hand {
@@ -89,7 +89,7 @@ pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
             },
             _ = link.changed() => {}
             _ = held.changed() => {}
-            () = keeper.changed(lease.map_or(0, |(_, lease)| lease), yields), if is_up => {
+            () = keeper.changed(lease.now.map_or(0, |(_, lease)| lease), yields), if is_up => {
                 // Whoever takes the same key again and again is not met at once each time.
                 time::sleep(if pass.displaced { backoff.failed() } else { REST }).await;
             }

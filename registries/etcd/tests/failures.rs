@@ -13,6 +13,7 @@ use tokio::time;
 use support::{
     LEASE, PATIENCE, Server,
     gateway::{Entry, Gateway},
+    relay::Relay,
     watched::{Keeper, Watched, registration, until},
 };
 
@@ -27,6 +28,10 @@ fn provider(gateway: &Gateway, address: &str) -> String {
     let key = format!("{PROVIDERS}{}", percent::encode(&url));
     gateway.put(&key, b"");
     key
+}
+
+fn plain(service: &str) -> ServiceKey {
+    ServiceKey { framework: Framework::Plain, ..ServiceKey::new(service) }
 }
 
 /// The one lease that all providers are on.
@@ -77,6 +82,34 @@ async fn compaction_under_a_watch_takes_nothing_away() {
     let all: Vec<String> = (1..=9).map(|host| format!("10.0.0.{host}:1")).collect();
     watched.until_addresses(&all.iter().map(String::as_str).collect::<Vec<_>>()).await;
     assert_eq!((watched.view().gaps, registry.status().connections), (0, 1));
+}
+
+#[tokio::test]
+async fn a_watch_that_fell_behind_what_is_compacted_is_read_anew() {
+    let server = Server::start().await;
+    let gateway = server.gateway();
+    let relay = Relay::start(server.address()).await;
+    let registry = open(Settings { servers: vec![relay.address()], ..server.settings() });
+    let watched = Watched::start(&registry, plain("shop"));
+    watched.until_addresses(&[]).await;
+    gateway.put("/outrigger/plain/shop/h:1", b"");
+    watched.until_addresses(&["h:1"]).await;
+    // More than the stream takes while nobody reads it; shorter than it takes to count as lost.
+    relay.passes(false);
+    let large = format!(r#"{{"metadata": {{"x": "{}"}}}}"#, "x".repeat(20_000));
+    for _ in 0..400 {
+        gateway.put("/outrigger/plain/shop/h:2", large.as_bytes());
+    }
+    gateway.delete("/outrigger/plain/shop/h:1");
+    gateway.put("/outrigger/plain/shop/h:3", b"");
+    gateway.compact();
+    // The server must have seen that it cannot tell everything any more.
+    time::sleep(Duration::from_secs(1)).await;
+    relay.passes(true);
+    watched.until_addresses(&["h:2", "h:3"]).await;
+    gateway.put("/outrigger/plain/shop/h:4", b"");
+    watched.until_addresses(&["h:2", "h:3", "h:4"]).await;
+    assert_eq!((watched.view().gaps, registry.status().connections), (0, 1), "it was never lost");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub(crate) mod gateway;
+pub(crate) mod relay;
 pub(crate) mod watched;
 
 use std::{

@@ -98,13 +98,18 @@ impl Keeper {
         assert!(done.is_ok(), "not done in time: {:?}", self.wish.written());
     }
 
+    /// What went wrong last.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.wish.written()?.trouble
+    }
+
     /// Waits until something cannot be done, and is said.
     pub(crate) async fn until_pending(&self) -> String {
         until("trouble", async || {
             self.wish.written().is_some_and(|written| written.pending > 0 && written.trouble.is_some())
         })
         .await;
-        self.wish.written().and_then(|written| written.trouble).expect("trouble")
+        self.trouble().expect("trouble")
     }
 
     /// Wants nothing any more, and waits until that is so.
