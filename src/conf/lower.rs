@@ -50,7 +50,7 @@ use defaults_told::InDefaults;
 pub use demands::DemandPlan;
 pub use health::HealthPlan;
 pub use http::plain;
-pub use registries::{NacosPlan, RegisterPlan, RegistryKind, RegistryPlan, ZooKeeperPlan};
+pub use registries::{EtcdPlan, NacosPlan, RegisterPlan, RegistryKind, RegistryPlan, TlsPlan, ZooKeeperPlan};
 
 /// A conf with its meaning: everything the process does follows from it.
 #[derive(Debug)]
