@@ -155,12 +155,12 @@ fn mistakes_are_told_at_their_places() {
         (
             "e: { etcd: { address: 'h:1', tls: { ca: c, cert: d } } }",
             CLUSTER,
-            "2:63 a certificate needs its `key` | -",
+            "2:64 a certificate needs its `key` | -",
         ),
         (
             "e: { etcd: { address: 'h:1', tls: { ca: c, key: d } } }",
             CLUSTER,
-            "2:62 whose key it is, `cert` says | -",
+            "2:64 whose key it is, `cert` says | -",
         ),
         (
             ZK,
