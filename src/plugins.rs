@@ -146,6 +146,8 @@ pub const REGISTRIES: &[&str] = &[
     "nacos",
     #[cfg(feature = "kubernetes")]
     "kubernetes",
+    #[cfg(feature = "etcd")]
+    "etcd",
 ];
 
 /// The registry that a conf names, of which nothing is connected to before it is asked; `None`: this build has none of its kind.
@@ -160,13 +162,15 @@ pub fn registry(plan: &RegistryPlan) -> Option<Arc<dyn Registry>> {
         RegistryKind::Kubernetes(plan) => {
             Some(Arc::new(outrigger_registry_kubernetes::open(kubernetes(plan))))
         }
+        #[cfg(feature = "etcd")]
+        RegistryKind::Etcd(plan) => Some(Arc::new(outrigger_registry_etcd::open(etcd(plan)))),
         #[allow(unreachable_patterns, reason = "a build may have fewer kinds")]
         _ => None,
     }
 }
 
 /// How often what is registered is looked after though nothing seems wrong.
-#[cfg(any(feature = "zookeeper", feature = "nacos", feature = "kubernetes"))]
+#[cfg(any(feature = "zookeeper", feature = "nacos", feature = "kubernetes", feature = "etcd"))]
 const RECONCILE: std::time::Duration = std::time::Duration::from_secs(60);
 
 #[cfg(feature = "zookeeper")]
@@ -208,5 +212,22 @@ fn kubernetes(plan: &crate::conf::lower::KubernetesPlan) -> outrigger_registry_k
         reconcile: RECONCILE,
         ask: Some(Arc::new(crate::control::metadata::Asker::new())),
         ..outrigger_registry_kubernetes::Settings::default()
+    }
+}
+
+#[cfg(feature = "etcd")]
+fn etcd(plan: &crate::conf::lower::EtcdPlan) -> outrigger_registry_etcd::Settings {
+    outrigger_registry_etcd::Settings {
+        servers: plan.servers.clone(),
+        group: plan.group.clone(),
+        auth: plan.auth.as_ref().map(|(user, password)| (user.clone(), password.reveal().to_owned())),
+        tls: plan.tls.as_ref().map(|tls| outrigger_registry_etcd::Tls {
+            ca: tls.ca.clone(),
+            identity: tls.identity.clone(),
+            name: tls.name.clone(),
+        }),
+        lease: plan.lease,
+        reconcile: RECONCILE,
+        ask: Some(Arc::new(crate::control::metadata::Asker::new())),
     }
 }

@@ -154,6 +154,7 @@ go_is_new
 go_build go-http .
 go_build h2spec tool
 go_build go-grpc . tool
+go_build etcd-server .
 go_install conformance connectrpc.com/conformance@v1.0.7 ./cmd/connectconformance ./cmd/referenceserver
 pip_install
 kube_apiserver

@@ -53,7 +53,8 @@ pub use health::HealthPlan;
 pub use http::plain;
 pub use learn::LearnPlan;
 pub use registries::{
-    KubernetesPlan, NacosPlan, PodPlan, RegisterPlan, RegistryKind, RegistryPlan, ZooKeeperPlan,
+    EtcdPlan, KubernetesPlan, NacosPlan, PodPlan, RegisterPlan, RegistryKind, RegistryPlan, TlsPlan,
+    ZooKeeperPlan,
 };
 
 /// A conf with its meaning: everything the process does follows from it.

@@ -26,6 +26,8 @@ pub enum Registry {
     Nacos(Nacos),
     /// Kubernetes: Services, and what is made known in `EndpointSlice`s beside them.
     Kubernetes(Kubernetes),
+    /// etcd 3, as Dubbo and dubbo-go use it; other frameworks in a layout of our own.
+    Etcd(Etcd),
 }
 
 impl Registry {
@@ -37,12 +39,13 @@ impl Registry {
             Self::Zookeeper(zookeeper) => zookeeper.hold_empty.get(),
             Self::Nacos(nacos) => nacos.hold_empty.get(),
             Self::Kubernetes(kubernetes) => kubernetes.hold_empty.get(),
+            Self::Etcd(etcd) => etcd.hold_empty.get(),
         }
     }
 
     /// Whether it can tell which of several processes does what one may do at a time.
     pub const fn elects(&self) -> bool {
-        matches!(self, Self::Zookeeper(_) | Self::Kubernetes(_))
+        matches!(self, Self::Zookeeper(_) | Self::Kubernetes(_) | Self::Etcd(_))
     }
 }
 
@@ -136,6 +139,60 @@ pub struct Kubernetes {
     /// How long a service that is suddenly without any instance keeps those it had, until the registry says so again.
     #[serde(default = "default_hold")]
     pub hold_empty: Duration,
+}
+
+/// A cluster of etcd.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Etcd {
+    /// Its servers: `host:port`, one or a list.
+    pub address: OneOrMany<String>,
+    /// The root of Dubbo's services.
+    #[serde(default = "Etcd::default_group")]
+    pub group: String,
+    /// Who connects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The user's password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
+    /// TLS; by default the connection is plain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<RegistryTls>,
+    /// How long the servers keep what was registered by a process that is not heard from, 5s to 10m.
+    #[serde(default = "Etcd::default_lease")]
+    pub lease: Duration,
+    /// How long a service that is suddenly without any instance keeps those it had, until the registry says so again.
+    #[serde(default = "default_hold")]
+    pub hold_empty: Duration,
+}
+
+impl Etcd {
+    fn default_group() -> String {
+        "dubbo".to_owned()
+    }
+
+    fn default_lease() -> Duration {
+        Duration::new(std::time::Duration::from_secs(30))
+    }
+}
+
+/// How the servers of a registry are known, and how they know us. Files are PEM, relative to the conf file, and read anew for each
+/// connection.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RegistryTls {
+    /// The certificates of who signs those of the servers.
+    pub ca: String,
+    /// Our own certificate, for servers that ask for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cert: Option<String>,
+    /// The private key of our certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The name that stands in the servers' certificates; by default the host of each address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 fn default_hold() -> Duration {

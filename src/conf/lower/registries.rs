@@ -42,6 +42,8 @@ pub enum RegistryKind {
     Nacos(NacosPlan),
     /// Kubernetes.
     Kubernetes(KubernetesPlan),
+    /// etcd.
+    Etcd(EtcdPlan),
 }
 
 /// How `ZooKeeper` is reached.
@@ -108,6 +110,32 @@ impl PodPlan {
     }
 }
 
+/// How etcd is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EtcdPlan {
+    /// `host:port` of each server, at least one.
+    pub servers: Vec<String>,
+    /// The root of Dubbo's services.
+    pub group: String,
+    /// User and password.
+    pub auth: Option<(String, Secret)>,
+    /// TLS; `None`: a plain connection.
+    pub tls: Option<TlsPlan>,
+    /// How long servers keep what was registered by a process that is not heard from.
+    pub lease: Duration,
+}
+
+/// How servers are known, and how they know us; PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsPlan {
+    /// The certificates of who signs those of the servers.
+    pub ca: PathBuf,
+    /// Our own certificate, and its private key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// The name that stands in the servers' certificates; `None`: the host of each address.
+    pub name: Option<String>,
+}
+
 impl RegistryPlan {
     /// A name for the place that it is, the same in whichever conf and however its servers are ordered there.
     pub fn place(&self) -> String {
@@ -121,6 +149,7 @@ impl RegistryPlan {
                 let parts = [plan.context.as_deref(), plan.namespace.as_deref()];
                 ("kubernetes", parts.map(Option::unwrap_or_default).join("/"))
             }
+            RegistryKind::Etcd(_) => ("etcd", String::new()),
         };
         format!("{kind}:{}/{within}", servers.join(","))
     }
@@ -131,6 +160,7 @@ impl RegistryPlan {
             RegistryKind::File(_) | RegistryKind::Kubernetes(_) => &[],
             RegistryKind::ZooKeeper(plan) => &plan.servers,
             RegistryKind::Nacos(plan) => &plan.servers,
+            RegistryKind::Etcd(plan) => &plan.servers,
         }
     }
 }
@@ -176,6 +206,7 @@ impl Lowering<'_> {
                 written::Registry::Kubernetes(kubernetes) => {
                     self.kubernetes(at.key("kubernetes"), kubernetes, folder)
                 }
+                written::Registry::Etcd(etcd) => self.etcd(at.key("etcd"), etcd, folder),
             };
             plans.insert(name.clone(), RegistryPlan { kind, hold: registry.hold_empty() });
         }
@@ -250,6 +281,44 @@ impl Lowering<'_> {
             context: written.context.clone(),
             pod: PodPlan::of(of),
         })
+    }
+
+    fn etcd(&mut self, at: At<'_>, written: &written::Etcd, folder: &std::path::Path) -> RegistryKind {
+        self.has(at, "etcd");
+        let group = written.group.trim_start_matches('/');
+        let bad =
+            |part: &str| part.is_empty() || part == "." || part == ".." || part.contains(char::is_control);
+        if group.split('/').any(bad) {
+            let message = format!("expected a path, found {}", quote(&written.group));
+            self.problems.push(at.key("group").problem(message));
+        }
+        let lease = written.lease.get();
+        if !(Duration::from_secs(5)..=Duration::from_secs(600)).contains(&lease) {
+            self.problems.push(at.key("lease").problem("expected 5s to 10m"));
+        }
+        RegistryKind::Etcd(EtcdPlan {
+            servers: self.servers(at.key("address"), &written.address.0),
+            group: group.to_owned(),
+            auth: self.auth(at, written.user.as_ref(), written.password.as_ref()),
+            tls: written.tls.as_ref().map(|tls| self.tls(at.key("tls"), tls, folder)),
+            lease,
+        })
+    }
+
+    fn tls(&mut self, at: At<'_>, written: &written::RegistryTls, folder: &std::path::Path) -> TlsPlan {
+        let identity = match (&written.cert, &written.key) {
+            (Some(cert), Some(key)) => Some((folder.join(cert), folder.join(key))),
+            (None, None) => None,
+            (Some(_), None) => {
+                self.problems.push(at.key("cert").problem("a certificate needs its `key`"));
+                None
+            }
+            (None, Some(_)) => {
+                self.problems.push(at.key("key").problem("whose key it is, `cert` says"));
+                None
+            }
+        };
+        TlsPlan { ca: folder.join(&written.ca), identity, name: written.name.clone() }
     }
 
     fn servers(&mut self, at: At<'_>, servers: &[String]) -> Vec<String> {

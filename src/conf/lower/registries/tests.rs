@@ -41,8 +41,9 @@ fn every_key_of_a_registry_reaches_what_it_is_for() {
     let plan = well(
         "zk: { zookeeper: { address: ['a:1', 'b:2'], chroot: /x/y, group: g, user: u, password: p, session_timeout: 9s, \
          hold_empty: 7s } }, nc: { nacos: { address: 'n:8848', namespace: ns, group: G, user: u, password: p, \
-         hold_empty: 0s } }, k8s: { kubernetes: { namespace: shops, kubeconfig: k.yaml, context: prod, \
-         hold_empty: 8s } }",
+         hold_empty: 0s } }, e: { etcd: { address: ['a:2379', 'b:2379'], group: /g, user: u, password: p, lease: 9s, \
+         hold_empty: 5s, tls: { ca: ca.pem, cert: own.pem, key: /k/own.key, name: etcd.internal } } }, \
+         k8s: { kubernetes: { namespace: shops, kubeconfig: k.yaml, context: prod, hold_empty: 8s } }",
         CLUSTER,
     );
     let zk = &plan.registries["zk"];
@@ -62,6 +63,14 @@ fn every_key_of_a_registry_reaches_what_it_is_for() {
     assert_eq!((k8s.hold.as_secs(), k8s.servers().len()), (8, 0));
     assert_eq!((reached.namespace.as_deref(), reached.context.as_deref()), (Some("shops"), Some("prod")));
     assert!(reached.kubeconfig.as_ref().unwrap().ends_with("k.yaml"));
+    let etcd = &plan.registries["e"];
+    assert_eq!((etcd.hold, etcd.servers().len()), (Duration::from_secs(5), 2));
+    let RegistryKind::Etcd(reached) = &etcd.kind else { panic!("{etcd:?}") };
+    assert_eq!((reached.group.as_str(), reached.lease.as_secs()), ("g", 9));
+    assert_eq!(reached.auth.as_ref().unwrap().1.reveal(), "p");
+    let tls = reached.tls.as_ref().unwrap();
+    assert_eq!((tls.ca.as_path(), tls.name.as_deref()), (Path::new("ca.pem"), Some("etcd.internal")));
+    assert_eq!(tls.identity, Some(("own.pem".into(), "/k/own.key".into())));
     let shown = serde_json::to_string(&plan.written).unwrap();
     assert!(!shown.contains("\"p\"") && shown.contains("***"), "a secret is shown: {shown}");
 }
@@ -166,6 +175,18 @@ fn mistakes_are_told_at_their_places() {
             "2:56 whose password it is, `user` says | -",
         ),
         ("nc: { nacos: { address: 'h:1', group: 'a@b' } }", CLUSTER, "2:53 expected a group's name | -"),
+        ("e: { etcd: { address: 'h:1', group: a//b } }", CLUSTER, "2:51 expected a path, found `a//b` | -"),
+        ("e: { etcd: { address: 'h:1', lease: 4s } }", CLUSTER, "2:51 expected 5s to 10m | -"),
+        (
+            "e: { etcd: { address: 'h:1', tls: { ca: c, cert: d } } }",
+            CLUSTER,
+            "2:64 a certificate needs its `key` | -",
+        ),
+        (
+            "e: { etcd: { address: 'h:1', tls: { ca: c, key: d } } }",
+            CLUSTER,
+            "2:64 whose key it is, `cert` says | -",
+        ),
         (
             "k: { kubernetes: { namespace: Shops } }",
             CLUSTER,

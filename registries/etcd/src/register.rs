@@ -1,0 +1,420 @@
+//! Keeps what is desired in its place, and takes away what was ours and is desired no more.
+//!
+//! A pass looks at each key, does what is missing and looks again: an error of a write means that nobody knows whether it
+//! happened, so only what was read back counts as done. Each write goes with what was read before it, so that nothing is
+//! written over that somebody else wrote meanwhile. A key that another lease has is put again with ours, without a moment in
+//! which it is not there, or is left to its owner by who yields. Nothing is deleted that does not bear a lease of ours.
+//! Passes follow each new lease, each change of the desire, each change of a key of ours, and a slow clock.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::poll_fn,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use outrigger_discovery::{
+    Backoff, Desired, Registration, Written,
+    formats::application::{self, MetadataInfo},
+};
+use tokio::{sync::watch, task::JoinSet, time};
+
+use crate::{
+    client::{Client, Error},
+    mirror::{Entry, Mirror, Range, State},
+    plan::{Plan, Step},
+    read,
+    session::{Hub, Link, Shared, Up, lock},
+    wire::{Compare, DeleteRangeRequest, Op, PutRequest, RequestOp, TxnRequest},
+};
+
+/// How often a step is tried in one pass, where others write the same key.
+const TRIES: u32 = 6;
+/// How many rows of a plan are worked on at the same time.
+const ROWS_AT_ONCE: usize = 32;
+/// The time from a change of a key of ours to the pass that it causes: changes come in swarms.
+const REST: Duration = Duration::from_millis(50);
+
+/// Keeps in the registry what is desired, until nobody desires anything.
+pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
+    let shared = Arc::clone(&hub.shared);
+    let (mut link, mut held, mut backoff) = (hub.link(), shared.lease.held(), Backoff::default());
+    let mut keeper = Keeper { shared: Arc::clone(&shared), ours: BTreeSet::new(), eyes: BTreeMap::new() };
+    loop {
+        let (wish, wanted) = desired.now();
+        let yields = desired.yields();
+        let plan = Arc::new(keeper.plan(&wanted));
+        if !plan.ours().is_empty() {
+            shared.lease.want();
+        }
+        let (now, lease) = (link.borrow_and_update().clone(), held.borrow_and_update().clone());
+        let hand = match &now {
+            Link::New => Err(None),
+            Link::Down(reason) => Err(Some(&**reason)),
+            Link::Closed => Err(Some("the registry was closed")),
+            Link::Up(up) => match lease.now {
+                Some((epoch, lease)) if epoch == up.epoch => Ok(Hand { up: up.clone(), lease }),
+                // Without anything of ours none is needed.
+                _ if plan.ours().is_empty() => Ok(Hand { up: up.clone(), lease: 0 }),
+                _ => Err(Some(lease.trouble.as_deref().unwrap_or("there is no lease yet"))),
+            },
+        };
+        let mut pass = match &hand {
+            Err(reason) => keeper.nothing(&plan, *reason),
+            Ok(hand) => tokio::select! {
+                _ = link.changed() => continue,
+                // What is withdrawn must not wait for a long pass to end.
+                Ok(()) = desired.changed() => continue,
+                pass = keeper.pass(hand, &plan, yields) => pass,
+            },
+        };
+        desired.tell(Written { wish, pending: pass.pending, trouble: pass.trouble.take() });
+        let is_up = hand.is_ok();
+        if pass.pending == 0 && is_up {
+            backoff.works();
+        }
+        let wait = match (is_up, pass.pending) {
+            (true, 0) => shared.settings.reconcile,
+            (true, _) => backoff.failed(),
+            // Without a connection only a change of the link or the lease is worth a look.
+            (false, _) => Duration::MAX,
+        };
+        tokio::select! {
+            changed = desired.changed() => if changed.is_err() {
+                if let Ok(hand) = hand {
+                    keeper.pass(&hand, &Arc::default(), false).await;
+                }
+                return;
+            },
+            _ = link.changed() => {}
+            _ = held.changed() => {}
+            () = keeper.changed(lease.now.map_or(0, |(_, lease)| lease), yields), if is_up => {
+                // Whoever takes the same key again and again is not met at once each time.
+                time::sleep(if pass.displaced { backoff.failed() } else { REST }).await;
+            }
+            () = time::sleep(wait.min(Duration::from_secs(86_400))) => {}
+        }
+    }
+}
+
+/// What a pass works with.
+#[derive(Clone)]
+struct Hand {
+    up: Up,
+    /// The lease of what is ours.
+    lease: i64,
+}
+
+/// What came of a pass.
+#[derive(Default)]
+struct Pass {
+    /// Steps and withdrawals that are not known to be done.
+    pending: usize,
+    trouble: Option<String>,
+    /// Somebody else's key stood in the place of ours.
+    displaced: bool,
+}
+
+struct Keeper {
+    shared: Arc<Shared>,
+    /// Keys that we put, or may have put, and that are not known to be gone.
+    ours: BTreeSet<String>,
+    /// What sees the keys of the plan.
+    eyes: BTreeMap<String, Eye>,
+}
+
+/// Sees one key of the plan.
+struct Eye {
+    mirror: Arc<Mirror>,
+    news: watch::Receiver<()>,
+    step: Step,
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        lock(&self.shared.orphans).append(&mut self.ours);
+    }
+}
+
+impl Keeper {
+    /// Waits until a key of the plan is not as it shall be, by whomever.
+    async fn changed(&mut self, lease: i64, yields: bool) {
+        loop {
+            let mut changes: Vec<_> =
+                self.eyes.values_mut().map(|eye| Box::pin(eye.news.changed())).collect();
+            poll_fn(|context| {
+                let ready = changes.iter_mut().map(|change| change.as_mut().poll(context));
+                if ready.filter(Poll::is_ready).count() > 0 { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+            drop(changes);
+            if self.eyes.values().any(|eye| eye.is_off(lease, yields)) {
+                return;
+            }
+        }
+    }
+
+    fn plan(&self, wanted: &[Registration]) -> Plan {
+        match &self.shared.keys {
+            Ok(keys) => Plan::of(wanted, keys),
+            Err(reason) => {
+                Plan { rows: Vec::new(), refused: wanted.iter().map(|_| (*reason).to_owned()).collect() }
+            }
+        }
+    }
+
+    /// A pass that was not made: nothing of the plan is known to be done.
+    fn nothing(&self, plan: &Plan, reason: Option<&str>) -> Pass {
+        let desired = plan.ours();
+        let withdrawn = self.ours.iter().filter(|key| !desired.contains(key.as_str())).count();
+        Pass {
+            pending: plan.len().saturating_add(withdrawn),
+            trouble: reason.map(str::to_owned),
+            ..Pass::default()
+        }
+    }
+
+    /// Makes it so, as far as it can; ends at the first sign that the connection is not well.
+    async fn pass(&mut self, hand: &Hand, plan: &Arc<Plan>, yields: bool) -> Pass {
+        self.ours.append(&mut lock(&self.shared.orphans));
+        let mut pass = self.nothing(plan, plan.refused.first().map(String::as_str));
+        self.see(plan);
+        let desired = plan.ours();
+        let withdrawn: Vec<String> =
+            self.ours.iter().filter(|key| !desired.contains(key.as_str())).cloned().collect();
+        // Before anything is written: an answer may never come.
+        self.ours.extend(desired.into_iter().map(str::to_owned));
+        // First what must not be called any more.
+        let mut tasks = JoinSet::new();
+        let mut withdrawn = withdrawn.into_iter();
+        loop {
+            while tasks.len() < ROWS_AT_ONCE
+                && let Some(key) = withdrawn.next()
+            {
+                let (shared, client) = (Arc::clone(&self.shared), hand.up.client.clone());
+                tasks.spawn(async move {
+                    let done = withdraw(&shared, &client, &key).await;
+                    (key, done)
+                });
+            }
+            let Some(done) = tasks.join_next().await else { break };
+            match done {
+                Ok((key, Ok(()))) => {
+                    self.ours.remove(&key);
+                    pass.pending = pass.pending.saturating_sub(1);
+                }
+                Ok((key, Err(error))) => {
+                    pass.trouble = Some(format!("{key}: {error}"));
+                    if error.is_of_link() {
+                        return pass;
+                    }
+                }
+                Err(error) => pass.trouble = Some(error.to_string()),
+            }
+        }
+        self.rows(hand, plan, yields, &mut pass).await;
+        pass
+    }
+
+    async fn rows(&self, hand: &Hand, plan: &Arc<Plan>, yields: bool, pass: &mut Pass) {
+        let mut tasks = JoinSet::new();
+        let mut rows = 0..plan.rows.len();
+        loop {
+            while tasks.len() < ROWS_AT_ONCE
+                && let Some(row) = rows.next()
+            {
+                let (shared, hand, plan) = (Arc::clone(&self.shared), hand.clone(), Arc::clone(plan));
+                tasks.spawn(async move {
+                    let steps = plan.rows.get(row).map(Vec::as_slice).unwrap_or_default();
+                    Work { shared, hand, yields, displaced: false, done: 0 }.row(steps).await
+                });
+            }
+            let Some(done) = tasks.join_next().await else { return };
+            match done {
+                Ok(Row { done, displaced, failed }) => {
+                    pass.pending = pass.pending.saturating_sub(done);
+                    pass.displaced |= displaced;
+                    let Some((key, error)) = failed else { continue };
+                    pass.trouble = Some(format!("{key}: {error}"));
+                    if error.is_of_link() || error == Error::NoLease {
+                        return;
+                    }
+                }
+                Err(error) => pass.trouble = Some(error.to_string()),
+            }
+        }
+    }
+
+    /// Has eyes on all keys of the plan, and on no others.
+    fn see(&mut self, plan: &Plan) {
+        let mut before = std::mem::take(&mut self.eyes);
+        for step in plan.rows.iter().flatten() {
+            let eye = before.remove(step.key()).unwrap_or_else(|| {
+                let mirror = self.shared.sight.open(&Range::key(step.key()));
+                Eye { news: mirror.news(), mirror, step: step.clone() }
+            });
+            self.eyes.insert(step.key().to_owned(), Eye { step: step.clone(), ..eye });
+        }
+    }
+}
+
+impl Eye {
+    /// Whether the key is known to be otherwise than it shall be.
+    fn is_off(&self, lease: i64, yields: bool) -> bool {
+        self.mirror.look(|state: &State| {
+            // What cannot be read just now is looked at by the next pass.
+            if state.epoch == 0 || state.trouble.is_some() {
+                return false;
+            }
+            let Some(have) = state.entries.values().next() else { return true };
+            match &self.step {
+                Step::Ours { .. } if have.lease != lease => !yields,
+                Step::Ours { value, .. } => have.value != *value,
+                Step::Stays { value, .. } => described(&have.value, value).is_some(),
+                Step::Named { app, .. } => named(&have.value, app).is_some(),
+            }
+        })
+    }
+}
+
+/// One row of a plan at work.
+struct Work {
+    shared: Arc<Shared>,
+    hand: Hand,
+    yields: bool,
+    displaced: bool,
+    done: usize,
+}
+
+/// What came of a row.
+struct Row {
+    done: usize,
+    displaced: bool,
+    failed: Option<(String, Error)>,
+}
+
+impl Work {
+    async fn row(mut self, steps: &[Step]) -> Row {
+        let mut failed = None;
+        for step in steps {
+            if let Err(error) = self.step(step).await {
+                if error == Error::NoLease {
+                    self.shared.lease.doubted();
+                }
+                failed = Some((step.key().to_owned(), error));
+                break;
+            }
+            self.done = self.done.saturating_add(1);
+        }
+        Row { done: self.done, displaced: self.displaced, failed }
+    }
+
+    /// Does a step and reads it back.
+    async fn step(&mut self, step: &Step) -> Result<(), Error> {
+        for _ in 0..TRIES {
+            let key = step.key();
+            let have = read::key(&self.hand.up.client, key).await?;
+            let (value, lease) = match step {
+                Step::Ours { value, .. } => match self.ours(have.as_ref(), value) {
+                    Some(value) => (value, self.hand.lease),
+                    None => return Ok(()),
+                },
+                Step::Stays { value, .. } => match wanted(have.as_ref(), |have| described(have, value)) {
+                    Some(value) => (value, 0),
+                    None => return Ok(()),
+                },
+                Step::Named { app, .. } => match wanted(have.as_ref(), |have| named(have, app)) {
+                    Some(value) => (value, 0),
+                    None => return Ok(()),
+                },
+            };
+            let put = RequestOp { request: Some(Op::Put(PutRequest { key: key.into(), value, lease })) };
+            // Only what was read is replaced: others write here as well.
+            let unchanged = Compare::changed(key, have.map_or(0, |have| have.changed));
+            self.hand.up.client.txn(TxnRequest { compare: vec![unchanged], success: vec![put] }).await?;
+        }
+        Err(busy())
+    }
+
+    /// What is to be put under a key of ours; `None`: it is as it shall be, or is left to another.
+    fn ours(&mut self, have: Option<&Entry>, value: &[u8]) -> Option<Vec<u8>> {
+        if let Some(have) = have {
+            if have.lease == self.hand.lease {
+                return (have.value != value).then(|| value.to_vec());
+            }
+            if !self.shared.lease.is_ours(have.lease) {
+                if self.yields {
+                    return None;
+                }
+                self.displaced = true;
+            }
+        }
+        Some(value.to_vec())
+    }
+}
+
+/// Takes a key away, if it bears a lease of ours.
+async fn withdraw(shared: &Shared, client: &Client, key: &str) -> Result<(), Error> {
+    for _ in 0..TRIES {
+        let Some(have) = read::key(client, key).await? else { return Ok(()) };
+        if have.lease == 0 || !shared.lease.is_ours(have.lease) {
+            return Ok(());
+        }
+        let compare = vec![Compare::lease(key, have.lease), Compare::changed(key, have.changed)];
+        let delete = RequestOp { request: Some(Op::Delete(DeleteRangeRequest { key: key.into() })) };
+        client.txn(TxnRequest { compare, success: vec![delete] }).await?;
+    }
+    Err(busy())
+}
+
+fn busy() -> Error {
+    Error::Refused("somebody else writes the same key all the time".to_owned())
+}
+
+/// What is to be written under a key that stays, if it is otherwise now.
+fn wanted(have: Option<&Entry>, wanted: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
+    match have {
+        Some(have) => wanted(&have.value),
+        None => Some(wanted(&[]).unwrap_or_default()),
+    }
+}
+
+/// What a revision gives, unless that is there: the revision is a digest of it, so whoever was first wrote the same, if in
+/// other words. Two that take turns to have the last word would never end.
+fn described(have: &[u8], value: &[u8]) -> Option<Vec<u8>> {
+    MetadataInfo::parse(have).is_err().then(|| value.to_vec())
+}
+
+/// The list of applications with this one in it.
+fn named(text: &[u8], app: &str) -> Option<Vec<u8>> {
+    let have = String::from_utf8_lossy(text);
+    let mut names = application::apps(&have);
+    if names.contains(&app) {
+        return None;
+    }
+    names.push(app);
+    Some(names.join(",").into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_revision_gives_is_written_once() {
+        let value = br#"{"services":{}}"#;
+        for torn in [&b""[..], b"{", b"null"] {
+            assert_eq!(described(torn, value).as_deref(), Some(&value[..]));
+        }
+        assert_eq!(described(br#"{"app":"shop","services":{}}"#, value), None);
+    }
+
+    #[test]
+    fn a_name_is_added_to_others_and_only_once() {
+        assert_eq!(named(b"", "shop").as_deref(), Some(&b"shop"[..]));
+        assert_eq!(named(b"a,b", "shop").as_deref(), Some(&b"a,b,shop"[..]));
+        assert_eq!(named(b"a,shop,b", "shop"), None);
+        assert_eq!(named(b"shopping", "shop").as_deref(), Some(&b"shopping,shop"[..]));
+    }
+}
