@@ -37,6 +37,14 @@ impl Registry {
         }
     }
 
+    /// How long what a process registered there stays when the process ends without a word; `None`: not at all.
+    pub fn lingers(&self) -> Option<std::time::Duration> {
+        match self {
+            Self::Zookeeper(zookeeper) => Some(zookeeper.session_timeout.get()),
+            Self::File(_) | Self::Nacos(_) => None,
+        }
+    }
+
     /// Whether it can tell which of several processes does what one may do at a time.
     pub const fn elects(&self) -> bool {
         matches!(self, Self::Zookeeper(_))
