@@ -164,12 +164,12 @@ impl List {
     /// Waits until just these stand there, each once.
     #[track_caller]
     pub(crate) fn becomes(&self, wanted: &[String]) {
-        let mut last = Vec::new();
         let end = Instant::now() + PATIENCE;
-        while {
-            last = self.addresses();
-            last != wanted
-        } {
+        loop {
+            let last = self.addresses();
+            if last == wanted {
+                return;
+            }
             assert!(Instant::now() < end, "{self:?} has {last:?} and not {wanted:?}");
             std::thread::sleep(LOOK);
         }
