@@ -42,7 +42,7 @@ class ZooKeeper:
         conf = Path(folder) / "zoo.cfg"
         conf.write_text(
             f"tickTime=1000\nminSessionTimeout=2000\nmaxSessionTimeout=60000\ndataDir={folder}/zk\nclientPort={self.port}\n"
-            "clientPortAddress=127.0.0.1\nadmin.enableServer=false\nmaxClientCnxns=0\nforceSync=no\n")
+            "clientPortAddress=127.0.0.1\nadmin.enableServer=false\nmaxClientCnxns=0\nforceSync=no\n4lw.commands.whitelist=srvr,mntr\n")
         listed = subprocess.run(["dpkg", "-L", "libzookeeper-java", "zookeeper"], capture_output=True, text=True, check=True)
         path = [line for line in listed.stdout.splitlines() if line.endswith(".jar")]
         path += [f"/usr/share/java/{name}.jar" for name in JARS if Path(f"/usr/share/java/{name}.jar").exists()]

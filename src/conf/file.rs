@@ -58,6 +58,7 @@ pub struct Conf {
     #[serde(default, skip_serializing)]
     pub defaults: Option<Defaults>,
     /// Where callers connect, by name.
+    #[serde(default)]
     pub listeners: BTreeMap<String, Listener>,
     /// Sets of endpoints that give the same service, by name.
     #[serde(default)]

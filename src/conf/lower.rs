@@ -348,7 +348,7 @@ impl Lowering<'_> {
         self.distinct_binds(at.key("listeners"));
         let registries = self.registries(at.key("registries"), folder);
         let register = self.registering(at.key("register"));
-        let bridges = self.bridges(at.key("bridges"));
+        let bridges = self.bridges(at.key("bridges"), &registries);
         let learn = self.learning(at.key("learn"));
         let defaults = Bounds::default();
         Plan {

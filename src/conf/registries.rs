@@ -43,6 +43,17 @@ impl Registry {
         }
     }
 
+    /// How long what a process registered there stays when the process ends without a word; `None`: not at all.
+    pub fn lingers(&self) -> Option<std::time::Duration> {
+        match self {
+            Self::Zookeeper(zookeeper) => Some(zookeeper.session_timeout.get()),
+            Self::Etcd(etcd) => Some(etcd.lease.get()),
+            // Slices of ours are read without their writer for as long as three of its beats.
+            Self::Kubernetes(_) => Some(std::time::Duration::from_secs(90)),
+            Self::File(_) | Self::Nacos(_) => None,
+        }
+    }
+
     /// Whether it can tell which of several processes does what one may do at a time.
     pub const fn elects(&self) -> bool {
         matches!(self, Self::Zookeeper(_) | Self::Kubernetes(_) | Self::Etcd(_))

@@ -86,6 +86,12 @@ impl Teller {
         self.asks.changed().await.map_err(|_| Closed)
     }
 
+    /// Whether all is wanted that is written, at whatever level, as by one who carries it elsewhere; not only what callers would
+    /// call.
+    pub const fn wants_all(&self) -> bool {
+        self.whole
+    }
+
     /// Waits until nobody reads any more.
     pub async fn closed(&self) {
         self.view.closed().await;
@@ -163,8 +169,8 @@ impl Board {
         self.open_with(View::default())
     }
 
-    /// A new watch for who wants all that is written: instances of one address that differ in protocol, group or version are
-    /// different ones.
+    /// A new watch for who wants all that is written, at whatever level: instances of one address that differ in protocol, group
+    /// or version are different ones.
     pub fn open_whole(&mut self) -> (usize, Teller) {
         let (number, teller) = self.open();
         (number, Teller { whole: true, ..teller })

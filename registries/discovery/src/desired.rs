@@ -170,7 +170,12 @@ impl Desired {
 
     /// Whether what another process keeps in the same place is left to it; see [`Wish::yields`].
     pub fn yields(&self) -> bool {
-        self.wanted.borrow().yields || self.hold.is_over(Instant::now())
+        self.yielding().now()
+    }
+
+    /// The same for whoever must know it at any moment.
+    pub fn yielding(&self) -> Yielding {
+        Yielding { wanted: self.wanted.clone(), hold: self.hold.clone() }
     }
 
     /// Waits until something else is desired than [`Desired::now`] gave last.
@@ -181,6 +186,20 @@ impl Desired {
     /// Tells how far it is.
     pub fn tell(&self, written: Written) {
         self.told.send_replace(written);
+    }
+}
+
+/// Tells whether what another process keeps in the same place is left to it; see [`Wish::yields`].
+#[derive(Clone, Debug)]
+pub struct Yielding {
+    wanted: watch::Receiver<Want>,
+    hold: Hold,
+}
+
+impl Yielding {
+    /// At this moment: a process may have stood still since it asked the last time.
+    pub fn now(&self) -> bool {
+        self.wanted.borrow().yields || self.hold.is_over(Instant::now())
     }
 }
 

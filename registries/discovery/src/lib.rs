@@ -28,7 +28,7 @@ use std::pin::Pin;
 pub use address::{BadAddress, check_address, is_public};
 pub use backoff::Backoff;
 pub use board::{Board, Closed, Teller, View};
-pub use desired::{Desired, Hold, Level, Registration, Wish, Written};
+pub use desired::{Desired, Hold, Level, Registration, Wish, Written, Yielding};
 pub use election::{Candidate, Seat, Term};
 pub use guard::{Guard, Verdict};
 pub use instance::{Framework, Instance, Metadata, ServiceKey, WEIGHT_DEFAULT, WEIGHT_MAX};

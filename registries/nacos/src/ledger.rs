@@ -21,7 +21,8 @@ pub(crate) type Wants = BTreeMap<Place, Vec<Host>>;
 /// What is wanted, and what is written.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    wants: Mutex<BTreeMap<u64, Wants>>,
+    /// By service and by who registers.
+    wants: Mutex<BTreeMap<Place, BTreeMap<u64, Vec<Host>>>>,
     written: tokio::sync::Mutex<Written>,
 }
 
@@ -32,12 +33,14 @@ struct Written {
     places: BTreeMap<Place, Vec<Host>>,
     /// Services of which nobody knows what stands there.
     unsure: BTreeSet<Place>,
+    /// Services that a write failed of, so that whoever writes next tries it once more.
+    behind: BTreeSet<Place>,
 }
 
 /// How a round of writing went.
 #[derive(Debug, Default)]
 pub(crate) struct Round {
-    /// The services that are not in line yet, with how many instances are not as wanted.
+    /// The services that are not in line yet, of those that were asked about, with how many instances are not as wanted.
     pub(crate) pending: BTreeMap<Place, usize>,
     /// What went wrong last.
     pub(crate) trouble: Option<String>,
@@ -48,102 +51,139 @@ pub(crate) struct Round {
 pub(crate) struct Part {
     client: Arc<Client>,
     number: u64,
+    /// Services of which it wants something, or did, and may still have it.
+    places: Mutex<BTreeSet<Place>>,
 }
 
 impl Part {
     pub(crate) fn new(client: &Arc<Client>) -> Self {
-        Self { client: Arc::clone(client), number: client.number() }
+        Self { client: Arc::clone(client), number: client.number(), places: Mutex::default() }
     }
 
     /// These are wanted from now on, and nothing else by this one.
     pub(crate) fn set(&self, wants: Wants) {
-        self.with(|all| all.insert(self.number, wants));
+        let mut places = lock(&self.places);
+        let mut all = lock(&self.client.ledger.wants);
+        for place in places.iter().filter(|place| !wants.contains_key(place)) {
+            self.forget(&mut all, place);
+        }
+        for (place, hosts) in wants {
+            places.insert(place.clone());
+            all.entry(place).or_default().insert(self.number, hosts);
+        }
     }
 
     /// Whether this instance is wanted already.
     pub(crate) fn has(&self, place: &Place, host: &Host) -> bool {
-        self.with(|all| {
-            let hosts = all.get(&self.number).and_then(|wants| wants.get(place));
-            hosts.is_some_and(|hosts| hosts.contains(host))
-        })
+        let all = lock(&self.client.ledger.wants);
+        all.get(place).and_then(|by| by.get(&self.number)).is_some_and(|hosts| hosts.contains(host))
     }
 
     /// Of what was wanted, only that is wanted still which is among these.
     pub(crate) fn keep_only(&self, these: &Wants) {
-        self.with(|all| {
-            for (place, hosts) in all.entry(self.number).or_default() {
-                hosts.retain(|host| these.get(place).is_some_and(|these| these.contains(host)));
+        let places = lock(&self.places);
+        let mut all = lock(&self.client.ledger.wants);
+        for place in places.iter() {
+            let Some(hosts) = all.get_mut(place).and_then(|by| by.get_mut(&self.number)) else { continue };
+            hosts.retain(|host| these.get(place).is_some_and(|these| these.contains(host)));
+            if hosts.is_empty() {
+                self.forget(&mut all, place);
             }
-        });
+        }
     }
 
-    fn with<T>(&self, change: impl FnOnce(&mut BTreeMap<u64, Wants>) -> T) -> T {
-        change(&mut self.client.ledger.wants.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Brings the services in line that are, or were, its own.
+    pub(crate) async fn bring_in_line(&self, session: &Session) -> Round {
+        let places = lock(&self.places).clone();
+        let round = self.client.ledger.bring_in_line(session, &places).await;
+        // What is wanted no more and is gone is no concern of this one any longer.
+        let mut mine = lock(&self.places);
+        let all = lock(&self.client.ledger.wants);
+        mine.retain(|place| {
+            all.get(place).is_some_and(|by| by.contains_key(&self.number))
+                || round.pending.contains_key(place)
+        });
+        round
+    }
+
+    fn forget(&self, all: &mut BTreeMap<Place, BTreeMap<u64, Vec<Host>>>, place: &Place) {
+        if let Some(by) = all.get_mut(place) {
+            by.remove(&self.number);
+            if by.is_empty() {
+                all.remove(place);
+            }
+        }
     }
 }
 
 impl Drop for Part {
     fn drop(&mut self) {
-        let had = self.with(|all| all.remove(&self.number));
-        if had.is_none_or(|had| had.is_empty()) {
+        let places = std::mem::take(&mut *lock(&self.places));
+        if places.is_empty() {
             return;
         }
+        let mut all = lock(&self.client.ledger.wants);
+        places.iter().for_each(|place| self.forget(&mut all, place));
+        drop(all);
         // Whoever is dropped can wait for nothing, so somebody else takes away what was his. If that fails it is in nobody's
         // wants any more, and goes with the connection or with the next round.
         let client::State::Up(session) = self.client.state.borrow().clone() else { return };
         let client = Arc::clone(&self.client);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { drop(client.ledger.bring_in_line(&session).await) });
+            runtime.spawn(async move { drop(client.ledger.bring_in_line(&session, &places).await) });
         }
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Ledger {
-    /// What all want together.
-    fn wants(&self) -> Wants {
-        let all = self.wants.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut together = Wants::new();
-        for (place, hosts) in all.values().flatten() {
-            let wanted = together.entry(place.clone()).or_default();
-            for host in hosts {
-                // Of two that want the same address the first counts; Nacos has room for one.
-                if !wanted.iter().any(|other| (&other.ip, other.port) == (&host.ip, host.port)) {
-                    wanted.push(host.clone());
-                }
+    /// What all want together of a service.
+    fn wants(&self, place: &Place) -> Vec<Host> {
+        let all = lock(&self.wants);
+        let mut together: Vec<Host> = Vec::new();
+        for host in all.get(place).into_iter().flat_map(BTreeMap::values).flatten() {
+            // Of two that want the same address the first counts; Nacos has room for one.
+            if !together.iter().any(|other| (&other.ip, other.port) == (&host.ip, host.port)) {
+                together.push(host.clone());
             }
         }
-        together.retain(|_, hosts| !hosts.is_empty());
         together
     }
 
-    /// Writes whatever is not as wanted.
-    pub(crate) async fn bring_in_line(&self, session: &Session) -> Round {
+    /// Writes whatever is not as wanted of these services, and of those that somebody failed to write.
+    pub(crate) async fn bring_in_line(&self, session: &Session, these: &BTreeSet<Place>) -> Round {
         let mut written = self.written.lock().await;
         written.over(session);
-        let wants = self.wants();
         let mut round = Round::default();
-        let places: BTreeSet<Place> = wants.keys().chain(written.places.keys()).cloned().collect();
+        let places: BTreeSet<Place> = these.union(&written.behind).cloned().collect();
         let mut silent = false;
         for place in places {
-            let wanted = wants.get(&place).map_or(&[][..], Vec::as_slice);
+            let wanted = self.wants(&place);
             let have = written.places.get(&place).map_or(&[][..], Vec::as_slice);
             if wanted == have && !written.unsure.contains(&place) {
+                written.behind.remove(&place);
                 continue;
             }
             // A server that does not answer one question is not asked hundreds of others: each would wait as long.
             let outcome =
-                if silent { Err(None) } else { write(session, &place, wanted, have).await.map_err(Some) };
+                if silent { Err(None) } else { write(session, &place, &wanted, have).await.map_err(Some) };
             match outcome {
                 Ok(()) => {
                     written.unsure.remove(&place);
+                    written.behind.remove(&place);
                     if wanted.is_empty() {
                         written.places.remove(&place);
                     } else {
-                        written.places.insert(place, wanted.to_vec());
+                        written.places.insert(place, wanted);
                     }
                 }
                 Err(failed) => {
-                    round.pending.insert(place.clone(), apart(wanted, have));
+                    if these.contains(&place) {
+                        round.pending.insert(place.clone(), apart(&wanted, have));
+                    }
                     if let Some(Failed { why, code }) = failed {
                         silent = code == 0;
                         round.trouble = Some(format!("{}: {why}", place.service_name));
@@ -151,8 +191,9 @@ impl Ledger {
                         let more = wanted.iter().filter(|host| !have.contains(host));
                         let both: Vec<Host> = have.iter().chain(more).cloned().collect();
                         written.places.insert(place.clone(), both);
-                        written.unsure.insert(place);
+                        written.unsure.insert(place.clone());
                     }
+                    written.behind.insert(place);
                 }
             }
         }

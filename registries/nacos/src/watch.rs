@@ -71,13 +71,14 @@ async fn over(
     teller: &mut Teller,
 ) -> Result<Infallible, Stop> {
     let mut found = Found::new(client, session, key);
+    let both = teller.wants_all();
     found.look().await?;
     // What is asked is told as an answer once all of it is there; for a time nothing of it is told before that.
     let (mut asked, mut until) = (true, Instant::now() + WHOLE);
     let mut look = Instant::now() + client.names_every();
     loop {
         let whole = asked && Instant::now() < until;
-        match found.view(whole).await? {
+        match found.view(whole, both).await? {
             View::Soon => {}
             View::Lost(why) => teller.lost(&why),
             View::Set(instances) if !asked => teller.tell(instances),
@@ -176,8 +177,8 @@ impl<'a> Found<'a> {
     }
 
     /// Who gives it, by what is known now: by way of the applications if that leads to anybody, else under its own names, and
-    /// never both, since Dubbo 3 writes both. `whole`: only if nothing is missing yet.
-    async fn view(&mut self, whole: bool) -> Result<View, Failed> {
+    /// never both, since Dubbo 3 writes both, unless `both` are wanted. `whole`: only if nothing is missing yet.
+    async fn view(&mut self, whole: bool, both: bool) -> Result<View, Failed> {
         let given = match &mut self.apps {
             Some(apps) => apps.instances().await?,
             None => Given::default(),
@@ -185,10 +186,11 @@ impl<'a> Found<'a> {
         if given.waits && whole {
             return Ok(View::Soon);
         }
-        if !given.instances.is_empty() {
+        if !given.instances.is_empty() && !both {
             return Ok(View::Set(given.instances));
         }
-        let mut all = Vec::new();
+        // Of those that stand at both levels the first counts, as its application says it.
+        let mut all = given.instances;
         for subscription in self.names.values() {
             let hosts = subscription.known(self.session).await?;
             let read = |host: &Host| names::instance(self.key.framework, host);

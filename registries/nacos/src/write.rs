@@ -69,10 +69,14 @@ impl Plan {
                 plan.wants.entry(settings.place(r.framework, &names::written(r))).or_default().push(host);
             }
         }
-        for ((name, _), members) in &members {
-            match App::of(settings, members) {
-                Some(app) => plan.apps.push(app),
-                None => plan.refuse(members.len(), format!("{name}: the application cannot be described")),
+        for ((name, _), members) in members {
+            for members in application::processes(members) {
+                match App::of(settings, &members) {
+                    Some(app) => plan.apps.push(app),
+                    None => {
+                        plan.refuse(members.len(), format!("{name}: the application cannot be described"));
+                    }
+                }
             }
         }
         plan
@@ -232,7 +236,7 @@ async fn round(client: &Client, session: &Session, part: &Part, plan: &Plan, set
         round.take(&read, "reading back");
     }
     part.set(wants);
-    let line = client.ledger.bring_in_line(session).await;
+    let line = part.bring_in_line(session).await;
     round.pending = round.pending.saturating_add(line.pending.values().sum());
     round.trouble = line.trouble.or(round.trouble);
     for app in described.iter().filter(|app| !line.pending.contains_key(&app.place)) {

@@ -84,8 +84,8 @@ impl Plan {
                 None => plan.refuse(r, "its name cannot be part of a path"),
             }
         }
-        for members in members.values() {
-            match application(members, paths) {
+        for members in members.into_values().flat_map(application::processes) {
+            match application(&members, paths) {
                 Some(row) => plan.rows.push(row),
                 None => members.iter().for_each(|r| plan.refuse(r, "its application cannot be described")),
             }
@@ -204,6 +204,27 @@ mod tests {
         assert!(paths[1][0].starts_with("/dubbo/metadata/shop/"));
         assert_eq!(paths[1][1..], ["/services/shop/10.0.0.1:20880", "/dubbo/mapping/a.B"]);
         assert_eq!((plan.len(), plan.ours().len()), (4, 2));
+    }
+
+    #[test]
+    fn processes_of_one_application_at_one_host_are_instances_of_their_own() {
+        let at = |port: u16| registration(Framework::Dubbo, Level::Application, &format!("10.0.0.1:{port}"));
+        let other = Registration { service: "a.C".into(), ..at(3) };
+        let members = |all: &[Registration]| {
+            let rows = plan(all).rows;
+            let paths = rows.iter().flatten().map(|step| step.path().to_owned());
+            paths.filter(|path| path.starts_with("/services/")).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            members(&[at(1), other.clone()]),
+            ["/services/shop/10.0.0.1:1"],
+            "one process has two ports"
+        );
+        let three = members(&[at(1), at(2), other]);
+        assert_eq!(
+            three,
+            ["/services/shop/10.0.0.1:1", "/services/shop/10.0.0.1:2", "/services/shop/10.0.0.1:3"]
+        );
     }
 
     #[test]

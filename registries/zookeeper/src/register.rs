@@ -15,7 +15,7 @@ use std::{
 };
 
 use outrigger_discovery::{
-    Backoff, Desired, Registration, Written,
+    Backoff, Desired, Registration, Written, Yielding,
     formats::application::{self, MetadataInfo},
 };
 use tokio::time;
@@ -38,14 +38,15 @@ pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
     let mut keeper = Keeper {
         hub: Arc::clone(&hub),
         ours: BTreeSet::new(),
-        yields: false,
+        wants: BTreeSet::new(),
+        yielding: desired.yielding(),
         eyes: BTreeMap::new(),
         epoch: 0,
     };
     loop {
         let (wish, wanted) = desired.now();
-        keeper.yields = desired.yields();
         let plan = keeper.plan(&wanted);
+        keeper.want(&plan);
         let now = link.borrow_and_update().clone();
         let mut pass = match &now {
             Link::New => keeper.nothing(&plan, None),
@@ -71,6 +72,7 @@ pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
         };
         tokio::select! {
             changed = desired.changed() => if changed.is_err() {
+                keeper.want(&Plan::default());
                 if let Link::Up(up) = &now {
                     keeper.pass(up, &Plan::default()).await;
                 }
@@ -100,8 +102,10 @@ struct Keeper {
     hub: Arc<Hub>,
     /// Nodes that we made, or may have made, and that are not known to be gone.
     ours: BTreeSet<String>,
-    /// What other processes keep is left to them.
-    yields: bool,
+    /// Nodes that are to be there by this registration.
+    wants: BTreeSet<String>,
+    /// Whether what other processes keep is left to them.
+    yielding: Yielding,
     /// What sees the nodes of the plan, in this epoch.
     eyes: BTreeMap<String, Eye>,
     epoch: u64,
@@ -109,6 +113,7 @@ struct Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
+        self.want(&Plan::default());
         lock(&self.hub.shared.orphans).append(&mut self.ours);
     }
 }
@@ -127,6 +132,13 @@ impl Keeper {
             // They see nothing any more; if the session itself goes on, it is looked at with new ones.
             self.eyes.clear();
         }
+    }
+
+    /// From now on this is what is to be there, whatever becomes of it.
+    fn want(&mut self, plan: &Plan) {
+        let these = plan.ours();
+        self.hub.shared.want(&these, &self.wants);
+        self.wants = these.into_iter().map(str::to_owned).collect();
     }
 
     fn plan(&self, wanted: &[Registration]) -> Plan {
@@ -238,7 +250,8 @@ impl Keeper {
         };
         if stat.ephemeral_owner != client.session_id().0 {
             let foreign = !self.hub.shared.is_ours(stat.ephemeral_owner);
-            if foreign && self.yields {
+            // Asked now: a process that stood still meanwhile may not write any more.
+            if foreign && self.yielding.now() {
                 self.ours.remove(path);
                 return Ok(true);
             }
@@ -305,9 +318,12 @@ impl Keeper {
         if self.hub.shared.settings.auth.is_some() { Acls::creator_all() } else { Acls::anyone_all() }
     }
 
-    /// Takes a node away, if a session of ours made it.
+    /// Takes a node away, if a session of ours made it and no other registration of ours wants it.
     async fn withdraw(&self, client: &Client, path: &str) -> Result<(), Error> {
         for _ in 0..TRIES {
+            if self.hub.shared.is_wanted(path) {
+                return Ok(());
+            }
             let Some(stat) = limited(client.check_stat(path)).await? else { return Ok(()) };
             if stat.ephemeral_owner == 0 || !self.hub.shared.is_ours(stat.ephemeral_owner) {
                 return Ok(());

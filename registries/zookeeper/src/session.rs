@@ -10,7 +10,7 @@
 //! it from reconnecting at all (see [`crate::eye`]); and a client whose task died answers every call with an error that names no state, which only a question of ours ([`PROBE`]) brings to light.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     pin::pin,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::Duration,
@@ -90,6 +90,8 @@ pub(crate) struct Shared {
     pub(crate) apps: Apps,
     /// Nodes of registrations that ended without taking them away: the next pass of any other does.
     pub(crate) orphans: Mutex<BTreeSet<String>>,
+    /// How many of our registrations want a node.
+    pub(crate) wanted: Mutex<HashMap<String, usize>>,
     link: watch::Sender<Link>,
     /// Where the state of the present client can be seen after it was given up.
     state: Mutex<Option<StateWatcher>>,
@@ -108,6 +110,7 @@ impl Hub {
             pace: Semaphore::new(LISTS_AT_ONCE),
             apps: Apps::default(),
             orphans: Mutex::default(),
+            wanted: Mutex::default(),
             link: watch::Sender::new(Link::New),
             state: Mutex::new(None),
             sessions: Mutex::new(VecDeque::new()),
@@ -162,6 +165,28 @@ impl Shared {
     /// Whether a session was ours, now or earlier.
     pub(crate) fn is_ours(&self, session: i64) -> bool {
         lock(&self.sessions).contains(&session)
+    }
+
+    /// Whether any registration of ours wants the node.
+    pub(crate) fn is_wanted(&self, path: &str) -> bool {
+        lock(&self.wanted).contains_key(path)
+    }
+
+    /// A registration wants these nodes in the place of those.
+    pub(crate) fn want(&self, these: &BTreeSet<&str>, those: &BTreeSet<String>) {
+        let mut wanted = lock(&self.wanted);
+        for path in these.iter().filter(|path| !those.contains(**path)) {
+            let count = wanted.entry((*path).to_owned()).or_default();
+            *count = count.saturating_add(1);
+        }
+        for path in those.iter().filter(|path| !these.contains(path.as_str())) {
+            if let Some(count) = wanted.get_mut(path) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    wanted.remove(path);
+                }
+            }
+        }
     }
 
     fn up(&self, client: &Client, epoch: &mut u64, is_old: &Arc<AtomicBool>) {

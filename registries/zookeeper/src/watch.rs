@@ -3,7 +3,8 @@
 //! A watch is begun anew with each epoch of the session and whenever the server could not be asked: new eyes first, then the
 //! lists, so that nothing changes unseen in between. Of Dubbo's two levels one is in force: the applications that have the
 //! interface, if they give at least one instance of it, and else the interface's own directory; never both, since each
-//! provider stands in both. It must never tell a set that was read in part.
+//! provider stands in both. Who wants all that is written is told both levels together. It must never tell a set that was read
+//! in part.
 
 use std::{
     collections::BTreeMap, collections::BTreeSet, convert::Infallible, future::poll_fn, sync::Arc, task::Poll,
@@ -191,7 +192,7 @@ impl Looking<'_> {
         self.map(&mut apps, &interface.mapping).await?;
         let mut asked = true;
         loop {
-            match self.levels(&mut apps, bad, &interface.providers).await? {
+            match self.levels(&mut apps, bad, &interface.providers, teller.wants_all()).await? {
                 Levels::Known(mut all) => {
                     dubbo::apply(&overrides, &mut all);
                     say(teller, all, &mut asked);
@@ -225,26 +226,30 @@ impl Looking<'_> {
         }
     }
 
-    /// The instances of the level that is in force.
+    /// The instances of the level that is in force, or of `both`.
     async fn levels(
         &self,
         apps: &mut BTreeMap<String, Subscription>,
         bad: &mut BTreeSet<String>,
         providers: &str,
+        both: bool,
     ) -> Result<Levels, End> {
         let told = self.told(apps, |found| match found {
             Found::Dubbo(member, Some(info)) => info.instances(self.key, member),
             Found::Dubbo(_, None) | Found::Spring(_) => Vec::new(),
         })?;
         let Some(Told { instances, settled, unknown }) = told else { return Ok(Levels::Open) };
-        let by_application = self.admitted(instances);
-        if !by_application.is_empty() {
-            return Ok(Levels::Known(by_application));
+        let mut all = self.admitted(instances);
+        if both && !settled {
+            return Ok(Levels::Open);
         }
-        let by_interface = self.list(providers, dubbo::provider, bad).await?;
-        let by_interface = self.admitted(by_interface);
+        if both || all.is_empty() {
+            // Of those that stand at both levels the first counts, as its application says it.
+            let by_interface = self.list(providers, dubbo::provider, bad).await?;
+            all.extend(self.admitted(by_interface));
+        }
         Ok(match unknown {
-            _ if !by_interface.is_empty() => Levels::Known(by_interface),
+            _ if !all.is_empty() => Levels::Known(all),
             _ if !settled => Levels::Open,
             Some(app) => Levels::Silent(app),
             None => Levels::Known(Vec::new()),

@@ -9,8 +9,11 @@ use outrigger_discovery::{Framework, Level};
 
 use super::{
     super::{bridges as written, registries::Registry, report::quote, units, yaml::At},
-    Lowering,
+    Lowering, RegistryPlan,
 };
+
+#[cfg(test)]
+mod tests;
 
 /// Services of one registry that are carried into another.
 #[derive(Clone, Debug)]
@@ -62,8 +65,24 @@ const PATIENCE: std::ops::RangeInclusive<Duration> = Duration::from_secs(3)..=Du
 
 impl Lowering<'_> {
     /// The bridges by name.
-    pub(super) fn bridges(&mut self, at: At<'_>) -> Vec<BridgePlan> {
+    pub(super) fn bridges(
+        &mut self,
+        at: At<'_>,
+        registries: &BTreeMap<String, RegistryPlan>,
+    ) -> Vec<BridgePlan> {
         let conf = self.conf;
+        for (name, bridge) in &conf.bridges {
+            let place = |name: &str| registries.get(name).map(RegistryPlan::place);
+            let (from, to) = (place(&bridge.from), place(&bridge.to));
+            if bridge.from != bridge.to && from.is_some() && from == to {
+                let problem = at.key(name).key("to").problem(format!(
+                    "{} is the same place as {}",
+                    quote(&bridge.to),
+                    quote(&bridge.from)
+                ));
+                self.problems.push(problem.with_help("a bridge leads from one registry to another"));
+            }
+        }
         conf.bridges.iter().filter_map(|(name, bridge)| self.bridge(at.key(name), name, bridge)).collect()
     }
 
@@ -89,9 +108,7 @@ impl Lowering<'_> {
         if written.writes_max == 0 {
             self.problems.push(at.key("writes_max").problem("expected at least 1"));
         }
-        if !PATIENCE.contains(&written.patience.get()) {
-            self.problems.push(at.key("patience").problem("expected 3s to 1m"));
-        }
+        self.patience(at.key("patience"), written);
         let written_as = written.written_as.unwrap_or(written.framework);
         if at.has("level") && written_as != super::super::registries::Framework::Dubbo {
             self.problems.push(at.key("level").problem("only services of Dubbo have a level"));
@@ -121,6 +138,27 @@ impl Lowering<'_> {
             hold: hold.unwrap_or_default(),
             said: format!("{written:?}"),
         })
+    }
+
+    /// Whoever follows a writer that died has to be there before what that one registered goes.
+    fn patience(&mut self, at: At<'_>, written: &written::Bridge) {
+        let patience = written.patience.get();
+        if !PATIENCE.contains(&patience) {
+            self.problems.push(at.problem("expected 3s to 1m"));
+            return;
+        }
+        let stays = self.conf.registries.get(&written.to).and_then(Registry::lingers);
+        let elects = written.election.as_deref() != Some("off");
+        if let Some(stays) = stays.filter(|stays| elects && patience * 2 > *stays) {
+            let problem =
+                at.problem("what a writer that died has registered would go before another one is there");
+            let help = format!(
+                "at most half of the `session_timeout` of {}, which is {}s",
+                quote(&written.to),
+                stays.as_secs()
+            );
+            self.problems.push(problem.with_help(help));
+        }
     }
 
     fn bridge_ends(&mut self, at: At<'_>, written: &written::Bridge) {

@@ -141,16 +141,23 @@ impl RegistryPlan {
     pub fn place(&self) -> String {
         let mut servers = self.servers().to_vec();
         servers.sort();
-        let (kind, within) = match &self.kind {
-            RegistryKind::File(path) => ("file", path.display().to_string()),
-            RegistryKind::ZooKeeper(plan) => ("zookeeper", plan.chroot.clone().unwrap_or_default()),
-            RegistryKind::Nacos(plan) => ("nacos", plan.namespace.clone().unwrap_or_default()),
+        let (kind, mut within, group) = match &self.kind {
+            RegistryKind::File(path) => ("file", path.display().to_string(), None),
+            RegistryKind::ZooKeeper(plan) => {
+                ("zookeeper", plan.chroot.clone().unwrap_or_default(), Some(plan.group.as_str()))
+            }
+            RegistryKind::Nacos(plan) => {
+                ("nacos", plan.namespace.clone().unwrap_or_default(), Some(plan.group.as_str()))
+            }
             RegistryKind::Kubernetes(plan) => {
                 let parts = [plan.context.as_deref(), plan.namespace.as_deref()];
-                ("kubernetes", parts.map(Option::unwrap_or_default).join("/"))
+                ("kubernetes", parts.map(Option::unwrap_or_default).join("/"), None)
             }
-            RegistryKind::Etcd(_) => ("etcd", String::new()),
+            RegistryKind::Etcd(plan) => ("etcd", String::new(), Some(plan.group.as_str())),
         };
+        if let Some(group) = group.filter(|group| !matches!(*group, "dubbo" | "DEFAULT_GROUP")) {
+            within = format!("{within}:{group}");
+        }
         format!("{kind}:{}/{within}", servers.join(","))
     }
 

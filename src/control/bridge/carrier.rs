@@ -1,9 +1,9 @@
 //! Carries the services of one bridge: watches both ends, and tells the target what shall stand there.
 //!
 //! Every service is watched where it is found, and where it is made known: an original that stands there itself is not copied
-//! beside it, and a copy that stands there already, by whoever ran the bridge before, costs nothing to take over. What one
-//! application gives is one wish, because some formats describe an application as a whole. It must never take away what it
-//! cannot see: a source that cannot be asked, or in which most services are empty at once, freezes what was carried.
+//! beside it, and a copy that stands there already, by whoever ran the bridge before, costs nothing to take over. It must never
+//! take away what it cannot see: a source that cannot be asked, or in which most services are empty at once, freezes what was
+//! carried.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -13,19 +13,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use outrigger_discovery::{
-    Backoff, Board, Guard, Hold, Instance, Registration, Registry, Seat, ServiceKey, Verdict, Wish,
-};
+use outrigger_discovery::{Backoff, Board, Hold, Registry, Seat, ServiceKey};
 use tokio::{
     sync::{mpsc, watch},
-    task::AbortHandle,
-    time::{MissedTickBehavior, interval, sleep_until},
+    time::{self, MissedTickBehavior, interval, sleep_until},
 };
 
 use super::{
-    carry::{self, Carry, Not},
+    carry::Carry,
+    group::{Group, Of, parts},
     pace::Pace,
     role::{Role, Roles},
+    service::{Look, Service, Task},
 };
 use crate::{
     conf::lower::BridgePlan,
@@ -44,8 +43,8 @@ const SERVICES_MAX: usize = 20_000;
 const SUSPECT_FROM: usize = 10;
 /// How long what was written is left to others when the bridge is left.
 const LEFT: Duration = Duration::from_secs(30);
-/// How long one that stands by keeps its copies while it cannot see the source.
-const BLIND: Duration = Duration::from_secs(30);
+/// How long a seat that is given up may take to be free.
+const GIVEN_UP: Duration = Duration::from_millis(100);
 
 /// What a bridge stands between.
 pub struct Ends {
@@ -74,8 +73,8 @@ pub struct Carrier {
     board: Board,
     services: BTreeMap<String, Service>,
     watches: BTreeMap<usize, (String, End)>,
-    /// What shall stand there, by application.
-    groups: BTreeMap<String, Group>,
+    /// What the target is told.
+    groups: BTreeMap<Of, Group>,
     /// Services that changed, in the order in which they did.
     dirty: VecDeque<String>,
     pace: Pace,
@@ -84,7 +83,6 @@ pub struct Carrier {
     seat: Option<Seat>,
     standing: Option<Task>,
     names_trouble: Option<String>,
-    blind_since: Option<Instant>,
     frozen: Option<String>,
     tell: watch::Sender<BridgeFacts>,
 }
@@ -96,64 +94,14 @@ enum End {
     Target,
 }
 
-/// Ends with its handle.
-struct Task(AbortHandle);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-struct Service {
-    source: usize,
-    target: usize,
-    _watching: [Task; 2],
-    guard: Guard,
-    again: Option<Instant>,
-    lost: bool,
-    /// Nobody is told of, though somebody is in force.
-    emptied: bool,
-    /// What its instances are there.
-    mapped: Vec<Registration>,
-    skipped: Skipped,
-    /// What stands there; `None`: that is not known yet, and nothing is written before.
-    there: Option<Arc<[Instance]>>,
-    /// What shall stand there by our hand.
-    kept: BTreeMap<Key, Registration>,
-    is_dirty: bool,
-}
-
-/// What tells one entry of a service from another.
-type Key = (String, String, Option<String>, Option<String>);
-
-fn key(r: &Registration) -> Key {
-    (r.address.clone(), r.protocol.clone(), r.group.clone(), r.version.clone())
-}
-
-/// What one application gives.
-struct Group {
-    wish: Wish,
-    _task: Task,
-    kept: BTreeMap<(String, Key), Registration>,
-    changed: bool,
-}
-
 /// An answer that is waited for.
 type Naming = Pin<Box<dyn Future<Output = Result<Vec<String>, String>> + Send>>;
 
 impl Carrier {
     /// A bridge that has carried nothing yet; `tell`: how it does.
     pub fn new(plan: BridgePlan, ends: Ends, tell: watch::Sender<BridgeFacts>) -> Self {
-        let (mut seat, mut standing) = (None, None);
-        if let Some(registry) = &ends.election {
-            let (mine, candidate) = Seat::new(&format!("bridge.{}", plan.name), &own_name(), plan.patience);
-            if let Some(stand) = registry.elect(candidate) {
-                (seat, standing) = (Some(mine), Some(Task(tokio::spawn(stand).abort_handle())));
-            }
-        }
-        Self {
-            pace: Pace::new(plan.writes_max, Instant::now()),
+        let mut carrier = Self {
+            pace: Pace::new(plan.writes_max, now()),
             plan,
             ends,
             board: Board::default(),
@@ -163,12 +111,23 @@ impl Carrier {
             dirty: VecDeque::new(),
             roles: Roles::default(),
             hold: Hold::default(),
-            seat,
-            standing,
+            seat: None,
+            standing: None,
             names_trouble: None,
-            blind_since: None,
             frozen: None,
             tell,
+        };
+        carrier.stand();
+        carrier
+    }
+
+    /// Stands for the seat of who writes.
+    fn stand(&mut self) {
+        let Some(registry) = &self.ends.election else { return };
+        let (seat, candidate) =
+            Seat::new(&format!("bridge.{}", self.plan.name), &own_name(), self.plan.patience);
+        if let Some(stand) = registry.elect(candidate) {
+            (self.seat, self.standing) = (Some(seat), Some(Task(tokio::spawn(stand).abort_handle())));
         }
     }
 
@@ -177,75 +136,77 @@ impl Carrier {
     pub async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut backoff, mut names_at) = (Backoff::default(), Instant::now());
+        let (mut backoff, mut names_at) = (Backoff::default(), now());
         let mut naming: Option<Naming> = None;
         loop {
             tokio::select! {
                 order = orders.recv() => match order {
                     Some(Order::Plan(plan)) => {
                         self.replan(*plan);
-                        (naming, names_at) = (None, Instant::now());
+                        (naming, names_at) = (None, now());
                     }
                     Some(Order::Leave) | None => break,
                 },
-                numbers = self.board.news() => {
-                    let now = Instant::now();
-                    for number in numbers {
-                        self.look(number, now);
-                    }
-                }
+                numbers = self.board.news() => self.heard(&numbers, now()),
                 () = changed(&mut self.seat) => {}
                 names = answer(&mut naming) => {
                     naming = None;
-                    names_at = Instant::now() + if names.is_ok() { NAMES_EVERY } else { backoff.failed() };
+                    names_at = now() + if names.is_ok() { NAMES_EVERY } else { backoff.failed() };
                     if names.is_ok() { backoff.works() }
                     self.named(names);
                 }
                 () = sleep_until(names_at.into()), if naming.is_none() => {
                     naming = Some(self.ask_names());
                 }
-                _ = tick.tick() => self.ticked(Instant::now()),
+                _ = tick.tick() => self.ticked(now()),
             }
-            self.write(Instant::now());
+            self.write(now());
         }
         self.left().await;
     }
 
     /// Goes on by another plan. What was carried stands until it is known to be otherwise by the new one.
     fn replan(&mut self, (plan, carry): (BridgePlan, Carry)) {
-        self.pace = Pace::new(plan.writes_max, Instant::now());
-        (self.plan, self.ends.carry) = (plan, carry);
+        self.pace = Pace::new(plan.writes_max, now());
+        let last = std::mem::replace(&mut self.plan, plan);
+        let last_carry = std::mem::replace(&mut self.ends.carry, carry);
+        if last.patience != self.plan.patience && self.seat.is_some() {
+            (self.seat, self.standing) = (None, None);
+            self.stand();
+        }
+        let same_here = (last.framework, &last.protocol) == (self.plan.framework, &self.plan.protocol);
         let before = std::mem::take(&mut self.services);
         self.watches.clear();
-        for (name, service) in before {
+        self.dirty.clear();
+        for (name, mut service) in before {
             self.board.close(service.source);
             self.board.close(service.target);
-            if self.plan.services.matches(Some(name.as_bytes())) {
-                self.begin(&name);
-                if let Some(begun) = self.services.get_mut(&name) {
-                    begun.kept = service.kept;
-                }
-            } else {
-                for group in self.groups.values_mut() {
-                    group.changed |= group.take(&name, std::iter::empty());
-                }
+            self.begin(&name);
+            let Some(begun) = self.services.get_mut(&name) else { continue };
+            begun.is_meant = self.plan.services.matches(Some(name.as_bytes()));
+            begun.kept = std::mem::take(&mut service.kept);
+            if same_here {
+                let same_there = last.written_as == self.plan.written_as
+                    && last_carry.name(&name) == self.ends.carry.name(&name);
+                begun.knows(&service, same_there, now());
+                begun.map(&name, &self.ends.carry, &*self.ends.target);
             }
+            self.dirty(&name);
         }
     }
 
     /// Leaves the seat, and what was written to whoever has it next.
     async fn left(mut self) {
-        drop(self.seat.take());
-        // The one that stands for it gives it up.
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        // Before anybody else may have it, or each would take the other's entries over.
         self.groups.values().for_each(|group| group.wish.yields(true));
-        tokio::time::sleep(LEFT).await;
+        drop(self.seat.take());
+        time::sleep(GIVEN_UP + LEFT).await;
         drop(self.standing.take());
         for group in self.groups.values_mut() {
             group.wish.set([].into());
         }
         for group in self.groups.values_mut() {
-            let _ = tokio::time::timeout(Duration::from_secs(10), group.wish.done()).await;
+            let _ = time::timeout(Duration::from_secs(10), group.wish.done()).await;
         }
     }
 
@@ -254,10 +215,15 @@ impl Carrier {
         self.plan.patience * 2
     }
 
+    /// Whether what is found is made known by this sidecar too.
+    fn holds(&self) -> bool {
+        self.roles.role() == Role::Leading || !self.ends.target.lingers()
+    }
+
     fn ask_names(&self) -> Naming {
         let asked = self.ends.source.services(self.plan.framework);
         Box::pin(async move {
-            let answer = tokio::time::timeout(NAMES_WITHIN, asked).await;
+            let answer = time::timeout(NAMES_WITHIN, asked).await;
             answer.unwrap_or_else(|_| Err("the names of services were not told in time".to_owned()))
         })
     }
@@ -282,9 +248,8 @@ impl Carrier {
             self.begin(name);
         }
         let is_over = |name: &String, service: &Service| {
-            !names.contains(name)
-                && service.kept.is_empty()
-                && service.guard.force().is_none_or(|all| all.is_empty())
+            let is_empty = service.force().is_none_or(|all| all.is_empty());
+            !names.contains(name) && service.kept.is_empty() && (is_empty || !service.is_meant)
         };
         let over: Vec<String> = self
             .services
@@ -320,62 +285,55 @@ impl Carrier {
         let known = tokio::spawn(self.ends.target.watch(there, teller)).abort_handle();
         self.watches.insert(source, (name.to_owned(), End::Source));
         self.watches.insert(target, (name.to_owned(), End::Target));
-        let service = Service {
-            source,
-            target,
-            _watching: [Task(found), Task(known)],
-            guard: Guard::new(self.plan.hold),
-            again: None,
-            lost: false,
-            emptied: false,
-            mapped: Vec::new(),
-            skipped: Skipped::default(),
-            there: None,
-            kept: BTreeMap::new(),
-            is_dirty: false,
-        };
+        let service = Service::new(source, target, [Task(found), Task(known)], self.plan.hold);
         self.services.insert(name.to_owned(), service);
     }
 
-    /// Looks at what a watch knows now.
-    fn look(&mut self, number: usize, now: Instant) {
-        let Some((name, end)) = self.watches.get(&number).cloned() else { return };
-        match end {
-            End::Source => self.look_here(&name, now),
-            End::Target => {
-                let view = self.board.view(number).unwrap_or_default();
-                let Some(service) = self.services.get_mut(&name) else { return };
-                if let Some(there) = view.instances {
-                    service.there = Some(there);
-                    self.dirty(&name);
+    /// Looks at what these watches know now; first whether all of it together can be believed.
+    fn heard(&mut self, numbers: &[usize], now: Instant) {
+        let mut here = Vec::new();
+        let mut emptied = false;
+        for number in numbers {
+            let Some((name, end)) = self.watches.get(number) else { continue };
+            let (Some(view), Some(service)) = (self.board.view(*number), self.services.get_mut(name)) else {
+                continue;
+            };
+            match end {
+                End::Source => {
+                    service.note(&view, now);
+                    emptied |= service.emptied;
+                    here.push(name.clone());
+                }
+                End::Target => {
+                    if service.stands(view, &self.ends.carry, now) {
+                        let name = name.clone();
+                        self.dirty(&name);
+                    }
                 }
             }
+        }
+        if emptied {
+            self.judge(now);
+        }
+        for name in here {
+            self.look(&name, now);
         }
     }
 
-    fn look_here(&mut self, name: &str, now: Instant) {
+    /// Looks at what the source says of a service.
+    fn look(&mut self, name: &str, now: Instant) {
         let suspect = self.frozen.is_some();
         let Some(service) = self.services.get_mut(name) else { return };
-        let Some(view) = self.board.view(service.source) else { return };
-        service.lost = view.lost.is_some();
-        let none = view.instances.as_ref().is_some_and(|told| told.is_empty());
-        service.emptied = none && service.guard.force().is_some_and(|force| !force.is_empty());
-        service.again = None;
         if service.emptied && suspect {
+            service.again = None;
             return;
         }
-        match service.guard.look(&view, now) {
-            Verdict::Same => {}
-            Verdict::Hold { until, ask } => {
-                service.again = Some(until);
-                if ask {
-                    self.board.doubt(service.source);
-                }
-            }
-            Verdict::Take(instances) => {
-                service.emptied = false;
-                let (carry, target) = (&self.ends.carry, &self.ends.target);
-                (service.mapped, service.skipped) = mapped(carry, &**target, name, &instances);
+        let Some(view) = self.board.view(service.source) else { return };
+        match service.look(&view, now) {
+            Look::Nothing => {}
+            Look::Doubt => self.board.doubt(service.source),
+            Look::Changed => {
+                service.map(name, &self.ends.carry, &*self.ends.target);
                 self.dirty(name);
             }
         }
@@ -388,32 +346,47 @@ impl Carrier {
         }
     }
 
-    /// What time alone brings.
-    fn ticked(&mut self, now: Instant) {
-        let had =
-            self.services.values().filter(|service| service.guard.force().is_some_and(|all| !all.is_empty()));
+    fn all_dirty(&mut self) {
+        let names: Vec<String> = self.services.keys().cloned().collect();
+        names.iter().for_each(|name| self.dirty(name));
+    }
+
+    /// Whether so many services are empty at once that it is not to be believed.
+    fn judge(&mut self, now: Instant) {
+        let had = self.services.values().filter(|service| service.force().is_some_and(|all| !all.is_empty()));
         let (had, emptied) =
             had.fold((0, 0), |(had, emptied), service| (had + 1, emptied + usize::from(service.emptied)));
         let suspect = had >= SUSPECT_FROM && emptied * 2 > had;
         let frozen = suspect.then(|| format!("{emptied} of {had} services are without any instance at once"));
         if frozen.is_some() && self.frozen.is_none() {
-            tracing::warn!(
-                bridge = self.plan.name,
-                emptied,
-                had,
-                "most services are empty at once: nothing is taken away"
-            );
+            let bridge = &self.plan.name;
+            tracing::warn!(bridge, emptied, had, "most services are empty at once: nothing is taken away");
         }
-        let thawed = frozen.is_none() && self.frozen.is_some();
+        if frozen.is_none() && self.frozen.is_some() {
+            tracing::info!(bridge = self.plan.name, "what is found is believed again");
+            self.services
+                .values_mut()
+                .filter(|service| service.emptied)
+                .for_each(|one| one.again = Some(now));
+        }
         self.frozen = frozen;
-        let due = |service: &Service| service.again.is_some_and(|at| at <= now) || thawed && service.emptied;
-        let due: Vec<String> =
-            self.services.iter().filter(|(_, service)| due(service)).map(|(name, _)| name.clone()).collect();
-        for name in &due {
-            self.look_here(name, now);
+    }
+
+    /// What time alone brings.
+    fn ticked(&mut self, now: Instant) {
+        self.judge(now);
+        let (mut due, mut other) = (Vec::new(), Vec::new());
+        for (name, service) in &mut self.services {
+            if service.again.is_some_and(|at| at <= now) {
+                due.push(name.clone());
+            }
+            if service.ticked(now) {
+                other.push(name.clone());
+            }
         }
-        let blind = self.names_trouble.is_some() || self.services.values().any(|service| service.lost);
-        self.blind_since = if blind { self.blind_since.or(Some(now)) } else { None };
+        due.iter().for_each(|name| self.look(name, now));
+        other.iter().for_each(|name| self.dirty(name));
+        self.groups.retain(|_, group| !group.is_over());
         self.tell(now);
     }
 
@@ -435,22 +408,13 @@ impl Carrier {
             tracing::info!(bridge = self.plan.name, role = role.name(), "this sidecar's part in the bridge");
             self.groups.values().for_each(|group| group.wish.yields(role != Role::Leading));
             if role != Role::Frozen {
-                let names: Vec<String> = self.services.keys().cloned().collect();
-                for name in &names {
-                    self.dirty(name);
-                }
+                self.all_dirty();
             }
         }
         match role {
             Role::Leading => self.apply(role, now),
             // Entries that would go with the writer's connection are held by who stands by as well.
-            Role::Standby if !self.ends.target.lingers() => {
-                if self.blind_since.is_some_and(|since| now >= since + BLIND) {
-                    self.give_up();
-                } else {
-                    self.apply(role, now);
-                }
-            }
+            Role::Standby if !self.ends.target.lingers() => self.apply(role, now),
             Role::Standby if self.roles.is_over(self.grace(), now) => self.give_up(),
             Role::Standby | Role::Frozen => {}
         }
@@ -458,71 +422,51 @@ impl Carrier {
 
     /// Nothing stands there by our hand any more.
     fn give_up(&mut self) {
-        for group in self.groups.values_mut().filter(|group| !group.kept.is_empty()) {
-            group.kept.clear();
-            group.wish.set([].into());
+        for group in self.groups.values_mut() {
+            group.clear();
+            group.tell();
         }
-        let had = self.services.iter_mut().filter(|(_, service)| !service.kept.is_empty());
-        let had: Vec<String> = had
-            .map(|(name, service)| {
-                service.kept.clear();
-                name.clone()
-            })
-            .collect();
-        // What is to stand there again, if it ever is, is found out anew.
-        for name in &had {
-            self.dirty(name);
-        }
+        self.services.values_mut().for_each(|service| service.kept.clear());
     }
 
     fn apply(&mut self, role: Role, now: Instant) {
+        let writes = role == Role::Leading;
         while self.pace.is_open(now) {
             let Some(name) = self.dirty.pop_front() else { break };
             let Some(service) = self.services.get_mut(&name) else { continue };
             service.is_dirty = false;
-            if service.there.is_none() || service.guard.force().is_none() {
-                continue;
-            }
-            let wanted = service.wanted(&self.ends.carry);
-            let costs = service.costs(&self.ends.carry, &wanted);
-            self.pace.spend(costs);
-            let groups: BTreeSet<String> = service
-                .kept
-                .values()
-                .chain(wanted.values())
-                .map(|registration| registration.app.clone())
-                .collect();
-            for app in groups {
-                let group = self.groups.entry(app.clone()).or_insert_with(|| {
-                    let (wish, desired) = Wish::held(self.hold.clone());
-                    wish.yields(role != Role::Leading);
-                    let task = Task(tokio::spawn(self.ends.target.register(desired)).abort_handle());
-                    Group { wish, _task: task, kept: BTreeMap::new(), changed: false }
+            let Some(wanted) = service.wanted(&self.ends.carry, writes) else { continue };
+            self.pace.spend(service.costs(&self.ends.carry, &wanted));
+            let mut now_told = parts(&name, wanted.values());
+            let before = parts(&name, service.kept.values()).into_keys();
+            let of: BTreeSet<Of> = before.chain(now_told.keys().cloned()).collect();
+            for of in of {
+                let told = now_told.remove(&of).unwrap_or_default();
+                let group = self.groups.entry(of).or_insert_with(|| {
+                    Group::new(self.hold.clone(), !writes, |desired| self.ends.target.register(desired))
                 });
-                group.changed |= group.take(&name, wanted.values().filter(|wanted| wanted.app == app));
+                group.take(&name, told);
             }
             service.kept = wanted;
         }
-        for group in self.groups.values_mut().filter(|group| group.changed) {
-            group.changed = false;
-            group.wish.set(group.kept.values().cloned().collect());
-        }
+        self.groups.values_mut().for_each(Group::tell);
     }
 
     fn tell(&mut self, now: Instant) {
-        // One that is empty and done has nothing to do any more.
-        self.groups.retain(|_, group| {
-            !group.kept.is_empty() || group.wish.written().is_none_or(|written| written.pending > 0)
-        });
         let mut skipped = Skipped::default();
-        let (mut instances, mut entries) = (0, 0);
+        let (mut instances, mut entries, mut lost, mut since) = (0, 0, 0, None);
         for service in self.services.values() {
-            instances += service.guard.force().map_or(0, |all| all.len());
+            instances += service.force().map_or(0, |all| all.len());
             entries += service.kept.len();
-            skipped.copies += service.skipped.copies;
-            skipped.off += service.skipped.off;
-            skipped.refused += service.skipped.refused;
-            skipped.there += service.mapped.len().saturating_sub(service.kept.len());
+            let of = service.skipped();
+            skipped.copies += of.copies;
+            skipped.off += of.off;
+            skipped.refused += of.refused;
+            skipped.there += of.there;
+            if let Some(at) = service.lost() {
+                lost += 1;
+                since = since.min(Some(at)).or(Some(at));
+            }
         }
         let written = self.groups.values().map(|group| group.wish.written());
         let (mut pending, mut trouble) = (0, self.names_trouble.clone());
@@ -532,11 +476,9 @@ impl Carrier {
         }
         let term = self.seat.as_mut().map(Seat::term).unwrap_or_default();
         let role = self.roles.role();
-        let blind = self.blind_since.map(|since| {
-            format!(
-                "the source cannot be asked about everything for {} s",
-                now.saturating_duration_since(since).as_secs()
-            )
+        let blind = since.map(|since| {
+            let seconds = now.saturating_duration_since(since).as_secs();
+            format!("the source cannot be asked about {lost} services for {seconds} s")
         });
         let facts = BridgeFacts {
             from: self.plan.from.clone(),
@@ -547,7 +489,7 @@ impl Carrier {
             services: self.services.len(),
             instances,
             entries,
-            waiting: self.dirty.len(),
+            waiting: if self.holds() { self.dirty.len() } else { 0 },
             pending,
             skipped,
             frozen: self.frozen.clone().or(blind),
@@ -557,68 +499,9 @@ impl Carrier {
     }
 }
 
-impl Service {
-    fn there(&self) -> impl Iterator<Item = &Instance> {
-        self.there.iter().flat_map(|there| there.iter())
-    }
-
-    /// What shall stand there by our hand: all that do not stand there by themselves.
-    fn wanted(&self, carry: &Carry) -> BTreeMap<Key, Registration> {
-        let in_the_way = |here: &&Registration| {
-            let mut there = self.there();
-            !there.any(|there| carry.is_in_the_way(there) && carry::is_same(there, here))
-        };
-        self.mapped.iter().filter(in_the_way).map(|r| (key(r), r.clone())).collect()
-    }
-
-    /// How many writes it takes to get there. What stands there by another's hand of the same bridge is only taken over.
-    fn costs(&self, carry: &Carry, wanted: &BTreeMap<Key, Registration>) -> usize {
-        let stands =
-            |r: &Registration| self.there().any(|there| carry.is_own(there) && carry::is_same(there, r));
-        let new = wanted.iter().filter(|(key, r)| match self.kept.get(*key) {
-            Some(before) => before != *r,
-            None => !stands(r),
-        });
-        let gone = self.kept.keys().filter(|key| !wanted.contains_key(*key));
-        new.count() + gone.count()
-    }
-}
-
-impl Group {
-    /// Puts these in the place of what it has of a service; whether that is another thing.
-    fn take<'a>(&mut self, service: &str, wanted: impl Iterator<Item = &'a Registration>) -> bool {
-        let wanted: BTreeMap<Key, &Registration> = wanted.map(|r| (key(r), r)).collect();
-        let before = self.kept.len();
-        self.kept.retain(|(of, key), _| of != service || wanted.contains_key(key));
-        let mut changed = self.kept.len() != before;
-        for (key, r) in wanted {
-            let at = (service.to_owned(), key);
-            if self.kept.get(&at) != Some(r) {
-                self.kept.insert(at, r.clone());
-                changed = true;
-            }
-        }
-        changed
-    }
-}
-
-/// What the instances of a service are at the target, and how many are not carried.
-pub fn mapped(
-    carry: &Carry,
-    target: &dyn Registry,
-    service: &str,
-    instances: &[Instance],
-) -> (Vec<Registration>, Skipped) {
-    let (mut mapped, mut skipped) = (Vec::new(), Skipped::default());
-    for instance in instances {
-        match carry.registration(service, instance) {
-            Ok(registration) if target.refuses(&registration).is_some() => skipped.refused += 1,
-            Ok(registration) => mapped.push(registration),
-            Err(Not::Copy) => skipped.copies += 1,
-            Err(Not::Off) => skipped.off += 1,
-        }
-    }
-    (mapped, skipped)
+/// By the clock that timers go by.
+fn now() -> Instant {
+    time::Instant::now().into_std()
 }
 
 async fn changed(seat: &mut Option<Seat>) {

@@ -1,7 +1,7 @@
 //! Bridges: services of one registry, carried into another, by one sidecar of several.
 //!
-//! One task a bridge. What it may write is decided by [`role`], what an entry is there by [`carry`], how fast by [`pace`], and
-//! [`carrier`] does it. A bridge must never take trouble of its source for an empty one, nor carry a copy home, nor write while
+//! One task a bridge. What it may write is decided by [`role`], what an entry is there by [`carry`], what of a service shall stand
+//! there by [`service`], how fast by [`pace`]; [`carrier`] does it, and tells the target by [`group`]. A bridge must never take trouble of its source for an empty one, nor carry a copy home, nor write while
 //! another does.
 
 use std::{
@@ -23,8 +23,12 @@ use crate::{
 
 pub mod carrier;
 pub mod carry;
+pub mod group;
 pub mod pace;
 pub mod role;
+pub mod service;
+#[cfg(test)]
+mod tests;
 
 use carry::Carry;
 
@@ -90,7 +94,7 @@ impl Bridges {
     pub fn facts(&self) -> BTreeMap<String, BridgeFacts> {
         let facts = |running: &Running| {
             let mut facts = running.facts.borrow().clone();
-            if running.task.is_finished() && !running.orders.is_closed() {
+            if running.task.is_finished() {
                 facts.trouble = Some("the bridge ended by a fault of its own".to_owned());
             }
             facts

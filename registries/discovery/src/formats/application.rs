@@ -250,6 +250,24 @@ pub fn apps(mapping: &str) -> Vec<&str> {
     mapping.split(',').map(str::trim).filter(|app| !app.is_empty()).collect()
 }
 
+/// What one application gives at one host, in such parts that each can be described as one instance: all of it together, unless
+/// several processes of the application there give the same service; then by their ports.
+pub fn processes(registrations: Vec<Registration>) -> Vec<Vec<Registration>> {
+    let mut first: BTreeMap<_, &str> = BTreeMap::new();
+    let is_one = registrations.iter().all(|r| {
+        let what = (&r.service, &r.group, &r.version, &r.protocol);
+        *first.entry(what).or_insert(&r.address) == r.address
+    });
+    if is_one {
+        return vec![registrations];
+    }
+    let mut parts: BTreeMap<String, Vec<Registration>> = BTreeMap::new();
+    for r in registrations {
+        parts.entry(r.address.clone()).or_default().push(r);
+    }
+    parts.into_values().collect()
+}
+
 /// The application that these are services of, as Dubbo 3 would describe it, with the metadata at the registry; `None`: none of
 /// them is to be found by its application.
 ///
