@@ -43,8 +43,11 @@ impl Range {
         self.is_below.then(|| after(self.start.as_bytes()))
     }
 
-    /// What comes after the prefix; `None`: the key is a marker of a directory, or is not in the range.
+    /// What comes after the prefix, or the single key itself; `None`: the key marks a directory, or is not in the range.
     pub(crate) fn node<'a>(&self, key: &'a [u8]) -> Option<&'a [u8]> {
+        if !self.is_below {
+            return Some(key).filter(|key| *key == self.start.as_bytes());
+        }
         key.strip_prefix(self.start.as_bytes()).filter(|node| !node.is_empty())
     }
 }
@@ -353,7 +356,8 @@ mod tests {
         assert_eq!(range.node(b"/a/Foo/x"), Some(&b"x"[..]));
         assert_eq!(range.node(b"/a/Foo/"), None, "a marker");
         assert_eq!(range.node(b"/a/FooBar/x"), None);
-        assert_eq!(Range::key("/a").end(), None);
+        let key = Range::key("/a");
+        assert_eq!((key.end(), key.node(b"/a"), key.node(b"/a/b")), (None, Some(&b"/a"[..]), None));
     }
 
     #[test]

@@ -121,6 +121,8 @@ fn texting(value: &Value) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use outrigger_discovery::{ServiceKey, formats::application::MetadataInfo};
+
     use super::*;
 
     /// As Go's encoder writes a `DefaultServiceInstance` of an application with one service of Triple, and a new line.
@@ -139,6 +141,26 @@ mod tests {
         assert_eq!((member.revision(), member.is_remote()), (Some("8a3c"), true));
         assert_eq!(member.metadata["dubbo.tag"], "gray");
         assert_eq!(member.metadata["weight"], "100");
+    }
+
+    #[test]
+    fn a_service_of_dubbo_go_is_found_with_its_own_weight() {
+        // As Go's encoder writes a `MetadataInfo`: what is empty is left out.
+        let info = concat!(
+            r#"{"app":"go-shop","revision":"8a3c","services":{"g1/a.B:1.0.0:tri":{"name":"a.B","group":"g1","#,
+            r#""version":"1.0.0","protocol":"tri","port":20001,"path":"a.B","params":{"application":"go-shop","#,
+            r#""group":"g1","methods":"Say","path":"a.B","version":"1.0.0","weight":"50"}},"#,
+            r#""a.C:tri":{"name":"a.C","protocol":"tri","path":"a.C","params":{"methods":"Say"}}},"lastUpdatedTime":7}"#
+        );
+        let info = MetadataInfo::parse(info.as_bytes()).unwrap();
+        let member = go_member(GO.as_bytes()).unwrap().unwrap();
+        let found = |service: &str| info.instances(&ServiceKey::new(service), &member);
+        let [one] = &found("a.B")[..] else { panic!("one instance") };
+        assert_eq!((one.address.as_str(), one.weight), ("10.9.9.2:20001", 50));
+        assert_eq!((one.group.as_deref(), one.version.as_deref()), (Some("g1"), Some("1.0.0")));
+        assert_eq!(one.metadata["dubbo.tag"], "gray");
+        let [other] = &found("a.C")[..] else { panic!("one instance") };
+        assert_eq!((other.address.as_str(), other.weight), ("10.9.9.2:20000", 100), "of its protocol's port");
     }
 
     #[test]

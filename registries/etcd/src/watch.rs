@@ -241,8 +241,12 @@ impl Looking<'_> {
     fn levels(&self, looks: &mut Looks) -> Result<Levels, End> {
         let Looks { mirrors, apps, bad } = looks;
         let [providers, configurators, mapping] = &mirrors[..] else { return Ok(Levels::Open) };
-        self.map(apps, &mapping.mirror);
         let (before, mut unread) = (std::mem::take(bad), BTreeSet::new());
+        let names = self.list(&mapping.mirror, (&before, &mut unread), |_, value| {
+            let text = std::str::from_utf8(value).map_err(|_| BadEntry("the mapping is no text"))?;
+            Ok(Some(text.to_owned()))
+        });
+        self.map(apps, names.first().map_or("", String::as_str));
         let overrides =
             self.list(&configurators.mirror, (&before, &mut unread), |node, _| dubbo::override_of(node));
         let by_interface = self.list(&providers.mirror, (&before, bad), |node, _| dubbo::provider(node));
@@ -265,14 +269,8 @@ impl Looking<'_> {
         })
     }
 
-    /// Reads which applications have the interface, and watches exactly these.
-    fn map(&self, apps: &mut BTreeMap<String, Subscription>, mapping: &Mirror) {
-        let text = mapping.look(|state| state.entries.values().next().map(|entry| entry.value.clone()));
-        let text = text.unwrap_or_default();
-        let Ok(text) = std::str::from_utf8(&text) else {
-            self.shared.status.unreadable();
-            return;
-        };
+    /// Watches exactly the applications that have the interface.
+    fn map(&self, apps: &mut BTreeMap<String, Subscription>, text: &str) {
         let names: BTreeSet<&str> = application::apps(text).into_iter().take(APPS_MAX).collect();
         apps.retain(|app, _| names.contains(app.as_str()));
         for app in names {

@@ -219,13 +219,17 @@ async fn what_cannot_be_read_is_passed_over_and_counted_once_and_marks_of_direct
     provider(&gateway, "10.0.0.2:20880");
     watched.until_addresses(&["10.0.0.1:20880", "10.0.0.2:20880"]).await;
     assert_eq!(registry.status().unreadable, 2);
+    gateway.put("/dubbo/mapping/a.B", b"\xff\xfe");
+    until("one more", async || registry.status().unreadable == 3).await;
+    provider(&gateway, "10.0.0.3:20880");
+    watched.until_addresses(&["10.0.0.1:20880", "10.0.0.2:20880", "10.0.0.3:20880"]).await;
     let shop = Watched::start(&registry, plain("shop"));
     shop.until_addresses(&[]).await;
     gateway.put("/outrigger/plain/shop/h:1", b"{");
     gateway.put("/outrigger/plain/shop/h", b"");
     gateway.put("/outrigger/plain/shop/h:2", b"");
     shop.until_addresses(&["h:2"]).await;
-    assert_eq!(registry.status().unreadable, 4);
+    assert_eq!(registry.status().unreadable, 5);
     gateway.put("/outrigger/plain/shop/h:1", br#"{"weight": 5, "colour": {}}"#);
     shop.until_addresses(&["h:1", "h:2"]).await;
     assert_eq!(shop.instances().iter().map(|one| one.weight).collect::<Vec<_>>(), [5, 100]);

@@ -185,7 +185,7 @@ fn mistakes_are_told_at_their_places() {
         (
             "e: { etcd: { address: 'h:1', tls: { ca: c, key: d } } }",
             CLUSTER,
-            "2:64 whose key it is, `cert` says | -",
+            "2:63 whose key it is, `cert` says | -",
         ),
         (
             "k: { kubernetes: { namespace: Shops } }",
