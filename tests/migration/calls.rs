@@ -136,7 +136,8 @@ impl Consumer {
     #[track_caller]
     pub(crate) fn end(mut self, step: &str) -> u64 {
         let told = self.process.ask("ebb");
-        let tally = Tally::read(told["value"].as_str().unwrap_or_else(|| panic!("{} says {told}", self.name)));
+        let tally =
+            Tally::read(told["value"].as_str().unwrap_or_else(|| panic!("{} says {told}", self.name)));
         assert!(tally.failed.is_empty(), "{step}: calls of {} failed: {:#?}", self.name, tally);
         self.process.term(LEAVE_MAX);
         tally.calls() - self.before

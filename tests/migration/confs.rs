@@ -13,6 +13,9 @@ const METHODS: &str = "bytes,crash,echo,fail,fire,fired,late,nothing,peak,proces
 /// What a provider's sidecar says of whatever it registers.
 const BY: &str = "by: outrigger";
 
+/// Where the two providers run: each has an address of its own.
+pub(crate) const HOSTS: [&str; 2] = [ADDRESS, "10.9.9.2"];
+
 /// Registries by their names in the confs.
 pub(crate) const ZK: &str = "zk";
 pub(crate) const NC: &str = "nacos";
@@ -53,13 +56,10 @@ impl Front {
     /// Providers are found in this registry. `subset`: only those that a sidecar registered, where there are any.
     pub(crate) fn finds_in(&self, registry: &str, subset: bool) -> String {
         let (java, admin, port) = (self.java, self.admin, self.port);
-        let only = if subset { format!(", subset: {{ {BY} }}, subset_fallback: true") } else { String::new() };
+        let only =
+            if subset { format!(", subset: {{ {BY} }}, subset_fallback: true") } else { String::new() };
         // Dubbo's calls go wherever they name; of SOFARPC one service is shown that has a cluster of its own.
-        let to = if java == Java::Sofa {
-            "demo".to_owned()
-        } else {
-            format!("{{ service: {registry} }}")
-        };
+        let to = if java == Java::Sofa { "demo".to_owned() } else { format!("{{ service: {registry} }}") };
         format!(
             "app: shop\nadmin: 127.0.0.1:{admin}\nstate: \"off\"\nworkers: 1\n{}listeners:\n  egress:\n    \
              bind: 127.0.0.1:{port}\n    protocol: {}\n    routes:\n      - {{ to: {to}{only} }}\nclusters:\n  \
@@ -74,6 +74,7 @@ impl Front {
 /// A provider's sidecar.
 pub(crate) struct Beside {
     java: Java,
+    host: &'static str,
     admin: u16,
     /// The address that others are told.
     pub(crate) port: u16,
@@ -82,21 +83,21 @@ pub(crate) struct Beside {
 }
 
 impl Beside {
-    pub(crate) fn new(java: Java, local: u16) -> Self {
-        Self { java, admin: free_port(), port: free_port(), local }
+    pub(crate) fn new(java: Java, host: &'static str, local: u16) -> Self {
+        Self { java, host, admin: free_port(), port: free_port(), local }
     }
 
     /// The provider is made known in these registries.
     pub(crate) fn registers_in(&self, names: &[&str]) -> String {
-        let Self { java, admin, port, local } = self;
+        let Self { java, host, admin, port, local } = self;
         let more = match java {
             Java::Sofa => format!("metadata: {{ {BY} }}"),
             _ => format!("level: both, metadata: {{ {BY}, methods: \"{METHODS}\" }}"),
         };
         format!(
             "app: peer-provider\nadmin: 127.0.0.1:{admin}\nstate: \"off\"\nworkers: 1\n{}listeners:\n  ingress:\n    \
-             bind: {ADDRESS}:{port}\n    protocol: {}\n    routes:\n      - {{ to: application }}\nclusters:\n  \
-             application: {{ endpoints: [\"127.0.0.1:{local}\"] }}\nregister:\n  demo: {{ in: [{}], {}, host: {ADDRESS}, \
+             bind: {host}:{port}\n    protocol: {}\n    routes:\n      - {{ to: application }}\nclusters:\n  \
+             application: {{ endpoints: [\"127.0.0.1:{local}\"] }}\nregister:\n  demo: {{ in: [{}], {}, host: {host}, \
              port: {port}, local: \"127.0.0.1:{local}\", {more} }}\n",
             registries(names),
             java.spoken(),
@@ -106,7 +107,7 @@ impl Beside {
     }
 
     pub(crate) fn address(&self) -> String {
-        format!("{ADDRESS}:{}", self.port)
+        format!("{}:{}", self.host, self.port)
     }
 }
 
@@ -115,11 +116,8 @@ pub(crate) fn bridge() -> String {
     let mut bridges = String::new();
     for framework in ["dubbo", "sofarpc"] {
         for (from, to) in [(ZK, NC), (NC, ZK)] {
-            writeln!(
-                bridges,
-                "  {framework}-to-{to}: {{ from: {from}, to: {to}, framework: {framework} }}"
-            )
-            .expect("a text grows");
+            writeln!(bridges, "  {framework}-to-{to}: {{ from: {from}, to: {to}, framework: {framework} }}")
+                .expect("a text grows");
         }
     }
     format!(

@@ -4,11 +4,10 @@
 //! the guide does not stop, nor in another order.
 
 use super::calls::{Consumer, LEAVE_MAX, PATIENCE};
-use super::confs::{Beside, Front, NC, ZK};
+use super::confs::{Beside, Front, HOSTS, NC, ZK};
 use super::entries;
 use super::java::{APP, Java, Registry};
 use super::servers::{NACOS, ZOOKEEPER};
-use super::support::netns::ADDRESS;
 use super::support::peers::{LOOPBACK_NAME, Peer};
 use super::support::{Process, Sidecar, free_port, run, within};
 use serde_json::Value;
@@ -47,7 +46,7 @@ pub(crate) struct Family {
 impl Family {
     /// Two providers register themselves in `ZooKeeper`, a consumer finds them.
     pub(crate) fn begin(java: Java) -> Self {
-        let beside = [Beside::new(java, free_port()), Beside::new(java, free_port())];
+        let beside = HOSTS.map(|host| Beside::new(java, host, free_port()));
         let mut family = Self {
             java,
             own: Vec::new(),
@@ -118,7 +117,9 @@ impl Family {
         if self.java == Java::Sofa {
             self.caller().reload(&self.front.finds_in(ZK, true));
             self.each(|consumer| consumer.is_answered_by(&BEHIND));
-            self.own.iter_mut().for_each(|own| drop(own.term(LEAVE_MAX)));
+            for own in &mut self.own {
+                own.term(LEAVE_MAX);
+            }
         }
         self.own.clear();
         self.are_those_behind(&[(Registry::ZooKeeper, false)]);
@@ -238,7 +239,7 @@ impl Family {
     }
 
     fn own_addresses(&self) -> Vec<String> {
-        self.own_ports.map(|port| format!("{ADDRESS}:{port}")).into()
+        HOSTS.iter().zip(self.own_ports).map(|(host, port)| format!("{host}:{port}")).collect()
     }
 
     /// Those of the sidecars that run.
@@ -303,12 +304,12 @@ impl Family {
 /// The programs.
 impl Family {
     fn spawn_own(&self) -> Vec<Process> {
-        let one = |(name, port): (&str, u16)| {
-            let mut command = self.provider(name, ADDRESS, port);
+        let one = |(name, (host, port)): (&str, (&str, u16))| {
+            let mut command = self.provider(name, host, port);
             command.args(["--registry", &format!("zookeeper://{ZOOKEEPER}")]);
             Process::spawn(&format!("{name} of {:?}", self.java), &mut command)
         };
-        OWN.into_iter().zip(self.own_ports).map(one).collect()
+        OWN.into_iter().zip(HOSTS.into_iter().zip(self.own_ports)).map(one).collect()
     }
 
     fn spawn_behind(&self) -> Vec<Process> {
