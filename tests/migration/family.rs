@@ -136,13 +136,35 @@ impl Family {
 
     /// The sidecars make known and find in Nacos instead of `ZooKeeper`; those who look in `ZooKeeper` find copies.
     pub(crate) fn change_to_nacos(&mut self) {
-        self.register_in(&[ZK, NC]);
-        self.are_those_behind(&[(Registry::ZooKeeper, false), (Registry::Nacos, false)]);
-        self.caller().reload(&self.front.finds_in(NC, false));
-        self.finds(&self.beside_addresses());
-        self.register_in(&[NC]);
+        self.change(ZK, NC);
         self.are_those_behind(&[(Registry::ZooKeeper, true), (Registry::Nacos, false)]);
+    }
+
+    /// In both, found in the other one, and then the old one is left: one provider after the other, as there is a moment in
+    /// which neither it nor its copy stands there.
+    fn change(&mut self, from: &str, to: &str) {
+        for (sidecar, beside) in self.sidecars.iter().zip(&self.beside) {
+            sidecar.reload(&beside.registers_in(&[from, to]));
+        }
+        self.are_those_behind(&[(Registry::ZooKeeper, false), (Registry::Nacos, false)]);
+        self.caller().reload(&self.front.finds_in(to, false));
+        self.finds(&self.beside_addresses());
         self.each(|consumer| consumer.is_answered_by(&BEHIND));
+        let left = if from == ZK { Registry::ZooKeeper } else { Registry::Nacos };
+        for (sidecar, beside) in self.sidecars.iter().zip(&self.beside) {
+            sidecar.reload(&beside.registers_in(&[to]));
+            let mut last = Vec::new();
+            let came = within(PATIENCE, || {
+                last = entries::of(self.java, left, self.java.services()[0]);
+                let mine = last.iter().find(|entry| entry.address == beside.address());
+                mine.is_some_and(|entry| entry.fields.contains_key(MARK))
+            });
+            assert!(came, "no copy of {} stands in {left:?}: {last:#?}", beside.address());
+            [&mut self.first, &mut self.second, &mut self.other]
+                .into_iter()
+                .flatten()
+                .for_each(|one| one.is_answered_also_by(&BEHIND));
+        }
     }
 
     /// The consumer that looks in `ZooKeeper` leaves.
@@ -162,13 +184,8 @@ impl Family {
 
     /// The sidecars make known and find in `ZooKeeper` again.
     pub(crate) fn change_to_zookeeper(&mut self) {
-        self.register_in(&[ZK, NC]);
-        self.are_those_behind(&[(Registry::ZooKeeper, false), (Registry::Nacos, false)]);
-        self.caller().reload(&self.front.finds_in(ZK, false));
-        self.finds(&self.beside_addresses());
-        self.register_in(&[ZK]);
+        self.change(NC, ZK);
         self.are_those_behind(&[(Registry::ZooKeeper, false), (Registry::Nacos, true)]);
-        self.each(|consumer| consumer.is_answered_by(&BEHIND));
     }
 
     /// The consumer that looks in Nacos leaves.
@@ -230,12 +247,6 @@ impl Family {
     /// How many calls have come through the consumer's sidecar.
     fn carried(&self) -> u64 {
         self.caller().metric("outrigger_requests_total", &["listener=\"egress\""])
-    }
-
-    fn register_in(&self, registries: &[&str]) {
-        for (sidecar, beside) in self.sidecars.iter().zip(&self.beside) {
-            sidecar.reload(&beside.registers_in(registries));
-        }
     }
 
     fn own_addresses(&self) -> Vec<String> {
