@@ -115,6 +115,7 @@ final class Console implements Cases {
             case "who": return demo.who();
             case "work": return work(w);
             case "flow": flow.begin(Integer.parseInt(w[1])); return "flows";
+            case "tide": return flow.told();
             case "ebb": return flow.end();
             case "green": return framework.green().who();
             case "oneway": return oneWay(w[1]);

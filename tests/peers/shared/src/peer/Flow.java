@@ -1,6 +1,7 @@
 /*
  * Calls that go on beside everything else: from "flow N", by so many threads, until "ebb", which answers how they went:
- * a line with how many were answered by whom ("blue=12 green=5"), and one for each failure that was seen ("3 WHAT").
+ * a line with how many were answered by whom ("blue=12 green=5"), and one for each failure that was seen ("3 WHAT"). "tide"
+ * answers the same of the calls so far, and they go on.
  * A call that another thread ends must not be counted as failed: each thread finishes the call it is in.
  */
 package peer;
@@ -37,6 +38,10 @@ final class Flow {
         over = true;
         for (Thread t : threads) t.join();
         threads = new Thread[0];
+        return told();
+    }
+
+    synchronized String told() {
         StringBuilder told = new StringBuilder();
         for (Map.Entry<String, Integer> e : answered.entrySet()) {
             told.append(told.length() == 0 ? "" : " ").append(e.getKey()).append('=').append(e.getValue());

@@ -3,7 +3,8 @@
  * there (of DemoService alone, of --version, where that is given, and green), --timeout MS, --heartbeat MS
  * to have idle connections heartbeat, and lost ones dialled again, sooner than once a minute, and --attach KEY=VALUE
  * for a pair beside every `work`. One source for Dubbo 2.7 and 3.3.
- * Must not retry unless a case says so: a case sees the first answer or none. TripleConsumer is this one with more services.
+ * Must not retry unless a case or --retries says so: a case sees the first answer or none.
+ * TripleConsumer is this one with more services.
  */
 package peer;
 
@@ -70,7 +71,7 @@ public class Consumer implements Console.Framework {
     }
 
     public static void main(String[] argv) throws Exception {
-        Args args = new Args(argv, "url", "registry", "version", "timeout", "heartbeat", "attach");
+        Args args = new Args(argv, "url", "registry", "version", "timeout", "heartbeat", "attach", "retries");
         Consumer consumer = new Consumer(args);
         Json.ready("dubbo", Version.getVersion());
         Console.serve(consumer, args);
@@ -89,7 +90,7 @@ public class Consumer implements Console.Framework {
         if (args.text("url", null) != null) r.setUrl(args.need("url"));
         if (args.text("version", null) != null) r.setVersion(args.need("version"));
         r.setTimeout(args.number("timeout", 3000));
-        r.setRetries(0);
+        r.setRetries(args.number("retries", 0));
         r.setCheck(false);
         Map<String, String> parameters = new LinkedHashMap<String, String>();
         String period = "" + args.number("heartbeat", 60000);

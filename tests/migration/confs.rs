@@ -1,0 +1,128 @@
+//! The confs of the sidecars, one for each step that changes one: those of `docs/migration.md` with the tests' own ports.
+//!
+//! What changes from step to step is a line or two. Must never hold anything of a program.
+
+use super::java::Java;
+use super::servers::{NACOS, ZOOKEEPER};
+use super::support::free_port;
+use super::support::netns::ADDRESS;
+use std::fmt::Write as _;
+
+/// The methods of the service, as a provider of Dubbo would tell them.
+const METHODS: &str = "bytes,crash,echo,fail,fire,fired,late,nothing,peak,process,slow,who,work";
+/// What a provider's sidecar says of whatever it registers.
+const BY: &str = "by: outrigger";
+
+/// Where the two providers run: each has an address of its own.
+pub(crate) const HOSTS: [&str; 2] = [ADDRESS, "10.9.9.2"];
+
+/// Registries by their names in the confs.
+pub(crate) const ZK: &str = "zk";
+pub(crate) const NC: &str = "nacos";
+
+/// These registries and no others.
+fn registries(names: &[&str]) -> String {
+    let mut text = "registries:\n".to_owned();
+    for name in names {
+        let line = match *name {
+            ZK => format!("  zk: {{ zookeeper: {{ address: {ZOOKEEPER}, session_timeout: 4s }} }}"),
+            _ => format!("  nacos: {{ nacos: {{ address: {NACOS} }} }}"),
+        };
+        writeln!(text, "{line}").expect("a text grows");
+    }
+    text
+}
+
+/// What a service is found by and made known by.
+fn words(java: Java) -> String {
+    let service = java.services()[0];
+    let version = service.version.expect("it has a version");
+    format!("service: {}, framework: {}, version: \"{version}\"", java.service(), java.framework())
+}
+
+/// The consumers' sidecar.
+pub(crate) struct Front {
+    java: Java,
+    admin: u16,
+    /// Where consumers call it.
+    pub(crate) port: u16,
+}
+
+impl Front {
+    pub(crate) fn new(java: Java) -> Self {
+        Self { java, admin: free_port(), port: free_port() }
+    }
+
+    /// Providers are found in this registry. `subset`: only those that a sidecar registered, where there are any.
+    pub(crate) fn finds_in(&self, registry: &str, subset: bool) -> String {
+        let (java, admin, port) = (self.java, self.admin, self.port);
+        let only =
+            if subset { format!(", subset: {{ {BY} }}, subset_fallback: true") } else { String::new() };
+        // Dubbo's calls go wherever they name; of SOFARPC one service is shown that has a cluster of its own.
+        let to = if java == Java::Sofa { "demo".to_owned() } else { format!("{{ service: {registry} }}") };
+        format!(
+            "app: shop\nadmin: 127.0.0.1:{admin}\nstate: \"off\"\nworkers: 1\n{}listeners:\n  egress:\n    \
+             bind: 127.0.0.1:{port}\n    protocol: {}\n    routes:\n      - {{ to: {to}{only} }}\nclusters:\n  \
+             demo: {{ discover: {{ registry: {registry}, {} }} }}\n",
+            registries(&[registry]),
+            java.spoken(),
+            words(java),
+        )
+    }
+}
+
+/// A provider's sidecar.
+pub(crate) struct Beside {
+    java: Java,
+    host: &'static str,
+    admin: u16,
+    /// The address that others are told.
+    pub(crate) port: u16,
+    /// Where the provider listens.
+    pub(crate) local: u16,
+}
+
+impl Beside {
+    pub(crate) fn new(java: Java, host: &'static str, local: u16) -> Self {
+        Self { java, host, admin: free_port(), port: free_port(), local }
+    }
+
+    /// The provider is made known in these registries.
+    pub(crate) fn registers_in(&self, names: &[&str]) -> String {
+        let Self { java, host, admin, port, local } = self;
+        let more = match java {
+            Java::Sofa => format!("metadata: {{ {BY} }}"),
+            _ => format!("level: both, metadata: {{ {BY}, methods: \"{METHODS}\" }}"),
+        };
+        format!(
+            "app: peer-provider\nadmin: 127.0.0.1:{admin}\nstate: \"off\"\nworkers: 1\n{}listeners:\n  ingress:\n    \
+             bind: {host}:{port}\n    protocol: {}\n    routes:\n      - {{ to: application }}\nclusters:\n  \
+             application: {{ endpoints: [\"127.0.0.1:{local}\"] }}\nregister:\n  demo: {{ in: [{}], {}, host: {host}, \
+             port: {port}, local: \"127.0.0.1:{local}\", {more} }}\n",
+            registries(names),
+            java.spoken(),
+            names.join(", "),
+            words(*java),
+        )
+    }
+
+    pub(crate) fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
+/// A sidecar of its own that carries everything both ways.
+pub(crate) fn bridge() -> String {
+    let mut bridges = String::new();
+    for framework in ["dubbo", "sofarpc"] {
+        for (from, to) in [(ZK, NC), (NC, ZK)] {
+            writeln!(bridges, "  {framework}-to-{to}: {{ from: {from}, to: {to}, framework: {framework} }}")
+                .expect("a text grows");
+        }
+    }
+    format!(
+        "app: bridge\nadmin: 127.0.0.1:{}\nstate: \"off\"\nworkers: 1\n{}listeners: {{}}\nbridges:\n{bridges}",
+        free_port(),
+        registries(&[ZK, NC]),
+    )
+}

@@ -1,0 +1,105 @@
+//! The order, forward and back. Both frameworks' applications go each step at the same time, as they share the registries.
+//!
+//! Must never go on to the next step before every consumer has called in this one.
+
+use super::confs;
+use super::family::Family;
+use super::java::Java;
+use super::servers::{NACOS, Server, ZOOKEEPER};
+use super::support::{Sidecar, run};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// How long a bridge may take to do what it is to do.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) fn tell() {
+    let mut story = Story::begin();
+    story.step("0 start", |_, _| ());
+    story.step("1 observe", |family, _| family.observe());
+    story.step("2 consumer", Family::call_through_the_sidecar);
+    story.step("3 provider", |family, _| family.be_registered());
+    let bridges = Bridges::start();
+    story.step("4 bridge", |family, _| family.be_found_in_nacos());
+    story.step("5 Nacos", |family, _| family.change_to_nacos());
+    story.step("5 nobody in ZooKeeper", Family::first_leaves);
+    bridges.end();
+    story.zookeeper.stop();
+    story.step("5 ZooKeeper is off", |_, _| ());
+    story.zookeeper.start();
+    story.zookeeper.ready();
+    let bridges = Bridges::start();
+    story.step("6 bridge", |family, _| family.first_comes_back());
+    story.step("6 ZooKeeper", |family, _| family.change_to_zookeeper());
+    story.step("6 nobody in Nacos", Family::other_leaves);
+    bridges.end();
+    story.step("6 provider", |family, _| family.register_themselves());
+    story.step("6 consumer", Family::call_themselves);
+}
+
+struct Story {
+    zookeeper: Server,
+    _nacos: Server,
+    families: Vec<Family>,
+    began: Instant,
+}
+
+impl Story {
+    fn begin() -> Self {
+        let began = Instant::now();
+        let second = ["addr", "add", &format!("{}/32", confs::HOSTS[1]), "dev", "lo"];
+        let added = Command::new("ip").args(second).status();
+        assert!(added.is_ok_and(|status| status.success()), "the second host has an address");
+        let [mut zookeeper, mut nacos] = [Server::at(ZOOKEEPER), Server::at(NACOS)];
+        zookeeper.start();
+        nacos.start();
+        zookeeper.ready();
+        let families = at_once([Java::Dubbo33, Java::Sofa], Family::begin);
+        nacos.ready();
+        Self { zookeeper, _nacos: nacos, families, began }
+    }
+
+    /// Both go a step, and then everybody calls on; no call may have failed.
+    fn step(&mut self, name: &str, go: impl Fn(&mut Family, &str) + Sync) {
+        let calls = at_once(&mut self.families, |family: &mut Family| {
+            go(family, name);
+            (family.java, family.go_on(name))
+        });
+        for (java, calls) in calls {
+            assert!(!calls.is_empty(), "{name}: nobody calls by {java:?}");
+            eprintln!("{:5.1} s  {name}: {java:?} {calls:?}", self.began.elapsed().as_secs_f32());
+        }
+    }
+}
+
+fn at_once<T: Send, U: Send>(all: impl IntoIterator<Item = T>, what: impl Fn(T) -> U + Sync) -> Vec<U> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = all.into_iter().map(|one| scope.spawn(|| what(one))).collect();
+        let ended: Vec<_> = threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+        ended.into_iter().map(|end| end.unwrap_or_else(|why| std::panic::resume_unwind(why))).collect()
+    })
+}
+
+/// Two sidecars that carry everything both ways: one writes, the other stands by.
+struct Bridges([Sidecar; 2]);
+
+impl Bridges {
+    fn start() -> Self {
+        let conf = confs::bridge();
+        let first = Sidecar::start(&conf);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_outrigger"));
+        command.args(["bridge", "--dry-run", "-c"]).arg(first.conf_path());
+        let ran = run(&mut command, PATIENCE);
+        assert!(ran.ok, "{}", ran.said);
+        Self([first, Sidecar::start(&confs::bridge())])
+    }
+
+    /// The last thing that they do: one that leaves is not missed, then both do.
+    fn end(self) {
+        for mut sidecar in self.0 {
+            sidecar.term();
+            let status = sidecar.wait(PATIENCE);
+            assert!(status.success(), "{status}");
+        }
+    }
+}
