@@ -11,7 +11,6 @@ build: ## the product, as it is shipped
 	cargo build --release
 
 test: ## everything that is proven, real peers included
-	tests/setup.sh
 	tests/run.py
 
 lint: ## form, lints, dependencies, scripts

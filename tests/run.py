@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Builds every test of the workspace and runs them all, in two lanes: those that mostly wait for real servers in one, all others,
-one after the other, in the other. So neither of two cores is left idle, and no two that are busy meet.
+"""Prepares the machine, builds every test of the workspace meanwhile, and runs them all in three lanes: the registries' own suites in
+one, other tests that mostly wait for real servers in another, and all that are busy, one after the other, in the third. So
+neither of two cores is left idle for long, and no two that are busy meet.
 
 Each test's output is shown when it has ended. Must never lose a failure: the exit status is 1 if any test failed, could not be
-built or did not run. What may be given besides is handed to every test (`tests/run.py -- --nocapture`).
+built or did not run. What is given besides is handed to every test (`tests/run.py --nocapture`).
 """
 
 import json
@@ -13,22 +14,10 @@ import sys
 import threading
 import time
 
-# Tests, by the name of their target, that mostly wait: for JVMs to start, for sessions to expire, for news to arrive.
-WAITING = {
-    "bridges",
-    "failures",
-    "java_policies",
-    "learn",
-    "levels",
-    "many",
-    "mesh",
-    "migration",
-    "own",
-    "real_server",
-    "registries",
-    "registry_failures",
-    "suite",
-}
+# Tests of the binary, by the name of their target, that mostly wait: for JVMs to start, for sessions to expire, for news to arrive.
+WAITING = {"bridges", "bridges_kubernetes", "learn", "mesh", "migration", "registries", "registry_failures"}
+# Where the registries' own suites are, which wait as well.
+REGISTRIES = "registries/"
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -70,15 +59,25 @@ def lane(programs, arguments, failed, lock):
 
 
 def main():
-    arguments = sys.argv[2:] if sys.argv[1:2] == ["--"] else sys.argv[1:]
-    programs = built()
+    setup = subprocess.Popen([os.path.join(ROOT, "tests/setup.sh")], cwd=ROOT, stdin=subprocess.DEVNULL)
+    try:
+        programs = built()
+    except SystemExit:
+        setup.terminate()
+        raise
+    if setup.wait() != 0:
+        sys.exit("run: the machine could not be prepared")
+    lanes = ([], [], [])
+    for each in programs:
+        if os.path.relpath(each[1], ROOT).startswith(REGISTRIES):
+            lanes[0].append(each)
+        else:
+            lanes[1 if each[0] in WAITING else 2].append(each)
     failed, lock = [], threading.Lock()
-    waits = [each for each in programs if each[0] in WAITING]
-    works = [each for each in programs if each[0] not in WAITING]
-    lanes = [threading.Thread(target=lane, args=(each, arguments, failed, lock)) for each in (waits, works)]
-    for each in lanes:
+    runs = [threading.Thread(target=lane, args=(each, sys.argv[1:], failed, lock)) for each in lanes]
+    for each in runs:
         each.start()
-    for each in lanes:
+    for each in runs:
         each.join()
     documented = subprocess.run(["cargo", "test", "--workspace", "--doc"], cwd=ROOT, check=False)
     if documented.returncode != 0:
