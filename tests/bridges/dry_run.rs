@@ -18,8 +18,9 @@ pub(crate) fn story() {
     let addresses: Vec<String> = (0..4).map(|_| format!("{}:{}", netns::ADDRESS, free_port())).collect();
     let here = |service: &str| List::new(Of::Dubbo, In::ZooKeeper, service);
     let there = |service: &str| List::new(Of::Dubbo, In::Nacos, service);
-    here("dry.Inner$Write").put(&addresses[0]);
-    here("dry.With Space").put(&addresses[0]);
+    // As Dubbo names its nodes.
+    here("dry.Inner%24Write").put(&addresses[0]);
+    here("dry.With+Space").put(&addresses[0]);
     here("dry.Local").put("127.0.0.1:20880");
     here("dry.There").put(&addresses[1]);
     there("dry.There").put(&addresses[1]);
@@ -109,7 +110,7 @@ fn first_three(line: &str) -> [&str; 3] {
 }
 
 fn mark(bridge: &'static str) -> [(&'static str, &'static str); 3] {
-    [("outrigger.origin", "zookeeper:127.0.0.1:2181/"), ("outrigger.bridge", bridge), ("outrigger.hops", "1")]
+    [("outrigger.origin", "zookeeper:127.0.0.1:2181"), ("outrigger.bridge", bridge), ("outrigger.hops", "1")]
 }
 
 /// A conf in a file of its own.

@@ -79,7 +79,13 @@ fn tell(name: &str) {
     let at = stories.iter().position(|(of, _)| *of == name).expect("who is told was asked for");
     let (_, thread) = stories.swap_remove(at);
     drop(stories);
-    assert!(thread.join().is_ok(), "the story of {name} went wrong");
+    // What its thread printed went to the test that began it, which may be over.
+    if let Err(panic) = thread.join() {
+        panic!(
+            "the story of {name}: {}",
+            panic.downcast_ref::<String>().map_or("it went wrong", String::as_str)
+        );
+    }
 }
 
 /// Whether the words behind the command mean this test.

@@ -157,8 +157,8 @@ impl Stage {
                     let way = if *home == In::ZooKeeper { "zn" } else { "nz" };
                     let bridge = format!("take-{short}-{way}");
                     let origin = match home {
-                        In::ZooKeeper => "zookeeper:127.0.0.1:2181/",
-                        In::Nacos => "nacos:127.0.0.1:8848/",
+                        In::ZooKeeper => "zookeeper:127.0.0.1:2181",
+                        In::Nacos => "nacos:127.0.0.1:8848",
                     };
                     let wanted = (at != *home).then_some([origin, bridge.as_str(), "1"]);
                     assert_eq!(entry.mark(), wanted, "{at:?}: {entry:?}");

@@ -137,7 +137,8 @@ pub struct TlsPlan {
 }
 
 impl RegistryPlan {
-    /// A name for the place that it is, the same in whichever conf and however its servers are ordered there.
+    /// A name for the place that it is, the same in whichever conf and however its servers are ordered there; of letters that
+    /// mean nothing in a URL, because consumers of SOFARPC take the first slash behind `://` for the end of the address.
     pub fn place(&self) -> String {
         let mut servers = self.servers().to_vec();
         servers.sort();
@@ -158,7 +159,9 @@ impl RegistryPlan {
         if let Some(group) = group.filter(|group| !matches!(*group, "dubbo" | "DEFAULT_GROUP")) {
             within = format!("{within}:{group}");
         }
-        format!("{kind}:{}/{within}", servers.join(","))
+        let place = format!("{kind}:{}:{within}", servers.join(","));
+        let plain = |c: char| if c.is_alphanumeric() || "-_.:,[]".contains(c) { c } else { '.' };
+        place.trim_end_matches(':').chars().map(plain).collect()
     }
 
     /// The servers that it is asked at; none for a file, nor where others than we know them.

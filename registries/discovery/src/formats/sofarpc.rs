@@ -67,7 +67,10 @@ pub fn params(r: &Registration) -> Params {
     .collect();
     params.insert("weight".into(), r.weight.min(WEIGHT_MAX).to_string());
     params.insert("startTime".into(), r.started.to_string());
-    params.extend(r.metadata.clone());
+    // Consumers look for the first slash behind `://` and take it for the end of the address, and for pairs after that.
+    let is_plain = |text: &str| !text.contains(['/', '?', '&']);
+    let said = r.metadata.iter().filter(|(name, value)| is_plain(name) && is_plain(value));
+    params.extend(said.map(|(name, value)| (name.clone(), value.clone())));
     params
 }
 
@@ -93,6 +96,27 @@ mod tests {
         let marked = read("tri://10.0.0.1:12200?version=1.0&uniqueId=u1&weight=200");
         assert_eq!((marked.version.as_deref(), marked.weight), (Some("1.0:u1"), 200));
         assert_eq!(marked.protocol.as_deref(), Some("tri"));
+    }
+
+    #[test]
+    fn what_would_end_the_address_for_consumers_is_not_told() {
+        let told = |value: &str| Registration {
+            app: "shop".into(),
+            framework: crate::Framework::Sofarpc,
+            level: crate::Level::Interface,
+            service: "a.B".into(),
+            protocol: "bolt".into(),
+            address: "10.0.0.1:12200".into(),
+            group: None,
+            version: Some("1.0".into()),
+            weight: 100,
+            started: 0,
+            metadata: Params::from([("home".into(), value.into())]),
+        };
+        assert_eq!(params(&told("a:1,b")).get("home").map(String::as_str), Some("a:1,b"));
+        for bad in ["/a", "a?b", "a&b=c"] {
+            assert!(!url(&told(bad)).params.contains_key("home"), "{bad}");
+        }
     }
 
     #[test]
