@@ -73,10 +73,14 @@ impl Family {
     pub(crate) fn observe(&mut self) {
         self.caller = Some(Sidecar::start(&self.front.finds_in(ZK, false)));
         let own = self.own_addresses();
-        // What the guide says one should look at.
-        let printed =
-            self.asks(&["registry", "get", "--framework", self.java.framework(), self.java.service()]);
-        assert!(own.iter().all(|address| printed.contains(address.as_str())), "{own:?}: {printed}");
+        // What the guide says one should look at. Dubbo makes an application known a little after its interfaces.
+        let question = ["registry", "get", "--framework", self.java.framework(), self.java.service()];
+        let mut printed = String::new();
+        let all = within(PATIENCE, || {
+            printed = self.asks(&question);
+            own.iter().all(|address| printed.contains(address.as_str()))
+        });
+        assert!(all, "{own:?}: {printed}");
         self.finds(&own);
         let (code, page) = self.caller().admin_get("/registries");
         assert!(code == 200 && page.contains(self.java.service()), "{page}");
@@ -111,7 +115,9 @@ impl Family {
             self.finds(&known);
             self.each(|consumer| consumer.is_answered_also_by(&BEHIND[at..=at]));
             if self.java != Java::Sofa {
+                let t = std::time::Instant::now();
                 self.own[at].term(LEAVE_MAX);
+                eprintln!("DEBUG own term {:?}", t.elapsed());
             }
         }
         if self.java == Java::Sofa {
@@ -206,9 +212,12 @@ impl Family {
         self.each(|consumer| consumer.is_answered_also_by(&OWN));
         for (mut sidecar, mut behind) in self.sidecars.drain(..).zip(self.behind.drain(..)) {
             sidecar.term();
+            let t = std::time::Instant::now();
             let status = sidecar.wait(LEAVE_MAX);
             assert!(status.success(), "{status}");
+            eprintln!("DEBUG sidecar {:?} {:?}", self.java, t.elapsed());
             behind.term(LEAVE_MAX);
+            eprintln!("DEBUG behind {:?} {:?}", self.java, t.elapsed());
         }
         self.are_known(Registry::ZooKeeper, &self.own_addresses());
         self.finds(&self.own_addresses());
