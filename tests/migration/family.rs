@@ -95,6 +95,8 @@ impl Family {
             _ => format!("dubbo://{LOOPBACK_NAME}:{}", self.front.port),
         };
         let second = self.spawn("through its sidecar", &["--url", &url]);
+        // They are not called before the next step; to start takes long.
+        self.behind = self.spawn_behind();
         self.second = Some(second.flow());
         self.each(|consumer| consumer.is_answered_by(&OWN));
         assert!(self.carried() > 0, "its calls are counted");
@@ -105,7 +107,6 @@ impl Family {
 
     /// Each provider is started anew behind a sidecar that makes it known, and the old one leaves when the new one is called.
     pub(crate) fn be_registered(&mut self) {
-        self.behind = self.spawn_behind();
         for at in 0..2 {
             self.behind[at].ready();
             self.sidecars.push(Sidecar::start(&self.beside[at].registers_in(&[ZK])));
@@ -115,9 +116,7 @@ impl Family {
             self.finds(&known);
             self.each(|consumer| consumer.is_answered_also_by(&BEHIND[at..=at]));
             if self.java != Java::Sofa {
-                let t = std::time::Instant::now();
                 self.own[at].term(LEAVE_MAX);
-                eprintln!("DEBUG own term {:?}", t.elapsed());
             }
         }
         if self.java == Java::Sofa {
@@ -166,10 +165,9 @@ impl Family {
                 mine.is_some_and(|entry| entry.fields.contains_key(MARK))
             });
             assert!(came, "no copy of {} stands in {left:?}: {last:#?}", beside.address());
-            [&mut self.first, &mut self.second, &mut self.other]
-                .into_iter()
-                .flatten()
-                .for_each(|one| one.is_answered_also_by(&BEHIND));
+            for one in [&mut self.first, &mut self.second, &mut self.other].into_iter().flatten() {
+                one.is_answered_also_by(&BEHIND);
+            }
         }
     }
 
@@ -210,15 +208,15 @@ impl Family {
         self.are_known(Registry::ZooKeeper, &known);
         self.finds(&known);
         self.each(|consumer| consumer.is_answered_also_by(&OWN));
-        for (mut sidecar, mut behind) in self.sidecars.drain(..).zip(self.behind.drain(..)) {
-            sidecar.term();
-            let t = std::time::Instant::now();
-            let status = sidecar.wait(LEAVE_MAX);
-            assert!(status.success(), "{status}");
-            eprintln!("DEBUG sidecar {:?} {:?}", self.java, t.elapsed());
-            behind.term(LEAVE_MAX);
-            eprintln!("DEBUG behind {:?} {:?}", self.java, t.elapsed());
-        }
+        std::thread::scope(|scope| {
+            for (mut sidecar, mut behind) in self.sidecars.drain(..).zip(self.behind.drain(..)) {
+                sidecar.term();
+                let status = sidecar.wait(LEAVE_MAX);
+                assert!(status.success(), "{status}");
+                // Nobody calls it any more: nothing waits for its end.
+                scope.spawn(move || behind.term(LEAVE_MAX));
+            }
+        });
         self.are_known(Registry::ZooKeeper, &self.own_addresses());
         self.finds(&self.own_addresses());
         self.each(|consumer| consumer.is_answered_by(&OWN));
