@@ -134,9 +134,14 @@ impl Family {
     /// Carried into Nacos by a bridge, they are found there by a consumer that knows nothing else.
     pub(crate) fn be_found_in_nacos(&mut self) {
         let other = self.spawn("by Nacos", &["--registry", &format!("nacos://{NACOS}")]);
-        self.are_those_behind(&[(Registry::ZooKeeper, false), (Registry::Nacos, true)]);
+        self.are_found_in_both();
         self.other = Some(other.flow());
         self.each(|consumer| consumer.is_answered_by(&BEHIND));
+    }
+
+    /// Originals in `ZooKeeper`, copies in Nacos.
+    pub(crate) fn are_found_in_both(&self) {
+        self.are_those_behind(&[(Registry::ZooKeeper, false), (Registry::Nacos, true)]);
     }
 
     /// The sidecars make known and find in Nacos instead of `ZooKeeper`; those who look in `ZooKeeper` find copies.
