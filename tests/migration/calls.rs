@@ -10,8 +10,10 @@ use std::time::Duration;
 
 /// Threads that call at once.
 const CALLERS: usize = 3;
+/// Milliseconds between two calls of each.
+const PAUSE: u32 = 15;
 /// Calls that a consumer has made before it is believed that they go on.
-const ENOUGH: u64 = 200;
+const ENOUGH: u64 = 50;
 /// How long that may take, and news to arrive.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a program may take to leave.
@@ -63,7 +65,7 @@ impl Consumer {
             last["ok"] == true
         });
         assert!(found, "{} finds nobody: {last}", self.name);
-        assert_eq!(self.process.ask(&format!("flow {CALLERS}"))["value"], "flows");
+        assert_eq!(self.process.ask(&format!("flow {CALLERS} {PAUSE}"))["value"], "flows");
         self
     }
 

@@ -111,15 +111,22 @@ impl Beside {
     }
 }
 
+/// The bridges of `bridge`: framework, from, to.
+const BRIDGES: [(&str, &str, &str); 4] =
+    [("dubbo", ZK, NC), ("dubbo", NC, ZK), ("sofarpc", ZK, NC), ("sofarpc", NC, ZK)];
+
+/// The names of the bridges.
+pub(crate) fn bridges() -> impl Iterator<Item = String> {
+    BRIDGES.into_iter().map(|(framework, _, to)| format!("{framework}-to-{to}"))
+}
+
 /// A sidecar of its own that carries everything both ways.
 pub(crate) fn bridge() -> String {
-    let mut bridges = String::new();
-    for framework in ["dubbo", "sofarpc"] {
-        for (from, to) in [(ZK, NC), (NC, ZK)] {
-            writeln!(bridges, "  {framework}-to-{to}: {{ from: {from}, to: {to}, framework: {framework} }}")
-                .expect("a text grows");
-        }
-    }
+    let each = BRIDGES.iter().zip(bridges());
+    let line = |((framework, from, to), name): (&(&str, &str, &str), String)| {
+        format!("  {name}: {{ from: {from}, to: {to}, framework: {framework} }}\n")
+    };
+    let bridges: String = each.map(line).collect();
     format!(
         "app: bridge\nadmin: 127.0.0.1:{}\nstate: \"off\"\nworkers: 1\n{}listeners: {{}}\nbridges:\n{bridges}",
         free_port(),

@@ -73,10 +73,14 @@ impl Family {
     pub(crate) fn observe(&mut self) {
         self.caller = Some(Sidecar::start(&self.front.finds_in(ZK, false)));
         let own = self.own_addresses();
-        // What the guide says one should look at.
-        let printed =
-            self.asks(&["registry", "get", "--framework", self.java.framework(), self.java.service()]);
-        assert!(own.iter().all(|address| printed.contains(address.as_str())), "{own:?}: {printed}");
+        // What the guide says one should look at. Dubbo makes an application known a little after its interfaces.
+        let question = ["registry", "get", "--framework", self.java.framework(), self.java.service()];
+        let mut printed = String::new();
+        let all = within(PATIENCE, || {
+            printed = self.asks(&question);
+            own.iter().all(|address| printed.contains(address.as_str()))
+        });
+        assert!(all, "{own:?}: {printed}");
         self.finds(&own);
         let (code, page) = self.caller().admin_get("/registries");
         assert!(code == 200 && page.contains(self.java.service()), "{page}");
@@ -91,6 +95,8 @@ impl Family {
             _ => format!("dubbo://{LOOPBACK_NAME}:{}", self.front.port),
         };
         let second = self.spawn("through its sidecar", &["--url", &url]);
+        // They are not called before the next step; to start takes long.
+        self.behind = self.spawn_behind();
         self.second = Some(second.flow());
         self.each(|consumer| consumer.is_answered_by(&OWN));
         assert!(self.carried() > 0, "its calls are counted");
@@ -101,7 +107,6 @@ impl Family {
 
     /// Each provider is started anew behind a sidecar that makes it known, and the old one leaves when the new one is called.
     pub(crate) fn be_registered(&mut self) {
-        self.behind = self.spawn_behind();
         for at in 0..2 {
             self.behind[at].ready();
             self.sidecars.push(Sidecar::start(&self.beside[at].registers_in(&[ZK])));
@@ -129,9 +134,14 @@ impl Family {
     /// Carried into Nacos by a bridge, they are found there by a consumer that knows nothing else.
     pub(crate) fn be_found_in_nacos(&mut self) {
         let other = self.spawn("by Nacos", &["--registry", &format!("nacos://{NACOS}")]);
-        self.are_those_behind(&[(Registry::ZooKeeper, false), (Registry::Nacos, true)]);
+        self.are_found_in_both();
         self.other = Some(other.flow());
         self.each(|consumer| consumer.is_answered_by(&BEHIND));
+    }
+
+    /// Originals in `ZooKeeper`, copies in Nacos.
+    pub(crate) fn are_found_in_both(&self) {
+        self.are_those_behind(&[(Registry::ZooKeeper, false), (Registry::Nacos, true)]);
     }
 
     /// The sidecars make known and find in Nacos instead of `ZooKeeper`; those who look in `ZooKeeper` find copies.
@@ -160,10 +170,9 @@ impl Family {
                 mine.is_some_and(|entry| entry.fields.contains_key(MARK))
             });
             assert!(came, "no copy of {} stands in {left:?}: {last:#?}", beside.address());
-            [&mut self.first, &mut self.second, &mut self.other]
-                .into_iter()
-                .flatten()
-                .for_each(|one| one.is_answered_also_by(&BEHIND));
+            for one in [&mut self.first, &mut self.second, &mut self.other].into_iter().flatten() {
+                one.is_answered_also_by(&BEHIND);
+            }
         }
     }
 
@@ -204,12 +213,15 @@ impl Family {
         self.are_known(Registry::ZooKeeper, &known);
         self.finds(&known);
         self.each(|consumer| consumer.is_answered_also_by(&OWN));
-        for (mut sidecar, mut behind) in self.sidecars.drain(..).zip(self.behind.drain(..)) {
-            sidecar.term();
-            let status = sidecar.wait(LEAVE_MAX);
-            assert!(status.success(), "{status}");
-            behind.term(LEAVE_MAX);
-        }
+        std::thread::scope(|scope| {
+            for (mut sidecar, mut behind) in self.sidecars.drain(..).zip(self.behind.drain(..)) {
+                sidecar.term();
+                let status = sidecar.wait(LEAVE_MAX);
+                assert!(status.success(), "{status}");
+                // Nobody calls it any more: nothing waits for its end.
+                scope.spawn(move || behind.term(LEAVE_MAX));
+            }
+        });
         self.are_known(Registry::ZooKeeper, &self.own_addresses());
         self.finds(&self.own_addresses());
         self.each(|consumer| consumer.is_answered_by(&OWN));

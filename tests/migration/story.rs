@@ -6,12 +6,20 @@ use super::confs;
 use super::family::Family;
 use super::java::Java;
 use super::servers::{NACOS, Server, ZOOKEEPER};
-use super::support::{Sidecar, run};
+use super::support::{Sidecar, run, within};
+use serde_json::Value;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// How long a bridge may take to do what it is to do.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a sidecar can be to a bridge.
+const ROLES: [&str; 3] = ["leading", "standby", "frozen"];
+/// The service of all programs.
+const SERVICE: &str = "peer.api.DemoService";
+/// How long `ZooKeeper` is off: longer than any session with it lasts.
+const OFF: Duration = Duration::from_secs(6);
 
 pub(crate) fn tell() {
     let mut story = Story::begin();
@@ -19,13 +27,15 @@ pub(crate) fn tell() {
     story.step("1 observe", |family, _| family.observe());
     story.step("2 consumer", Family::call_through_the_sidecar);
     story.step("3 provider", |family, _| family.be_registered());
-    let bridges = Bridges::start();
+    let mut bridges = Bridges::start();
     story.step("4 bridge", |family, _| family.be_found_in_nacos());
+    bridges.one_leaves();
+    story.step("4 the other bridge", |family, _| family.are_found_in_both());
     story.step("5 Nacos", |family, _| family.change_to_nacos());
     story.step("5 nobody in ZooKeeper", Family::first_leaves);
     bridges.end();
     story.zookeeper.stop();
-    story.step("5 ZooKeeper is off", |_, _| ());
+    story.step("5 ZooKeeper is off", |_, _| std::thread::sleep(OFF));
     story.zookeeper.start();
     story.zookeeper.ready();
     let bridges = Bridges::start();
@@ -80,26 +90,56 @@ fn at_once<T: Send, U: Send>(all: impl IntoIterator<Item = T>, what: impl Fn(T) 
     })
 }
 
-/// Two sidecars that carry everything both ways: one writes, the other stands by.
-struct Bridges([Sidecar; 2]);
+/// Two sidecars that carry everything both ways: of each bridge one writes, the other stands by.
+struct Bridges(Vec<Sidecar>);
 
 impl Bridges {
     fn start() -> Self {
-        let conf = confs::bridge();
-        let first = Sidecar::start(&conf);
+        let first = Sidecar::start(&confs::bridge());
         let mut command = Command::new(env!("CARGO_BIN_EXE_outrigger"));
         command.args(["bridge", "--dry-run", "-c"]).arg(first.conf_path());
         let ran = run(&mut command, PATIENCE);
-        assert!(ran.ok, "{}", ran.said);
-        Self([first, Sidecar::start(&confs::bridge())])
+        assert!(ran.ok && ran.said.contains(SERVICE), "{}", ran.said);
+        let bridges = Self(vec![first, Sidecar::start(&confs::bridge())]);
+        bridges.are("one writes, the other stands by", |roles| {
+            roles.iter().all(|of| of.contains(&"leading") && of.contains(&"standby"))
+        });
+        bridges
     }
 
-    /// The last thing that they do: one that leaves is not missed, then both do.
-    fn end(self) {
-        for mut sidecar in self.0 {
-            sidecar.term();
-            let status = sidecar.wait(PATIENCE);
-            assert!(status.success(), "{status}");
-        }
+    /// One of them leaves, and the other one goes on.
+    fn one_leaves(&mut self) {
+        leave(self.0.remove(0));
+        self.are("the one that is left writes", |roles| roles.iter().all(|of| of == &["leading"]));
     }
+
+    fn end(self) {
+        self.0.into_iter().for_each(leave);
+    }
+
+    /// Waits until the roles of each bridge are so.
+    fn are(&self, what: &str, so: impl Fn(&[Vec<&str>]) -> bool) {
+        let mut pages: Vec<Value> = Vec::new();
+        let came = within(PATIENCE, || {
+            let page = |sidecar: &Sidecar| {
+                let (code, page) = sidecar.admin_get("/registries");
+                assert_eq!(code, 200, "{page}");
+                serde_json::from_str(&page).expect("/registries is JSON")
+            };
+            pages = self.0.iter().map(page).collect();
+            let roles = confs::bridges().map(|name| {
+                let role =
+                    |page: &Value| ROLES.into_iter().find(|role| page["bridges"][&name]["role"] == *role);
+                pages.iter().map(|page| role(page).unwrap_or_default()).collect()
+            });
+            so(&roles.collect::<Vec<Vec<&str>>>())
+        });
+        assert!(came, "{what}: {pages:#?}");
+    }
+}
+
+fn leave(mut sidecar: Sidecar) {
+    sidecar.term();
+    let status = sidecar.wait(PATIENCE);
+    assert!(status.success(), "{status}");
 }

@@ -114,7 +114,10 @@ final class Console implements Cases {
             case "nothing": return demo.nothing();
             case "who": return demo.who();
             case "work": return work(w);
-            case "flow": flow.begin(Integer.parseInt(w[1])); return "flows";
+            case "flow":
+                if (w.length > 2) flow.begin(Integer.parseInt(w[1]), Integer.parseInt(w[2]));
+                else flow.begin(Integer.parseInt(w[1]));
+                return "flows";
             case "tide": return flow.told();
             case "ebb": return flow.end();
             case "green": return framework.green().who();

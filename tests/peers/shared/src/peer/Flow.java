@@ -1,5 +1,6 @@
 /*
- * Calls that go on beside everything else: from "flow N", by so many threads, until "ebb", which answers how they went:
+ * Calls that go on beside everything else: from "flow N", by so many threads ("flow N MS": each with so long a rest between
+ * two calls), until "ebb", which answers how they went:
  * a line with how many were answered by whom ("blue=12 green=5"), and one for each failure that was seen ("3 WHAT"). "tide"
  * answers the same of the calls so far, and they go on.
  * A call that another thread ends must not be counted as failed: each thread finishes the call it is in.
@@ -12,22 +13,26 @@ import java.util.concurrent.Callable;
 import java.util.concurrent.locks.LockSupport;
 
 final class Flow {
-    /** Between two calls of a thread: a consumer at rest, not a bench. */
-    private static final long PAUSE_NS = 5_000_000;
+    /** Between two calls of a thread, in milliseconds: a consumer at rest, not a bench. */
+    private static final int PAUSE = 5;
     /** So many failures are told apart. */
     private static final int KINDS_MAX = 8;
     private final Callable<String> call;
     private final Map<String, Integer> answered = new TreeMap<String, Integer>();
     private final Map<String, Integer> failed = new TreeMap<String, Integer>();
     private Thread[] threads = {};
+    private long pause;
     private volatile boolean over;
 
     /** {@code call} answers the name of whom it was answered by. */
     Flow(Callable<String> call) { this.call = call; }
 
-    void begin(int count) {
+    void begin(int count) { begin(count, PAUSE); }
+
+    void begin(int count, int rest) {
         if (threads.length > 0) throw new IllegalStateException("it flows already");
         over = false;
+        pause = rest * 1_000_000L;
         answered.clear();
         failed.clear();
         threads = new Thread[count];
@@ -59,7 +64,7 @@ final class Flow {
             } catch (Throwable e) {
                 note(null, e);
             }
-            LockSupport.parkNanos(PAUSE_NS);
+            LockSupport.parkNanos(pause);
         }
     }
 
