@@ -348,7 +348,9 @@ impl Carrier {
 
     fn all_dirty(&mut self) {
         let names: Vec<String> = self.services.keys().cloned().collect();
-        names.iter().for_each(|name| self.dirty(name));
+        for name in &names {
+            self.dirty(name);
+        }
     }
 
     /// Whether so many services are empty at once that it is not to be believed.
@@ -384,8 +386,12 @@ impl Carrier {
                 other.push(name.clone());
             }
         }
-        due.iter().for_each(|name| self.look(name, now));
-        other.iter().for_each(|name| self.dirty(name));
+        for name in &due {
+            self.look(name, now);
+        }
+        for name in &other {
+            self.dirty(name);
+        }
         self.groups.retain(|_, group| !group.is_over());
         self.tell(now);
     }
