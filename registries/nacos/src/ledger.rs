@@ -123,7 +123,9 @@ impl Drop for Part {
             return;
         }
         let mut all = lock(&self.client.ledger.wants);
-        places.iter().for_each(|place| self.forget(&mut all, place));
+        for place in &places {
+            self.forget(&mut all, place);
+        }
         drop(all);
         // Whoever is dropped can wait for nothing, so somebody else takes away what was his. If that fails it is in nobody's
         // wants any more, and goes with the connection or with the next round.

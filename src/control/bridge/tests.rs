@@ -333,19 +333,25 @@ async fn both_levels_are_written_and_what_both_say_is_one_entry() {
 async fn most_services_empty_at_once_are_not_believed() {
     let mut world = World::new(false);
     let names: Vec<String> = (0..12).map(|at| format!("s{at}")).collect();
-    names.iter().for_each(|name| world.source.put(name, some(2)));
+    for name in &names {
+        world.source.put(name, some(2));
+    }
     let bridge = world.start("");
     seconds(3).await;
     assert_eq!(world.target.count(), 24);
     world.target.events();
-    names.iter().for_each(|name| world.source.put(name, Vec::new()));
+    for name in &names {
+        world.source.put(name, Vec::new());
+    }
     seconds(1).await;
     let facts = bridge.facts();
     assert_eq!(facts.frozen.as_deref(), Some("12 of 12 services are without any instance at once"));
     seconds(600).await;
     assert_eq!(world.target.count(), 24);
     // Half of them are there again: the others have left for good.
-    names.iter().take(6).for_each(|name| world.source.put(name, some(2)));
+    for name in names.iter().take(6) {
+        world.source.put(name, some(2));
+    }
     seconds(1).await;
     assert_eq!(bridge.facts().frozen, None);
     seconds(12).await;
@@ -356,10 +362,14 @@ async fn most_services_empty_at_once_are_not_believed() {
 async fn a_few_services_are_believed_to_be_empty_in_the_end() {
     let mut world = World::new(false);
     let names = ["a", "b", "c"];
-    names.iter().for_each(|name| world.source.put(name, some(2)));
+    for name in &names {
+        world.source.put(name, some(2));
+    }
     let _bridge = world.start("");
     seconds(3).await;
-    names.iter().for_each(|name| world.source.put(name, Vec::new()));
+    for name in &names {
+        world.source.put(name, Vec::new());
+    }
     seconds(12).await;
     assert_eq!(world.target.count(), 0);
 }
