@@ -151,6 +151,9 @@ def changing(source, options, stop):
 
 def changed(source, target, admin, process, options, wanted):
     """The same under changes: what is written, what it costs, and how far behind it is."""
+    # Whoever filled it has not been heard of since.
+    source.stream.close()
+    source.stream = source.connect()
     stop, counted = threading.Event(), []
     changer = threading.Thread(target=lambda: counted.append(changing(source, options, stop)))
     before, cpu, began = target.writes(), cpu_seconds(process.pid), time.monotonic()

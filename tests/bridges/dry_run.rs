@@ -90,7 +90,7 @@ fn what_cannot_be_said(file: &Conf) {
     let lost = Conf::new(&file.text.replace(&super::servers::NACOS.to_string(), &nowhere));
     let (status, out, err) = lost.asked(&["--timeout", "3"]);
     assert_eq!((status, out.as_str()), (1, ""));
-    assert!(err.contains("registry nc cannot be asked") && err.contains(&nowhere), "{err}");
+    assert!(err.contains("registry nc cannot be asked"), "{err}");
 
     let none = Conf::new(
         &conf(&[]).replace("bridges:\n", "listeners:\n  l: { bind: \"127.0.0.1:1\", routes: [] }\n"),

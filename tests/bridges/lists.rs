@@ -139,7 +139,9 @@ impl List {
                     "preserved.heart.beat.timeout": "3600000",
                     "preserved.ip.delete.timeout": "3600000",
                 });
-                more.iter().for_each(|(name, value)| metadata[*name] = (*value).into());
+                for (name, value) in more {
+                    metadata[*name] = (*value).into();
+                }
                 let path = format!("{}&metadata={}", self.one(address), escaped(&metadata.to_string()));
                 done("put", || http_post(NACOS, &path));
             }

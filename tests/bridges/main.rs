@@ -66,10 +66,13 @@ fn dry_run() {
     netns::inside("dry_run", || tell("dry_run"));
 }
 
+/// A story that is told.
+type Story = (&'static str, JoinHandle<()>);
+
 /// Waits for the end of a story. Tests inside run one after the other, and most of a story is waiting: the first one that is told
 /// begins all of them.
 fn tell(name: &str) {
-    static TOLD: OnceLock<Mutex<Vec<(&str, JoinHandle<()>)>>> = OnceLock::new();
+    static TOLD: OnceLock<Mutex<Vec<Story>>> = OnceLock::new();
     let told = TOLD.get_or_init(|| {
         servers::start();
         let asked = STORIES.into_iter().filter(|(name, _)| is_asked_for(name));

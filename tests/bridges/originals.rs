@@ -11,7 +11,9 @@ pub(crate) fn story() {
         let service = format!("orig.At{home:?}");
         let three = addresses();
         let (here, there) = (List::new(of, home, &service), List::new(of, away, &service));
-        three.iter().for_each(|address| here.put(address));
+        for address in &three {
+            here.put(address);
+        }
         there.becomes(&three);
         assert_eq!(copies(&there), three);
         // Nobody asks the application: it stands in both now, as one does that is moved.
@@ -24,7 +26,9 @@ pub(crate) fn story() {
         there.take(&three[1]);
         there.becomes(&three);
         until("the copy is back", || copies(&there) == three);
-        three.iter().for_each(|address| here.take(address));
+        for address in &three {
+            here.take(address);
+        }
         there.becomes(&[]);
     }
     renamed(&mut sidecar);
@@ -42,12 +46,16 @@ fn renamed(sidecar: &mut Sidecar) {
     };
     let named = ["plan.A", "plan.B", "plan.C"].map(|name| (name, addresses()));
     for (name, three) in &named {
-        three.iter().for_each(|address| List::new(Of::Dubbo, In::ZooKeeper, name).put(address));
+        for address in three {
+            List::new(Of::Dubbo, In::ZooKeeper, name).put(address);
+        }
     }
     let text = conf(&line("{ prefix: plan. }"));
     let planned = Sidecar::start(&text);
     let there = |name: &str| List::new(Of::Dubbo, In::Nacos, name);
-    named.iter().for_each(|(name, three)| there(name).becomes(three));
+    for (name, three) in &named {
+        there(name).becomes(three);
+    }
     let looker = Looker::begin(vec![(there("plan.A"), named[0].1.clone())]);
     let other = text.replace("{ prefix: plan. }", "{ any: [plan.A, plan.B] }, rename: { plan.B: other.B }");
     assert_ne!(text, other);
@@ -56,7 +64,9 @@ fn renamed(sidecar: &mut Sidecar) {
     there("plan.B").becomes(&[]);
     there("other.B").becomes(&named[1].1);
     planned.reload(&text);
-    named.iter().for_each(|(name, three)| there(name).becomes(three));
+    for (name, three) in &named {
+        there(name).becomes(three);
+    }
     there("other.B").becomes(&[]);
     looker.end("a plan that is changed, and changed back");
     sidecar.assert_running();

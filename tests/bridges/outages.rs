@@ -50,12 +50,15 @@ fn emptied(source: &Server, sidecar: &Sidecar) {
     let lists: Vec<(List, Vec<String>)> = names
         .iter()
         .map(|name| {
-            let two = addresses(2);
-            put(source, name, &two);
-            (List::new(Of::Dubbo, In::Nacos, name), two)
+            // One each: what leaves one after the other is believed down to the last.
+            let one = addresses(1);
+            put(source, name, &one);
+            (List::new(Of::Dubbo, In::Nacos, name), one)
         })
         .collect();
-    lists.iter().for_each(|(list, wanted)| list.becomes(wanted));
+    for (list, wanted) in &lists {
+        list.becomes(wanted);
+    }
     sidecar.is_done(BRIDGE);
     let looker = Looker::begin(lists.clone());
     for (list, wanted) in &lists {
@@ -66,10 +69,16 @@ fn emptied(source: &Server, sidecar: &Sidecar) {
     assert_eq!(frozen(sidecar), 1);
     looker.end("most services are empty at once");
     let (back, gone) = lists.split_at(MANY - 3);
-    back.iter().for_each(|(list, wanted)| put(source, &list.service, wanted));
+    for (list, wanted) in back {
+        put(source, &list.service, wanted);
+    }
     until("it is believed again", || sidecar.bridge(BRIDGE)["frozen"].is_null());
-    gone.iter().for_each(|(list, _)| list.becomes(&[]));
-    back.iter().for_each(|(list, wanted)| list.keeps(wanted, Duration::from_millis(100)));
+    for (list, _) in gone {
+        list.becomes(&[]);
+    }
+    for (list, wanted) in back {
+        list.keeps(wanted, Duration::from_millis(100));
+    }
     assert_eq!(frozen(sidecar), 0);
 }
 

@@ -53,7 +53,7 @@ impl Stage {
         let consumer = Process::spawn("the consumer by Nacos", &mut java.consumer(Registry::Nacos));
         let beside = Sidecar::start(&beside(java, ports[0]));
         let caller = Sidecar::start(&caller(java));
-        Self { java, provider: provider, consumer, beside, caller }
+        Self { java, provider, consumer, beside, caller }
     }
 
     fn ready(&self) {

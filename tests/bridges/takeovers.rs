@@ -26,8 +26,12 @@ pub(crate) fn story() {
     let first = Sidecar::start(&conf(&lines));
     first.becomes("leading", &bridges);
     let mut second = Sidecar::start(&conf(&lines));
-    stage.lists().iter().for_each(|(list, wanted)| list.becomes(wanted));
-    bridges.iter().for_each(|bridge| first.is_done(bridge));
+    for (list, wanted) in &stage.lists() {
+        list.becomes(wanted);
+    }
+    for bridge in &bridges {
+        first.is_done(bridge);
+    }
     second.becomes("standby", &bridges);
     stage.are_marked();
     holds(&second, &bridges);
@@ -50,7 +54,9 @@ fn killed(first: Sidecar, second: &Sidecar, lines: &[String]) -> Sidecar {
     // Dropping it is SIGKILL.
     drop(first);
     second.becomes("leading", &bridges);
-    bridges.iter().for_each(|bridge| second.is_done(bridge));
+    for bridge in &bridges {
+        second.is_done(bridge);
+    }
     let back = Sidecar::start(&conf(lines));
     back.becomes("standby", &bridges);
     holds(&back, &bridges);
@@ -76,7 +82,9 @@ fn left(mut third: Sidecar, second: &Sidecar, bridges: &[String]) {
     third.term();
     assert!(third.wait(LEAVE_MAX).success());
     second.becomes("leading", bridges);
-    bridges.iter().for_each(|bridge| second.is_done(bridge));
+    for bridge in bridges {
+        second.is_done(bridge);
+    }
 }
 
 /// What stands by at Nacos has to hold its entries before the one that writes may go.
@@ -104,7 +112,9 @@ impl Stage {
             if (*of, *at) == (Of::Sofa, In::ZooKeeper) {
                 continue;
             }
-            addresses.iter().for_each(|address| List::new(*of, *at, service).put(address));
+            for address in addresses {
+                List::new(*of, *at, service).put(address);
+            }
         }
         stage.provider = Some(stage.registered());
         stage
@@ -174,10 +184,16 @@ impl Stage {
         assert!(sidecar.wait(LEAVE_MAX).success());
         for (of, at, service, addresses) in &self.services {
             if (*of, *at) != (Of::Sofa, In::ZooKeeper) {
-                addresses.iter().for_each(|address| List::new(*of, *at, service).take(address));
+                for address in addresses {
+                    List::new(*of, *at, service).take(address);
+                }
             }
         }
-        self.lists().iter().for_each(|(list, _)| list.becomes(&[]));
-        self.lists().iter().for_each(|(list, _)| list.keeps(&[], Duration::from_millis(500)));
+        for (list, _) in &self.lists() {
+            list.becomes(&[]);
+        }
+        for (list, _) in &self.lists() {
+            list.keeps(&[], Duration::from_millis(500));
+        }
     }
 }

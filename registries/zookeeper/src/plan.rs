@@ -4,7 +4,10 @@
 //! the process. Nothing that only means this host is made known, nor what cannot be a node; both are said, not dropped in
 //! silence.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use outrigger_discovery::{
     Framework, Level, Registration,
@@ -18,18 +21,26 @@ use crate::paths::{self, Paths};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// It is there, is ours, goes with the session, and says this.
-    Ours { path: String, data: Vec<u8> },
+    Ours { path: Arc<str>, data: Vec<u8> },
     /// It is there, whoever made it, stays, and says this or the same in other words.
-    Stays { path: String, data: Vec<u8> },
+    Stays { path: Arc<str>, data: Vec<u8> },
     /// It is there, stays, and names this application beside others.
-    Named { path: String, app: String },
+    Named { path: Arc<str>, app: String },
 }
 
 impl Step {
     /// The node.
-    pub(crate) fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &Arc<str> {
         let (Self::Ours { path, .. } | Self::Stays { path, .. } | Self::Named { path, .. }) = self;
         path
+    }
+
+    /// Has its path stored where others have theirs.
+    pub(crate) fn share(&mut self, paths: &BTreeSet<Arc<str>>) {
+        let (Self::Ours { path, .. } | Self::Stays { path, .. } | Self::Named { path, .. }) = self;
+        if let Some(same) = paths.get(path) {
+            path.clone_from(same);
+        }
     }
 }
 
@@ -100,10 +111,10 @@ impl Plan {
     }
 
     /// The nodes that are ours.
-    pub(crate) fn ours(&self) -> BTreeSet<&str> {
+    pub(crate) fn ours(&self) -> BTreeSet<Arc<str>> {
         let steps = self.rows.iter().flatten();
         steps
-            .filter_map(|step| if let Step::Ours { path, .. } = step { Some(path.as_str()) } else { None })
+            .filter_map(|step| if let Step::Ours { path, .. } = step { Some(Arc::clone(path)) } else { None })
             .collect()
     }
 
@@ -126,7 +137,7 @@ impl Plan {
 
 fn ours(directory: Option<String>, node: &str, data: String) -> Option<Step> {
     let path = paths::child(&directory?, node)?;
-    Some(Step::Ours { path, data: data.into_bytes() })
+    Some(Step::Ours { path: path.into(), data: data.into_bytes() })
 }
 
 /// What a revision gives, then who has it, then which application that is: in this order nobody finds half of it.
@@ -134,12 +145,12 @@ fn application(registrations: &[Registration], paths: &Paths) -> Option<Vec<Step
     let (info, member) = application::describe(registrations)?;
     let [metadata, _] = paths.metadata(&member.app, &info.revision)?;
     let mut row = vec![
-        Step::Stays { path: metadata, data: info.to_string().into_bytes() },
+        Step::Stays { path: metadata.into(), data: info.to_string().into_bytes() },
         ours(paths.application(&member.app), &member.address, curator::dubbo(&member))?,
     ];
     let services: BTreeSet<&str> = registrations.iter().map(|r| r.service.as_str()).collect();
     for service in services {
-        row.push(Step::Named { path: paths.mapping(service)?, app: member.app.clone() });
+        row.push(Step::Named { path: paths.mapping(service)?.into(), app: member.app.clone() });
     }
     Some(row)
 }
@@ -198,7 +209,7 @@ mod tests {
         let both = [registration(Framework::Dubbo, Level::Both, "10.0.0.1:20880")];
         let plan = plan(&both);
         let paths: Vec<Vec<&str>> =
-            plan.rows.iter().map(|row| row.iter().map(Step::path).collect()).collect();
+            plan.rows.iter().map(|row| row.iter().map(|step| &**step.path()).collect()).collect();
         assert_eq!(paths.len(), 2, "{plan:?}");
         assert!(paths[0][0].starts_with("/dubbo/a.B/providers/dubbo%3A%2F%2F10.0.0.1%3A20880%2Fa.B%3F"));
         assert!(paths[1][0].starts_with("/dubbo/metadata/shop/"));
@@ -212,7 +223,7 @@ mod tests {
         let other = Registration { service: "a.C".into(), ..at(3) };
         let members = |all: &[Registration]| {
             let rows = plan(all).rows;
-            let paths = rows.iter().flatten().map(|step| step.path().to_owned());
+            let paths = rows.iter().flatten().map(|step| step.path().to_string());
             paths.filter(|path| path.starts_with("/services/")).collect::<Vec<_>>()
         };
         assert_eq!(

@@ -4,11 +4,12 @@
 //! happened, so only what was read back counts as done. A node of ours that another session owns goes with that session,
 //! soon or later: it is deleted and made anew, never counted as done. Nothing is deleted that no session of ours made, except
 //! where our own node has to stand. Passes follow each epoch of the session, each change of the desire, each change of a node
-//! of ours, and a slow clock.
+//! of ours, and a slow clock; what was right when it was read and has not changed since is read again by the slow clock only.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, hash_map::DefaultHasher},
     future::poll_fn,
+    hash::{Hash as _, Hasher as _},
     sync::Arc,
     task::Poll,
     time::Duration,
@@ -39,6 +40,7 @@ pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
         hub: Arc::clone(&hub),
         ours: BTreeSet::new(),
         wants: BTreeSet::new(),
+        right: BTreeMap::new(),
         yielding: desired.yielding(),
         eyes: BTreeMap::new(),
         epoch: 0,
@@ -46,7 +48,7 @@ pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
     loop {
         let (wish, wanted) = desired.now();
         let plan = keeper.plan(&wanted);
-        keeper.want(&plan);
+        let plan = keeper.want(plan);
         let now = link.borrow_and_update().clone();
         let mut pass = match &now {
             Link::New => keeper.nothing(&plan, None),
@@ -72,7 +74,7 @@ pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
         };
         tokio::select! {
             changed = desired.changed() => if changed.is_err() {
-                keeper.want(&Plan::default());
+                keeper.want(Plan::default());
                 if let Link::Up(up) = &now {
                     keeper.pass(up, &Plan::default()).await;
                 }
@@ -83,7 +85,7 @@ pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
                 // Whoever takes the same node again and again is not met at once each time.
                 time::sleep(if pass.displaced { backoff.failed() } else { REST }).await;
             }
-            () = time::sleep(wait.min(Duration::from_secs(86_400))) => {}
+            () = time::sleep(wait.min(Duration::from_secs(86_400))) => keeper.right.clear(),
         }
     }
 }
@@ -101,19 +103,21 @@ struct Pass {
 struct Keeper {
     hub: Arc<Hub>,
     /// Nodes that we made, or may have made, and that are not known to be gone.
-    ours: BTreeSet<String>,
+    ours: BTreeSet<Arc<str>>,
     /// Nodes that are to be there by this registration.
-    wants: BTreeSet<String>,
+    wants: BTreeSet<Arc<str>>,
+    /// Steps that were seen to be done, and whose nodes have not changed since: a digest of each.
+    right: BTreeMap<Arc<str>, u64>,
     /// Whether what other processes keep is left to them.
     yielding: Yielding,
     /// What sees the nodes of the plan, in this epoch.
-    eyes: BTreeMap<String, Eye>,
+    eyes: BTreeMap<Arc<str>, Eye>,
     epoch: u64,
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        self.want(&Plan::default());
+        self.want(Plan::default());
         lock(&self.hub.shared.orphans).append(&mut self.ours);
     }
 }
@@ -121,24 +125,37 @@ impl Drop for Keeper {
 impl Keeper {
     /// Waits until a node of the plan changes, by whomever.
     async fn changed(&mut self) {
-        let mut changes: Vec<_> = self.eyes.values_mut().map(|eye| Box::pin(eye.changed())).collect();
-        let seen = poll_fn(|context| {
-            let ready = changes.iter_mut().map(|change| change.as_mut().poll(context)).find(Poll::is_ready);
-            ready.unwrap_or(Poll::Pending)
-        });
-        let seen = seen.await.is_ok();
+        let mut changes: Vec<_> =
+            self.eyes.iter_mut().map(|(path, eye)| (path, Box::pin(eye.changed()))).collect();
+        let (mut changed, mut blind) = (Vec::new(), false);
+        poll_fn(|context| {
+            for (path, change) in &mut changes {
+                if let Poll::Ready(seen) = change.as_mut().poll(context) {
+                    changed.push(Arc::clone(path));
+                    blind |= seen.is_err();
+                }
+            }
+            if changed.is_empty() { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
         drop(changes);
-        if !seen {
+        for path in &changed {
+            self.right.remove(path);
+        }
+        if blind {
             // They see nothing any more; if the session itself goes on, it is looked at with new ones.
             self.eyes.clear();
+            self.right.clear();
         }
     }
 
     /// From now on this is what is to be there, whatever becomes of it.
-    fn want(&mut self, plan: &Plan) {
+    fn want(&mut self, mut plan: Plan) -> Plan {
+        plan.rows.iter_mut().flatten().for_each(|step| step.share(&self.wants));
         let these = plan.ours();
         self.hub.shared.want(&these, &self.wants);
-        self.wants = these.into_iter().map(str::to_owned).collect();
+        self.wants = these;
+        plan
     }
 
     fn plan(&self, wanted: &[Registration]) -> Plan {
@@ -153,7 +170,7 @@ impl Keeper {
     /// A pass that was not made: nothing of the plan is known to be done.
     fn nothing(&self, plan: &Plan, reason: Option<&str>) -> Pass {
         let desired = plan.ours();
-        let withdrawn = self.ours.iter().filter(|path| !desired.contains(path.as_str())).count();
+        let withdrawn = self.ours.difference(&desired).count();
         Pass {
             pending: plan.len().saturating_add(withdrawn),
             trouble: reason.map(str::to_owned),
@@ -168,12 +185,13 @@ impl Keeper {
         let desired = plan.ours();
         if self.epoch != up.epoch {
             self.eyes.clear();
+            self.right.clear();
             self.epoch = up.epoch;
         }
-        let seen: BTreeSet<&str> = plan.rows.iter().flatten().map(Step::path).collect();
-        self.eyes.retain(|path, _| seen.contains(path.as_str()));
-        let withdrawn: Vec<String> =
-            self.ours.iter().filter(|path| !desired.contains(path.as_str())).cloned().collect();
+        let seen: BTreeSet<&Arc<str>> = plan.rows.iter().flatten().map(Step::path).collect();
+        self.eyes.retain(|path, _| seen.contains(path));
+        self.right.retain(|path, _| seen.contains(path));
+        let withdrawn: Vec<Arc<str>> = self.ours.difference(&desired).cloned().collect();
         // First what must not be called any more.
         for path in withdrawn {
             match self.withdraw(&up.client, &path).await {
@@ -206,15 +224,19 @@ impl Keeper {
         pass
     }
 
-    /// Does a step and reads it back.
+    /// Does a step and reads it back, unless it is known to be done.
     async fn step(&mut self, up: &Up, step: &Step, pass: &mut Pass) -> Result<(), Error> {
         let (client, path) = (&up.client, step.path());
+        let digest = digest(step);
+        if self.right.get(path) == Some(&digest) {
+            return Ok(());
+        }
         if !self.eyes.contains_key(path) {
             // Before it is read: what changes afterwards is seen.
             let eye = Eye::on(client, &up.sight, path).await?;
             // One that is no better than the slow clock would only make it a fast one.
             if !eye.is_timed() {
-                self.eyes.insert(path.to_owned(), eye);
+                self.eyes.insert(Arc::clone(path), eye);
             }
         }
         for _ in 0..TRIES {
@@ -224,6 +246,11 @@ impl Keeper {
                 Step::Named { app, .. } => self.stays(client, path, |text| named(text, app)).await?,
             };
             if is_done {
+                // What another process keeps, and it is left to that for now, is looked at every time.
+                let is_left = matches!(step, Step::Ours { .. }) && !self.ours.contains(path);
+                if self.eyes.contains_key(path) && !is_left {
+                    self.right.insert(Arc::clone(path), digest);
+                }
                 return Ok(());
             }
         }
@@ -234,12 +261,12 @@ impl Keeper {
     async fn ours(
         &mut self,
         client: &Client,
-        path: &str,
+        path: &Arc<str>,
         data: &[u8],
         pass: &mut Pass,
     ) -> Result<bool, Error> {
         // Before anything is written: an answer may never come.
-        self.ours.insert(path.to_owned());
+        self.ours.insert(Arc::clone(path));
         let (have, stat) = match limited(client.get_data(path)).await {
             Ok(found) => found,
             Err(Error::NoNode) => {
@@ -332,6 +359,16 @@ impl Keeper {
         }
         Err(busy())
     }
+}
+
+/// What tells a step from another one of the same node.
+fn digest(step: &Step) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    match step {
+        Step::Ours { data, .. } | Step::Stays { data, .. } => data.hash(&mut hasher),
+        Step::Named { app, .. } => app.hash(&mut hasher),
+    }
+    hasher.finish()
 }
 
 /// Why several writes at once were not done.

@@ -89,9 +89,9 @@ pub(crate) struct Shared {
     pub(crate) pace: Semaphore,
     pub(crate) apps: Apps,
     /// Nodes of registrations that ended without taking them away: the next pass of any other does.
-    pub(crate) orphans: Mutex<BTreeSet<String>>,
+    pub(crate) orphans: Mutex<BTreeSet<Arc<str>>>,
     /// How many of our registrations want a node.
-    pub(crate) wanted: Mutex<HashMap<String, usize>>,
+    wanted: Mutex<HashMap<Arc<str>, usize>>,
     link: watch::Sender<Link>,
     /// Where the state of the present client can be seen after it was given up.
     state: Mutex<Option<StateWatcher>>,
@@ -173,13 +173,13 @@ impl Shared {
     }
 
     /// A registration wants these nodes in the place of those.
-    pub(crate) fn want(&self, these: &BTreeSet<&str>, those: &BTreeSet<String>) {
+    pub(crate) fn want(&self, these: &BTreeSet<Arc<str>>, those: &BTreeSet<Arc<str>>) {
         let mut wanted = lock(&self.wanted);
-        for path in these.iter().filter(|path| !those.contains(**path)) {
-            let count = wanted.entry((*path).to_owned()).or_default();
+        for path in these.difference(those) {
+            let count = wanted.entry(Arc::clone(path)).or_default();
             *count = count.saturating_add(1);
         }
-        for path in those.iter().filter(|path| !these.contains(path.as_str())) {
+        for path in those.difference(these) {
             if let Some(count) = wanted.get_mut(path) {
                 *count = count.saturating_sub(1);
                 if *count == 0 {

@@ -24,7 +24,7 @@ use super::{
     group::{Group, Of, parts},
     pace::Pace,
     role::{Role, Roles},
-    service::{Look, Service, Task},
+    service::{Look, Service, Task, digest, key},
 };
 use crate::{
     conf::lower::BridgePlan,
@@ -185,11 +185,12 @@ impl Carrier {
             let Some(begun) = self.services.get_mut(&name) else { continue };
             begun.is_meant = self.plan.services.matches(Some(name.as_bytes()));
             begun.kept = std::mem::take(&mut service.kept);
+            begun.told = std::mem::take(&mut service.told);
             if same_here {
                 let same_there = last.written_as == self.plan.written_as
                     && last_carry.name(&name) == self.ends.carry.name(&name);
                 begun.knows(&service, same_there, now());
-                begun.map(&name, &self.ends.carry, &*self.ends.target);
+                begun.count(&name, &self.ends.carry, &*self.ends.target);
             }
             self.dirty(&name);
         }
@@ -305,7 +306,9 @@ impl Carrier {
                     here.push(name.clone());
                 }
                 End::Target => {
-                    if service.stands(view, &self.ends.carry, now) {
+                    let first = service.stands(view, now);
+                    let other = service.count(name, &self.ends.carry, &*self.ends.target);
+                    if first || other {
                         let name = name.clone();
                         self.dirty(&name);
                     }
@@ -333,7 +336,7 @@ impl Carrier {
             Look::Nothing => {}
             Look::Doubt => self.board.doubt(service.source),
             Look::Changed => {
-                service.map(name, &self.ends.carry, &*self.ends.target);
+                service.count(name, &self.ends.carry, &*self.ends.target);
                 self.dirty(name);
             }
         }
@@ -432,7 +435,10 @@ impl Carrier {
             group.clear();
             group.tell();
         }
-        self.services.values_mut().for_each(|service| service.kept.clear());
+        for service in self.services.values_mut() {
+            service.kept.clear();
+            service.told.clear();
+        }
     }
 
     fn apply(&mut self, role: Role, now: Instant) {
@@ -441,19 +447,20 @@ impl Carrier {
             let Some(name) = self.dirty.pop_front() else { break };
             let Some(service) = self.services.get_mut(&name) else { continue };
             service.is_dirty = false;
-            let Some(wanted) = service.wanted(&self.ends.carry, writes) else { continue };
-            self.pace.spend(service.costs(&self.ends.carry, &wanted));
-            let mut now_told = parts(&name, wanted.values());
-            let before = parts(&name, service.kept.values()).into_keys();
-            let of: BTreeSet<Of> = before.chain(now_told.keys().cloned()).collect();
-            for of in of {
-                let told = now_told.remove(&of).unwrap_or_default();
-                let group = self.groups.entry(of).or_insert_with(|| {
-                    Group::new(self.hold.clone(), !writes, |desired| self.ends.target.register(desired))
+            let (carry, target) = (&self.ends.carry, &self.ends.target);
+            let Some(wanted) = service.wanted(&name, carry, &**target, writes) else { continue };
+            self.pace.spend(service.costs(carry, &wanted));
+            service.kept = wanted.iter().map(|r| (key(r), digest(r))).collect();
+            let mut parts = parts(&name, wanted);
+            let told = parts.keys().cloned().collect();
+            let before = std::mem::replace(&mut service.told, told);
+            for of in before.union(&service.told) {
+                let told = parts.remove(of).unwrap_or_default();
+                let group = self.groups.entry(of.clone()).or_insert_with(|| {
+                    Group::new(self.hold.clone(), !writes, |desired| target.register(desired))
                 });
                 group.take(&name, told);
             }
-            service.kept = wanted;
         }
         self.groups.values_mut().for_each(Group::tell);
     }

@@ -2,11 +2,11 @@
 //!
 //! A change costs what its group costs, so groups are as small as the formats allow. Nothing is decided here.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use outrigger_discovery::{Desired, Framework, Hold, Level, Registration, Watching, Wish};
 
-use super::service::{Key, Task, key};
+use super::service::Task;
 
 /// Under this Dubbo says that consumers may look for the application as well.
 const MAPPED: (&str, &str) = ("service-name-mapping", "true");
@@ -21,19 +21,15 @@ pub enum Of {
 }
 
 /// The registrations of a service, by the groups that they belong to.
-pub fn parts<'a>(
-    service: &str,
-    registrations: impl Iterator<Item = &'a Registration>,
-) -> BTreeMap<Of, Vec<Registration>> {
+pub fn parts(service: &str, registrations: Vec<Registration>) -> BTreeMap<Of, Vec<Registration>> {
     let mut parts: BTreeMap<Of, Vec<Registration>> = BTreeMap::new();
     let mut put = |of, r| parts.entry(of).or_default().push(r);
-    for r in registrations {
+    for mut r in registrations {
         let level = if r.framework == Framework::Dubbo { r.level } else { Level::Interface };
         if level != Level::Interface {
             put(Of::App(r.app.clone()), Registration { level: Level::Application, ..r.clone() });
         }
         if level != Level::Application {
-            let mut r = r.clone();
             if level == Level::Both {
                 r.metadata.entry(MAPPED.0.to_owned()).or_insert_with(|| MAPPED.1.to_owned());
             }
@@ -49,7 +45,8 @@ pub struct Group {
     /// What the target is told.
     pub wish: Wish,
     _task: Task,
-    kept: BTreeMap<(String, Key), Registration>,
+    /// What it has of each service.
+    kept: BTreeMap<String, Arc<[Registration]>>,
     /// It was told less than this, so far.
     changed: bool,
 }
@@ -65,16 +62,15 @@ impl Group {
 
     /// Puts these in the place of what it has of a service.
     pub fn take(&mut self, service: &str, wanted: Vec<Registration>) {
-        let wanted: BTreeMap<Key, Registration> = wanted.into_iter().map(|r| (key(&r), r)).collect();
-        let before = self.kept.len();
-        self.kept.retain(|(of, key), _| of != service || wanted.contains_key(key));
-        self.changed |= self.kept.len() != before;
-        for (key, r) in wanted {
-            let at = (service.to_owned(), key);
-            if self.kept.get(&at) != Some(&r) {
-                self.kept.insert(at, r);
-                self.changed = true;
-            }
+        let before = self.kept.get(service).map_or(&[][..], |before| before);
+        if before == wanted {
+            return;
+        }
+        self.changed = true;
+        if wanted.is_empty() {
+            self.kept.remove(service);
+        } else {
+            self.kept.insert(service.to_owned(), wanted.into());
         }
     }
 
@@ -87,7 +83,12 @@ impl Group {
     /// Tells the target what it has, unless it was told.
     pub fn tell(&mut self) {
         if std::mem::take(&mut self.changed) {
-            self.wish.set(self.kept.values().cloned().collect());
+            let mut services = self.kept.values();
+            self.wish.set(match (services.next(), services.next()) {
+                // The most there are: nothing of it is there twice.
+                (Some(one), None) => Arc::clone(one),
+                _ => self.kept.values().flat_map(|all| all.iter().cloned()).collect(),
+            });
         }
     }
 

@@ -4,7 +4,8 @@
 //! have told what they have.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet, hash_map::DefaultHasher},
+    hash::{Hash as _, Hasher as _},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,7 +13,10 @@ use std::{
 use outrigger_discovery::{Guard, Instance, Registration, Registry, Verdict, View};
 use tokio::task::AbortHandle;
 
-use super::carry::{self, Carry, Not};
+use super::{
+    carry::{self, Carry, Not},
+    group::Of,
+};
 use crate::telemetry::Skipped;
 
 /// How long one that stands by holds copies of what it cannot see, and how long a target that cannot be asked is waited for.
@@ -24,6 +28,13 @@ pub type Key = (String, String, Option<String>, Option<String>);
 /// What tells an entry from the others of its service.
 pub fn key(r: &Registration) -> Key {
     (r.address.clone(), r.protocol.clone(), r.group.clone(), r.version.clone())
+}
+
+/// A digest of an entry: thousands of them are kept, and only whether they are the same is asked.
+pub fn digest(r: &Registration) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    r.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Ends with its handle.
@@ -44,7 +55,9 @@ pub struct Service {
     /// That at the target.
     pub target: usize,
     /// What stands there by our hand, as far as the target was told.
-    pub kept: BTreeMap<Key, Registration>,
+    pub kept: BTreeMap<Key, u64>,
+    /// The groups that it was told by.
+    pub told: BTreeSet<Of>,
     /// It waits for its turn to be written.
     pub is_dirty: bool,
     /// The plan does not mean it any more: it goes.
@@ -59,14 +72,15 @@ pub struct Service {
     lost: Option<Instant>,
     /// That has lasted so long that one that stands by holds it no longer.
     is_blind: bool,
-    /// What its instances are at the target; `None`: the source has not told yet.
-    found: Option<Vec<Registration>>,
+    /// The source has told.
+    is_found: bool,
     skipped: Skipped,
     /// What stands there; `None`: the target has not told yet.
     there: Option<Arc<[Instance]>>,
     /// Since when that is waited for although the target cannot be asked.
     unseen: Option<Instant>,
-    in_the_way: usize,
+    /// Those of its instances of which another entry is in the way.
+    taken: BTreeSet<Key>,
 }
 
 /// What is to be done about the source of a service.
@@ -88,6 +102,7 @@ impl Service {
             source,
             target,
             kept: BTreeMap::new(),
+            told: BTreeSet::new(),
             is_dirty: false,
             is_meant: true,
             emptied: false,
@@ -96,11 +111,11 @@ impl Service {
             guard: Guard::new(hold),
             lost: None,
             is_blind: false,
-            found: None,
+            is_found: false,
             skipped: Skipped::default(),
             there: None,
             unseen: None,
-            in_the_way: 0,
+            taken: BTreeSet::new(),
         }
     }
 
@@ -116,7 +131,7 @@ impl Service {
 
     /// Instances that are not carried.
     pub fn skipped(&self) -> Skipped {
-        Skipped { there: self.in_the_way, ..self.skipped }
+        Skipped { there: self.taken.len(), ..self.skipped }
     }
 
     /// What another watch of the same knew, as `before` was: of the source, and of the target, if it is the same one there.
@@ -153,25 +168,28 @@ impl Service {
         }
     }
 
-    /// Makes of those in force what they are there.
-    pub fn map(&mut self, name: &str, carry: &Carry, target: &dyn Registry) {
-        let Some(force) = self.guard.force() else { return };
+    /// Looks at what those in force are there, and which of them are carried; whether others are than before.
+    pub fn count(&mut self, name: &str, carry: &Carry, target: &dyn Registry) -> bool {
+        let Some(force) = self.guard.force() else { return false };
         let (found, skipped) = mapped(carry, target, name, force);
-        (self.found, self.skipped) = (Some(found), skipped);
-        self.count(carry);
+        let there = self.there.as_deref().unwrap_or_default();
+        let taken = found.iter().filter(|r| is_taken(there, r, carry)).map(key).collect();
+        (self.is_found, self.skipped) = (true, skipped);
+        let others = self.taken != taken;
+        self.taken = taken;
+        others
     }
 
     /// The target says what stands there; whether that is news.
-    pub fn stands(&mut self, view: View, carry: &Carry, now: Instant) -> bool {
+    pub fn stands(&mut self, view: View, now: Instant) -> bool {
         let Some(there) = view.instances else {
             self.unseen = view.lost.and(self.unseen.or(Some(now)));
             return false;
         };
         self.unseen = None;
-        let other = self.there.as_ref() != Some(&there);
+        let first = self.there.is_none();
         self.there = Some(there);
-        self.count(carry);
-        other
+        first
     }
 
     /// What time alone brings; whether there is something else to be written.
@@ -189,31 +207,35 @@ impl Service {
 
     /// What shall stand there by our hand: all that do not stand there by themselves. `None`: what does must stay, because not
     /// enough is known. `writes`: it is ours to say; otherwise what cannot be seen for a time is not held.
-    pub fn wanted(&self, carry: &Carry, writes: bool) -> Option<BTreeMap<Key, Registration>> {
+    pub fn wanted(
+        &self,
+        name: &str,
+        carry: &Carry,
+        target: &dyn Registry,
+        writes: bool,
+    ) -> Option<Vec<Registration>> {
         if !self.is_meant || self.is_blind && !writes {
-            return Some(BTreeMap::new());
+            return Some(Vec::new());
         }
-        let (found, there) = (self.found.as_ref()?, self.there.as_ref()?);
-        let free = |here: &&Registration| !is_taken(there, here, carry);
-        Some(found.iter().filter(free).map(|r| (key(r), r.clone())).collect())
+        let (force, _) = self.guard.force().zip(self.there.as_ref()).filter(|_| self.is_found)?;
+        let (mut wanted, _) = mapped(carry, target, name, force);
+        wanted.retain(|r| !self.taken.contains(&key(r)));
+        Some(wanted)
     }
 
     /// How many writes it takes to get there. What stands there by another's hand of the same bridge is only taken over.
-    pub fn costs(&self, carry: &Carry, wanted: &BTreeMap<Key, Registration>) -> usize {
+    pub fn costs(&self, carry: &Carry, wanted: &[Registration]) -> usize {
         let there = self.there.as_deref().unwrap_or_default();
         let stands = |r: &Registration| there.iter().any(|one| carry.is_own(one) && carry::is_same(one, r));
-        let new = wanted.iter().filter(|(key, r)| match self.kept.get(*key) {
-            Some(before) => before != *r,
-            None => !stands(r),
-        });
-        let gone = self.kept.keys().filter(|key| !wanted.contains_key(*key));
-        new.count() + gone.count()
-    }
-
-    fn count(&mut self, carry: &Carry) {
-        let (found, there) = (self.found.as_deref(), self.there.as_deref());
-        let (found, there) = (found.unwrap_or_default(), there.unwrap_or_default());
-        self.in_the_way = found.iter().filter(|r| is_taken(there, r, carry)).count();
+        let mut left: BTreeSet<&Key> = self.kept.keys().collect();
+        let mut costs = 0;
+        for r in wanted {
+            let key = key(r);
+            left.remove(&key);
+            let same = self.kept.get(&key).map_or_else(|| stands(r), |before| *before == digest(r));
+            costs += usize::from(!same);
+        }
+        costs + left.len()
     }
 }
 

@@ -349,7 +349,9 @@ async fn most_services_empty_at_once_are_not_believed() {
     seconds(600).await;
     assert_eq!(world.target.count(), 24);
     // Half of them are there again: the others have left for good.
-    names.iter().take(6).for_each(|name| world.source.put(name, some(2)));
+    for name in names.iter().take(6) {
+        world.source.put(name, some(2));
+    }
     seconds(1).await;
     assert_eq!(bridge.facts().frozen, None);
     seconds(12).await;
