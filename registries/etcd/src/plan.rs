@@ -79,8 +79,8 @@ impl Plan {
                 None => plan.refuse(r, "its name cannot be part of a key"),
             }
         }
-        for members in members.values() {
-            match application(members, keys) {
+        for members in members.into_values().flat_map(application::processes) {
+            match application(&members, keys) {
                 Some(row) => plan.rows.push(row),
                 None => members.iter().for_each(|r| plan.refuse(r, "its application cannot be described")),
             }
@@ -191,6 +191,23 @@ mod tests {
             member.metadata["weight"], "100",
             "an instance whose services differ has the usual weight"
         );
+    }
+
+    #[test]
+    fn processes_of_one_application_at_one_host_are_instances_of_their_own() {
+        let at = |port: u16| registration(Framework::Dubbo, Level::Application, &format!("10.0.0.1:{port}"));
+        let plan = plan(&[at(1), at(2), at(3)]);
+        let members: Vec<&str> = plan.ours().into_iter().collect();
+        assert_eq!(
+            members,
+            ["/services/shop/10.0.0.1:1", "/services/shop/10.0.0.1:2", "/services/shop/10.0.0.1:3"]
+        );
+        let other = Registration { service: "a.C".into(), ..at(2) };
+        assert_eq!(plan_of_one(&[at(1), other]), ["/services/shop/10.0.0.1:1"], "one process has two ports");
+    }
+
+    fn plan_of_one(registrations: &[Registration]) -> Vec<String> {
+        plan(registrations).ours().into_iter().map(str::to_owned).collect()
     }
 
     #[test]

@@ -1,0 +1,209 @@
+//! A Java program on Dubbo 3.3 that knows only Nacos calls a provider that only Kubernetes knows: first one that its sidecar made
+//! known there, then one behind a plain Service; by its own client, and through a sidecar that looks in Nacos.
+
+use super::cluster::Namespace;
+use super::confs::{K8S, NC, bridges, head};
+use super::lists::{In, List, Of, PATIENCE, until};
+use super::servers::{HOSTS, NACOS};
+use super::sidecars::names;
+use super::support::peers::Peer;
+use super::support::{Process, Sidecar, free_port, http_get, within};
+use super::web;
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What the provider calls itself.
+const NAME: &str = "behind";
+const SERVICE: &str = "peer.api.DemoService";
+/// The methods of the service, as a conf tells them.
+const METHODS: &str = "bytes,crash,echo,fail,fire,fired,late,nothing,peak,process,slow,who,work";
+/// How long a leaving sidecar may take.
+const LEAVE_MAX: Duration = Duration::from_secs(30);
+
+/// Everything starts at once, as starting is what takes long.
+struct Stage {
+    namespace: Namespace,
+    port: u16,
+    consumer: Process,
+    caller: Sidecar,
+    bridging: Sidecar,
+    _provider: Process,
+}
+
+pub(crate) fn story() {
+    let mut stage = Stage::begin();
+    stage.web();
+    stage.registered();
+    stage.plain();
+}
+
+impl Stage {
+    fn begin() -> Self {
+        let namespace = Namespace::new("java");
+        let port = free_port();
+        let provider = Process::spawn("the provider", &mut provider(port));
+        let consumer = Process::spawn("the consumer by Nacos", &mut consumer());
+        let lines = [
+            format!("j-own: {{ from: k8s, to: nc, services: {SERVICE}, hold_empty: 2s, patience: 3s }}"),
+            format!(
+                "j-plain: {{ from: k8s, to: nc, framework: plain, as: dubbo, services: demo, rename: {{ demo: {SERVICE} }}, \
+                 level: interface, metadata: {{ methods: \"{METHODS}\" }}, hold_empty: 2s, patience: 3s }}"
+            ),
+            "j-web: { from: k8s, to: nc, framework: plain, as: spring, services: rates, rename: { rates: RATES }, \
+             hold_empty: 2s, patience: 3s }"
+                .to_owned(),
+        ];
+        let text = format!("{}{}", head("bridging", &[K8S, NC], Some(&namespace)), bridges(&lines));
+        let bridging = Sidecar::start(&text);
+        let caller = Sidecar::start(&caller());
+        provider.ready();
+        consumer.ready();
+        bridging.becomes("leading", &names(&lines));
+        // Nacos can tell nobody who writes, so Kubernetes does.
+        let holders = namespace.holders();
+        for name in names(&lines) {
+            let holder = bridging.bridge(&name)["holder"].as_str().expect("a holder").to_owned();
+            assert!(holders.contains(&holder), "{holder} has no lease: {holders:?}");
+        }
+        Self { namespace, port, consumer, caller, bridging, _provider: provider }
+    }
+
+    /// The sidecar beside the provider makes it known in Kubernetes.
+    fn registered(&mut self) {
+        let mut beside = Sidecar::start(&beside(&self.namespace, self.port));
+        let calls = |beside: &Sidecar| beside.metric("outrigger_requests_total", &["listener=\"blue\""]);
+        list().becomes(&[format!("{}:{}", HOSTS[0], beside.port("blue"))]);
+        self.is_marked("j-own");
+        self.is_found("who");
+        assert!(calls(&beside) >= 1, "the call came through the provider's sidecar");
+        let before = calls(&beside);
+        self.is_found(&self.direct());
+        assert!(calls(&beside) > before, "the call came through both sidecars");
+        beside.term();
+        assert!(beside.wait(LEAVE_MAX).success());
+        list().becomes(&[]);
+        self.is_lost("who");
+    }
+
+    /// The same provider behind a plain Service, which says nothing of Dubbo.
+    fn plain(&mut self) {
+        self.namespace.put("demo", self.port, &[(HOSTS[0], true)]);
+        list().becomes(&[format!("{}:{}", HOSTS[0], self.port)]);
+        self.is_marked("j-plain");
+        self.is_found("who");
+        self.is_found(&self.direct());
+        self.namespace.take("demo");
+        list().becomes(&[]);
+        self.is_lost("who");
+    }
+
+    /// A server of HTTP behind a plain Service, as a service of Spring Cloud.
+    fn web(&self) {
+        let (hosts, port) = (HOSTS.map(|host| (host, true)), web::start());
+        self.namespace.put("rates", port, &hosts);
+        until("all three stand in Nacos", || spring().len() == 3);
+        let at = SocketAddr::from(([127, 0, 0, 1], self.caller.port("web")));
+        until("a call comes through", || {
+            http_get(at, "/").is_ok_and(|(status, body)| (status, body.as_str()) == (200, web::WORD))
+        });
+        // One that is not ready is not to be called.
+        let hosts = HOSTS.map(|host| (host, host != HOSTS[1]));
+        self.namespace.change("rates", port, &hosts);
+        until("its copy goes", || {
+            spring() == [format!("{}:{port}", HOSTS[0]), format!("{}:{port}", HOSTS[2])]
+        });
+        self.namespace.take("rates");
+        until("all go", || spring().is_empty());
+        let told = self.bridging.bridge("j-web");
+        assert_eq!((&told["entries"], &told["frozen"]), (&0.into(), &Value::Null), "{told:#}");
+    }
+
+    fn is_marked(&self, bridge: &str) {
+        for entry in list().entries() {
+            let [origin, by, hops] = entry.mark().expect("a copy says that it is one");
+            assert!(origin.starts_with("kubernetes:"), "{origin}");
+            assert_eq!((by, hops), (bridge, "1"));
+        }
+    }
+
+    fn direct(&self) -> String {
+        format!("work dubbo://{}:{} 8000 0 direct", HOSTS[0], self.caller.port("main"))
+    }
+
+    /// Calls until the provider answers.
+    fn is_found(&mut self, line: &str) {
+        let mut last = Value::Null;
+        let came = within(PATIENCE, || {
+            last = self.consumer.ask(line);
+            last["value"].as_str().is_some_and(|by| by.split(' ').next() == Some(NAME))
+        });
+        assert!(came, "`{line}` does not reach the provider: {last}");
+    }
+
+    /// Calls until nobody is there to answer.
+    fn is_lost(&mut self, line: &str) {
+        let mut last = Value::Null;
+        let gone = within(PATIENCE, || {
+            last = self.consumer.ask(line);
+            last["ok"] == false
+        });
+        assert!(gone, "`{line}` reaches somebody: {last}");
+    }
+}
+
+/// What Nacos lists of the service.
+fn list() -> List {
+    List::new(Of::Dubbo, In::Nacos, SERVICE)
+}
+
+/// What Nacos lists of the service of Spring Cloud, in order.
+fn spring() -> Vec<String> {
+    let page = http_get(NACOS, "/nacos/v1/ns/instance/list?serviceName=RATES&namespaceId=public");
+    let (status, page) = page.expect("Nacos answers");
+    assert_eq!(status, 200, "{page}");
+    let page: Value = serde_json::from_str(&page).expect("JSON");
+    let hosts = page["hosts"].as_array().into_iter().flatten();
+    let mut all: Vec<String> =
+        hosts.map(|host| format!("{}:{}", host["ip"].as_str().expect("an ip"), host["port"])).collect();
+    all.sort();
+    all
+}
+
+/// It knows no registry.
+fn provider(port: u16) -> std::process::Command {
+    let mut command = Peer::Dubbo33.java("peer.Provider");
+    command.args(["--name", NAME, "--host", HOSTS[0], "--app", "peer-provider", "--port", &port.to_string()]);
+    command
+}
+
+fn consumer() -> std::process::Command {
+    let mut command = Peer::Dubbo33.java("peer.Consumer");
+    command.args(["--registry", &format!("nacos://{NACOS}"), "--heartbeat", "2000"]);
+    command
+}
+
+/// The provider's sidecar, which knows Kubernetes alone.
+fn beside(namespace: &Namespace, local: u16) -> String {
+    let (port, host) = (free_port(), HOSTS[0]);
+    format!(
+        "{}register:\n  blue: {{ in: k8s, service: {SERVICE}, host: {host}, port: {port}, local: \"{host}:{local}\", \
+         metadata: {{ methods: \"{METHODS}\" }} }}\n\
+         listeners:\n  blue: {{ bind: \"{host}:{port}\", protocol: dubbo, routes: [ {{ to: blue }} ] }}\n\
+         clusters:\n  blue: {{ endpoints: [\"{host}:{local}\"] }}\n",
+        head("peer-provider", &[K8S], Some(namespace))
+    )
+}
+
+/// The consumer's sidecar, which knows Nacos alone.
+fn caller() -> String {
+    let (main, web) = (free_port(), free_port());
+    format!(
+        "{}listeners:\n  main: {{ bind: \"{}:{main}\", protocol: dubbo, routes: [ {{ to: up }} ] }}\n  \
+         web: {{ bind: \"127.0.0.1:{web}\", protocol: http1, routes: [ {{ to: rates }} ] }}\n\
+         clusters:\n  up: {{ discover: {{ registry: nc, service: {SERVICE} }} }}\n  \
+         rates: {{ discover: {{ registry: nc, service: RATES, framework: spring }} }}\n",
+        head("peer-caller", &[NC], None),
+        HOSTS[0]
+    )
+}
