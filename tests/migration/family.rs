@@ -248,8 +248,8 @@ impl Family {
         all.into_iter().filter_map(|(name, one)| Some((name, one.as_mut()?.goes_on(step)))).collect()
     }
 
-    fn each(&mut self, mut what: impl FnMut(&mut Consumer)) {
-        [&mut self.first, &mut self.second, &mut self.other].into_iter().flatten().for_each(|one| what(one));
+    fn each(&mut self, what: impl FnMut(&mut Consumer)) {
+        [&mut self.first, &mut self.second, &mut self.other].into_iter().flatten().for_each(what);
     }
 
     fn caller(&self) -> &Sidecar {
@@ -346,10 +346,7 @@ impl Family {
     }
 
     fn provider(&self, name: &str, host: &str, port: u16) -> Command {
-        let mut command = match self.java {
-            Java::Sofa => Peer::Sofa.java("peer.SofaProvider"),
-            _ => Peer::Dubbo33.java("peer.Provider"),
-        };
+        let mut command = self.program("Provider");
         command.args(["--name", name, "--app", APP, "--host", host, "--port", &port.to_string()]);
         if self.java != Java::Sofa {
             command.args(["--version", "1.0.0"]);
@@ -357,15 +354,20 @@ impl Family {
         command
     }
 
+    fn program(&self, role: &str) -> Command {
+        match self.java {
+            Java::Sofa => Peer::Sofa.java(&format!("peer.Sofa{role}")),
+            Java::Dubbo27 => Peer::Dubbo27.java(&format!("peer.{role}")),
+            _ => Peer::Dubbo33.java(&format!("peer.{role}")),
+        }
+    }
+
     fn spawn_first(&self) -> Consumer {
         self.spawn("by ZooKeeper", &["--registry", &format!("zookeeper://{ZOOKEEPER}")])
     }
 
     fn spawn(&self, what: &str, arguments: &[&str]) -> Consumer {
-        let mut command = match self.java {
-            Java::Sofa => Peer::Sofa.java("peer.SofaConsumer"),
-            _ => Peer::Dubbo33.java("peer.Consumer"),
-        };
+        let mut command = self.program("Consumer");
         command.args(arguments);
         if self.java != Java::Sofa {
             command.args(["--version", "1.0.0"]);
