@@ -27,6 +27,7 @@ pub(crate) fn tell() {
     story.step("1 observe", |family, _| family.observe());
     story.step("2 consumer", Family::call_through_the_sidecar);
     story.step("3 provider", |family, _| family.be_registered());
+    story.families.iter_mut().for_each(Family::other_starts);
     let mut bridges = Bridges::start(&story.families);
     story.step("4 bridge", |family, _| family.be_found_in_nacos());
     bridges.one_leaves();
@@ -38,6 +39,7 @@ pub(crate) fn tell() {
     story.step("5 ZooKeeper is off", |_, _| std::thread::sleep(OFF));
     story.zookeeper.start();
     story.zookeeper.ready();
+    story.families.iter_mut().for_each(Family::first_starts);
     let bridges = Bridges::start(&story.families);
     story.step("6 bridge", |family, _| family.first_comes_back());
     story.step("6 ZooKeeper", |family, _| family.change_to_zookeeper());
