@@ -40,6 +40,11 @@ fn words(java: Java) -> String {
     format!("service: {}, framework: {}, version: \"{version}\"", java.service(), java.framework())
 }
 
+/// Where Dubbo's services are made known: 2.7 knows only interfaces.
+fn level(java: Java) -> &'static str {
+    if java == Java::Dubbo27 { "interface" } else { "both" }
+}
+
 /// The consumers' sidecar.
 pub(crate) struct Front {
     java: Java,
@@ -92,7 +97,7 @@ impl Beside {
         let Self { java, host, admin, port, local } = self;
         let more = match java {
             Java::Sofa => format!("metadata: {{ {BY} }}"),
-            _ => format!("level: both, metadata: {{ {BY}, methods: \"{METHODS}\" }}"),
+            _ => format!("level: {}, metadata: {{ {BY}, methods: \"{METHODS}\" }}", level(*java)),
         };
         format!(
             "app: peer-provider\nadmin: 127.0.0.1:{admin}\nstate: \"off\"\nworkers: 1\n{}listeners:\n  ingress:\n    \
@@ -120,11 +125,14 @@ pub(crate) fn bridges() -> impl Iterator<Item = String> {
     BRIDGES.into_iter().map(|(framework, _, to)| format!("{framework}-to-{to}"))
 }
 
-/// A sidecar of its own that carries everything both ways.
-pub(crate) fn bridge() -> String {
+/// A sidecar of its own that carries everything of these both ways.
+pub(crate) fn bridge(families: &[Java]) -> String {
+    let dubbo = families.iter().find(|java| **java != Java::Sofa);
+    let more = dubbo.map(|java| format!(", level: {}", level(*java))).unwrap_or_default();
     let each = BRIDGES.iter().zip(bridges());
     let line = |((framework, from, to), name): (&(&str, &str, &str), String)| {
-        format!("  {name}: {{ from: {from}, to: {to}, framework: {framework} }}\n")
+        let more = if *framework == "dubbo" { more.as_str() } else { "" };
+        format!("  {name}: {{ from: {from}, to: {to}, framework: {framework}{more} }}\n")
     };
     let bridges: String = each.map(line).collect();
     format!(

@@ -13,6 +13,7 @@ use super::support::{Process, Sidecar, free_port, run, within};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::process::Command;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// What the providers that register themselves answer when they are asked who they are.
@@ -41,6 +42,8 @@ pub(crate) struct Family {
     second: Option<Consumer>,
     /// Finds its providers in Nacos by itself.
     other: Option<Consumer>,
+    /// One that does not call yet.
+    coming: Option<Consumer>,
 }
 
 impl Family {
@@ -59,6 +62,7 @@ impl Family {
             first: None,
             second: None,
             other: None,
+            coming: None,
         };
         family.own = family.spawn_own();
         let first = family.spawn_first();
@@ -107,6 +111,7 @@ impl Family {
 
     /// Each provider is started anew behind a sidecar that makes it known, and the old one leaves when the new one is called.
     pub(crate) fn be_registered(&mut self) {
+        let mut leaving = None;
         for at in 0..2 {
             self.behind[at].ready();
             self.sidecars.push(Sidecar::start(&self.beside[at].registers_in(&[ZK])));
@@ -116,9 +121,13 @@ impl Family {
             self.finds(&known);
             self.each(|consumer| consumer.is_answered_also_by(&BEHIND[at..=at]));
             if self.java != Java::Sofa {
-                self.own[at].term(LEAVE_MAX);
+                // One at a time: the last one has left before.
+                drop(leaving.take().map(JoinHandle::join));
+                let mut own = self.own.remove(0);
+                leaving = Some(std::thread::spawn(move || own.term(LEAVE_MAX)));
             }
         }
+        assert!(leaving.map(JoinHandle::join).is_none_or(|left| left.is_ok()), "it did not leave");
         if self.java == Java::Sofa {
             self.caller().reload(&self.front.finds_in(ZK, true));
             self.each(|consumer| consumer.is_answered_by(&BEHIND));
@@ -131,11 +140,15 @@ impl Family {
         self.each(|consumer| consumer.is_answered_by(&BEHIND));
     }
 
+    /// A consumer that looks in Nacos is started, where nobody is yet.
+    pub(crate) fn other_starts(&mut self) {
+        self.coming = Some(self.spawn("by Nacos", &["--registry", &format!("nacos://{NACOS}")]));
+    }
+
     /// Carried into Nacos by a bridge, they are found there by a consumer that knows nothing else.
     pub(crate) fn be_found_in_nacos(&mut self) {
-        let other = self.spawn("by Nacos", &["--registry", &format!("nacos://{NACOS}")]);
         self.are_found_in_both();
-        self.other = Some(other.flow());
+        self.other = self.coming.take().map(Consumer::flow);
         self.each(|consumer| consumer.is_answered_by(&BEHIND));
     }
 
@@ -183,11 +196,15 @@ impl Family {
         }
     }
 
-    /// One that looks in `ZooKeeper` is started again, and finds copies there.
+    /// One that looks in `ZooKeeper` is started again.
+    pub(crate) fn first_starts(&mut self) {
+        self.coming = Some(self.spawn_first());
+    }
+
+    /// It finds copies there.
     pub(crate) fn first_comes_back(&mut self) {
-        let first = self.spawn_first();
         self.are_those_behind(&[(Registry::ZooKeeper, true), (Registry::Nacos, false)]);
-        self.first = Some(first.flow());
+        self.first = self.coming.take().map(Consumer::flow);
         self.each(|consumer| consumer.is_answered_by(&BEHIND));
     }
 
@@ -248,8 +265,8 @@ impl Family {
         all.into_iter().filter_map(|(name, one)| Some((name, one.as_mut()?.goes_on(step)))).collect()
     }
 
-    fn each(&mut self, mut what: impl FnMut(&mut Consumer)) {
-        [&mut self.first, &mut self.second, &mut self.other].into_iter().flatten().for_each(|one| what(one));
+    fn each(&mut self, what: impl FnMut(&mut Consumer)) {
+        [&mut self.first, &mut self.second, &mut self.other].into_iter().flatten().for_each(what);
     }
 
     fn caller(&self) -> &Sidecar {
@@ -346,10 +363,7 @@ impl Family {
     }
 
     fn provider(&self, name: &str, host: &str, port: u16) -> Command {
-        let mut command = match self.java {
-            Java::Sofa => Peer::Sofa.java("peer.SofaProvider"),
-            _ => Peer::Dubbo33.java("peer.Provider"),
-        };
+        let mut command = self.program("Provider");
         command.args(["--name", name, "--app", APP, "--host", host, "--port", &port.to_string()]);
         if self.java != Java::Sofa {
             command.args(["--version", "1.0.0"]);
@@ -357,15 +371,20 @@ impl Family {
         command
     }
 
+    fn program(&self, role: &str) -> Command {
+        match self.java {
+            Java::Sofa => Peer::Sofa.java(&format!("peer.Sofa{role}")),
+            Java::Dubbo27 => Peer::Dubbo27.java(&format!("peer.{role}")),
+            _ => Peer::Dubbo33.java(&format!("peer.{role}")),
+        }
+    }
+
     fn spawn_first(&self) -> Consumer {
         self.spawn("by ZooKeeper", &["--registry", &format!("zookeeper://{ZOOKEEPER}")])
     }
 
     fn spawn(&self, what: &str, arguments: &[&str]) -> Consumer {
-        let mut command = match self.java {
-            Java::Sofa => Peer::Sofa.java("peer.SofaConsumer"),
-            _ => Peer::Dubbo33.java("peer.Consumer"),
-        };
+        let mut command = self.program("Consumer");
         command.args(arguments);
         if self.java != Java::Sofa {
             command.args(["--version", "1.0.0"]);

@@ -7,7 +7,7 @@ use super::{nacos, zookeeper};
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 /// Where `ZooKeeper` listens.
@@ -16,6 +16,9 @@ pub(crate) const ZOOKEEPER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LO
 pub(crate) const NACOS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8848);
 /// What a starting JVM may take on a busy machine.
 const START_MAX: Duration = Duration::from_secs(90);
+
+/// How often it may be tried.
+const STARTS_MAX: u32 = 3;
 
 /// A server; it ends with its handle.
 pub(crate) struct Server {
@@ -46,11 +49,25 @@ impl Server {
         self.child = Some(Child::spawn(&mut command));
     }
 
-    /// Waits until it serves.
+    /// Waits until it serves. Nacos gives its own database a few seconds to open and ends where that takes longer, as on a machine
+    /// on which everything starts at once: then it is started anew.
     pub(crate) fn ready(&mut self) {
+        for left in (0..STARTS_MAX).rev() {
+            match self.ended_before_it_served() {
+                None => return,
+                Some(_) if left > 0 => self.start(),
+                Some(ended) => {
+                    panic!("{} did not start ({ended}):\n{}", self.at, tail(&self.dir.join("log")))
+                }
+            }
+        }
+    }
+
+    /// How it ended before it served; `None`: it serves.
+    fn ended_before_it_served(&mut self) -> Option<ExitStatus> {
         let child = self.child.as_mut().expect("it was started");
         let mut ended = None;
-        let answers = within(START_MAX, || {
+        let told = within(START_MAX, || {
             ended = child.ended();
             let answers = match self.at {
                 ZOOKEEPER => zookeeper::answers(self.at),
@@ -58,8 +75,8 @@ impl Server {
             };
             ended.is_some() || answers
         });
-        let log = self.dir.join("log");
-        assert!(answers && ended.is_none(), "{} did not start ({ended:?}):\n{}", self.at, tail(&log));
+        assert!(told, "{} does not serve after {START_MAX:?}:\n{}", self.at, tail(&self.dir.join("log")));
+        ended
     }
 
     /// Switches it off.

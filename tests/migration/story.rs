@@ -27,7 +27,8 @@ pub(crate) fn tell() {
     story.step("1 observe", |family, _| family.observe());
     story.step("2 consumer", Family::call_through_the_sidecar);
     story.step("3 provider", |family, _| family.be_registered());
-    let mut bridges = Bridges::start();
+    story.families.iter_mut().for_each(Family::other_starts);
+    let mut bridges = Bridges::start(&story.families);
     story.step("4 bridge", |family, _| family.be_found_in_nacos());
     bridges.one_leaves();
     story.step("4 the other bridge", |family, _| family.are_found_in_both());
@@ -38,13 +39,25 @@ pub(crate) fn tell() {
     story.step("5 ZooKeeper is off", |_, _| std::thread::sleep(OFF));
     story.zookeeper.start();
     story.zookeeper.ready();
-    let bridges = Bridges::start();
+    story.families.iter_mut().for_each(Family::first_starts);
+    let bridges = Bridges::start(&story.families);
     story.step("6 bridge", |family, _| family.first_comes_back());
     story.step("6 ZooKeeper", |family, _| family.change_to_zookeeper());
     story.step("6 nobody in Nacos", Family::other_leaves);
     bridges.end();
     story.step("6 provider", |family, _| family.register_themselves());
     story.step("6 consumer", Family::call_themselves);
+}
+
+/// Whose applications go: `MIGRATION_OF=dubbo27` has others go than usual.
+fn asked_for() -> Vec<Java> {
+    match std::env::var("MIGRATION_OF").as_deref() {
+        Ok("dubbo33") => vec![Java::Dubbo33],
+        Ok("dubbo27") => vec![Java::Dubbo27],
+        Ok("sofarpc") => vec![Java::Sofa],
+        Ok(other) => panic!("MIGRATION_OF={other}: expected dubbo33, dubbo27 or sofarpc"),
+        Err(_) => vec![Java::Dubbo33, Java::Sofa],
+    }
 }
 
 struct Story {
@@ -64,7 +77,7 @@ impl Story {
         zookeeper.start();
         nacos.start();
         zookeeper.ready();
-        let families = at_once([Java::Dubbo33, Java::Sofa], Family::begin);
+        let families = at_once(asked_for(), Family::begin);
         nacos.ready();
         Self { zookeeper, _nacos: nacos, families, began }
     }
@@ -94,13 +107,14 @@ fn at_once<T: Send, U: Send>(all: impl IntoIterator<Item = T>, what: impl Fn(T) 
 struct Bridges(Vec<Sidecar>);
 
 impl Bridges {
-    fn start() -> Self {
-        let first = Sidecar::start(&confs::bridge());
+    fn start(families: &[Family]) -> Self {
+        let families: Vec<Java> = families.iter().map(|family| family.java).collect();
+        let first = Sidecar::start(&confs::bridge(&families));
         let mut command = Command::new(env!("CARGO_BIN_EXE_outrigger"));
         command.args(["bridge", "--dry-run", "-c"]).arg(first.conf_path());
         let ran = run(&mut command, PATIENCE);
         assert!(ran.ok && ran.said.contains(SERVICE), "{}", ran.said);
-        let bridges = Self(vec![first, Sidecar::start(&confs::bridge())]);
+        let bridges = Self(vec![first, Sidecar::start(&confs::bridge(&families))]);
         bridges.are("one writes, the other stands by", |roles| {
             roles.iter().all(|of| of.contains(&"leading") && of.contains(&"standby"))
         });
