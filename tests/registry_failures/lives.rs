@@ -4,8 +4,8 @@
 use super::registry::{Kind, Server};
 use super::support::echo::Upstream;
 use super::support::free_port;
-use super::support::raw::{Client, ECHO, Frame};
-use super::world::{Conf, PATIENCE, Provider, Traffic, until};
+use super::support::raw::{Client, ECHO, Frame, Wire};
+use super::world::{Conf, PATIENCE, Provider, Traffic, until, until_within};
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub(crate) fn story(server: &Server) {
 /// `brief` for two seconds.
 fn emptied(server: &Server) {
     const SERVICE: &str = "t.Emptied";
-    let apps = [0, 1, 2].map(|_| Upstream::start());
+    let apps = [0, 1, 2].map(|_| Upstream::start_outside());
     let [one, two, three] = &apps.each_ref().map(Upstream::address);
     server.put(SERVICE, &[one, two, three]);
     let conf = Conf::new(server).finds("up", SERVICE, "1h").finds("brief", SERVICE, "2s");
@@ -50,28 +50,40 @@ fn emptied(server: &Server) {
     traffic.end("emptied");
 }
 
-/// The sidecar hangs until the registry has given it up.
+/// The sidecar hangs until it is given up: by the registry, or by those who find it there.
 fn hanging(server: &Server) {
     const CALLED: &str = "t.Called";
     const OWN: &str = "t.Hanging";
-    let apps = [0, 1].map(|_| Upstream::start());
+    let apps = [0, 1].map(|_| Upstream::start_outside());
     let own = Upstream::start();
     let addresses = apps.each_ref().map(Upstream::address);
     server.put(CALLED, &addresses.each_ref().map(String::as_str));
+    let stays = Provider::start(server, OWN);
+    let finds = Conf::new(server).calls(OWN);
+    let finder = finds.start();
     let conf = Conf::new(server).calls(CALLED).registers(OWN, &own.address());
     let mut sidecar = conf.start();
-    let address = conf.address();
-    until("it is registered", || server.lists(OWN, &[&address]));
+    let (one, other) = (conf.address(), stays.address());
+    until("it is registered", || server.lists(OWN, &[&one, &other]));
     sidecar.until_endpoints("up", 2);
+    finder.until_endpoints("up", 2);
     let traffic = Traffic::start(server.kind, conf.port);
     traffic.goes_on("before it hangs");
     sidecar.signal("STOP");
     server.forgets(sidecar.pid());
-    until("it is given up", || server.lists(OWN, &[]));
+    until_within(server.kind.given_up(), "it is found no more", || finder.endpoints("up") == 1);
+    if server.kind.forgets() {
+        assert!(server.lists(OWN, &[&other]), "it is given up");
+    }
+    // Who found it can call, and never calls it.
+    let found = Traffic::start(server.kind, finds.port);
+    found.goes_on("while it hangs");
     sidecar.signal("CONT");
-    until("it is registered again", || server.lists(OWN, &[&address]));
+    until("it is registered again", || server.lists(OWN, &[&one, &other]));
+    finder.until_endpoints("up", 2);
     traffic.goes_on("when it goes on");
-    server.keeps(OWN, &[&address]);
+    found.end("who found one that hung");
+    server.keeps(OWN, &[&one, &other]);
     assert_eq!(sidecar.endpoints("up"), 2);
     traffic.end("hanging");
 }
@@ -150,8 +162,8 @@ fn leaving(server: &Server) {
 }
 
 fn is_answer(kind: Kind, frame: &Frame) -> bool {
-    match kind {
-        Kind::ZooKeeper => frame.bytes[2] & 0x80 == 0,
-        Kind::Nacos => frame.bytes[1] == 0,
+    match kind.wire() {
+        Wire::Dubbo => frame.bytes[2] & 0x80 == 0,
+        _ => frame.bytes[1] == 0,
     }
 }

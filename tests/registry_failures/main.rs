@@ -1,5 +1,5 @@
-//! What befalls registries, and what callers must not notice of it: the whole binary over a real `ZooKeeper` (Dubbo) and a real
-//! Nacos (SOFARPC).
+//! What befalls registries, and what callers must not notice of it: the whole binary over a real `ZooKeeper` (Dubbo), a real
+//! Nacos (SOFARPC), a real etcd (Dubbo) and a real API server of Kubernetes (Dubbo).
 //!
 //! Servers are killed, hang and come back; the sidecar itself hangs; lists are suddenly empty; applications come, go and move;
 //! and all the time calls are made of which not one may fail. What stands in a registry is read and written by means of the
@@ -7,6 +7,11 @@
 //! is waited for, and only what must not come is watched for a while. Must never share a registry between what breaks it and
 //! what does not.
 
+mod etcd;
+#[allow(dead_code, reason = "the tests of etcd's own crate use the rest")]
+#[path = "../../registries/etcd/tests/support/gateway.rs"]
+mod gateway;
+mod kubernetes;
 mod lives;
 mod moves;
 mod nacos;
@@ -32,6 +37,16 @@ fn nacos() {
     netns::inside("nacos", || tell(Kind::Nacos));
 }
 
+#[test]
+fn etcd() {
+    netns::inside("etcd", || tell(Kind::Etcd));
+}
+
+#[test]
+fn kubernetes() {
+    netns::inside("kubernetes", || tell(Kind::Kubernetes));
+}
+
 /// A story that is told.
 type Story = (Kind, JoinHandle<()>);
 
@@ -40,7 +55,7 @@ type Story = (Kind, JoinHandle<()>);
 fn tell(kind: Kind) {
     static STORIES: OnceLock<Mutex<Vec<Story>>> = OnceLock::new();
     let stories = STORIES.get_or_init(|| {
-        let asked = [Kind::ZooKeeper, Kind::Nacos].into_iter().filter(|kind| is_asked_for(kind.name()));
+        let asked = Kind::ALL.into_iter().filter(|kind| is_asked_for(kind.name()));
         Mutex::new(asked.map(|kind| (kind, std::thread::spawn(move || story(kind)))).collect())
     });
     let mut stories = stories.lock().unwrap_or_else(PoisonError::into_inner);

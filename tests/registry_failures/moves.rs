@@ -30,15 +30,14 @@ fn moved(here: &Server, there: &Server) {
     caller.until_endpoints("up", 2);
     let traffic = Traffic::start(here.kind, conf.port);
     traffic.goes_on("before the move");
-    let named = format!("localhost:{}", there.at().port());
     // A registry that nobody answers for, and one that knows nobody yet, take nothing away.
-    caller.reload(&conf.clone().at("127.0.0.1:9").text());
+    caller.reload(&conf.clone().at(&there.nowhere()).text());
     until("nobody answers there", || caller.is_lost());
     traffic.goes_on("where there is no registry");
     caller.reload(&conf.clone().at(&there.address()).text());
     until("a list that is empty is doubted", || caller.watch("up")["held"] == true);
     traffic.goes_on("where nobody is known yet");
-    for registry in [there.address(), named] {
+    for registry in [there.address(), there.by_another_name()] {
         for provider in &providers {
             provider.sidecar.reload(&provider.conf.clone().at(&registry).text());
         }

@@ -3,8 +3,11 @@
 //! An outage lasts longer than a session, and much happens in it: a process starts, an application dies, a conf is changed, a
 //! sidecar is told to end. Afterwards all of it must be as if the registry had been there.
 
-use super::registry::Server;
+use super::etcd;
+use super::registry::{Kind, Server};
+use super::support::echo::Upstream;
 use super::support::{Ran, Sidecar, TempDir, run};
+
 use super::world::{Conf, PATIENCE, Provider, Traffic, until, until_within};
 use std::process::Command;
 use std::time::Duration;
@@ -35,6 +38,17 @@ pub(crate) fn story(server: &mut Server) {
     let stage = Stage { providers, caller, conf, traffic };
     killed(server, &stage);
     frozen(server, &stage);
+    match server.kind {
+        Kind::Etcd => {
+            robbed(server, &stage);
+            forgotten(server, &stage);
+        }
+        Kind::Kubernetes => {
+            robbed(server, &stage);
+            replaced(server, &stage);
+        }
+        Kind::ZooKeeper | Kind::Nacos => {}
+    }
     stage.traffic.end(&format!("{}, killed and frozen", server.kind.name()));
 }
 
@@ -53,6 +67,39 @@ fn frozen(server: &mut Server, stage: &Stage) {
     let bystanders = during(server, stage, bystanders);
     server.thaw();
     after(server, stage, bystanders);
+}
+
+/// An operator takes away what stands there of both: by their leases, or by the slices that list them.
+fn robbed(server: &Server, stage: &Stage) {
+    server.robbed(ECHOES);
+    back(server, stage);
+    changes_are_seen(server, stage);
+}
+
+/// In a gap one comes, and the server forgets all that was before now.
+fn forgotten(server: &mut Server, stage: &Stage) {
+    let app = Upstream::start_outside();
+    server.kill();
+    until("the loss is seen", || stage.caller.is_lost());
+    server.elsewhere(|at| {
+        etcd::put(at, ECHOES, &app.address());
+        etcd::forget(at);
+    });
+    server.run();
+    until_within(BACK_MAX, "who came is found", || stage.caller.endpoints("up") == 3);
+    until("who came is called", || app.calls() > 0);
+    server.take(ECHOES, &[&app.address()]);
+    back(server, stage);
+    changes_are_seen(server, stage);
+}
+
+/// An API server is told to end, and another takes its place at once: the first may hold watches open, and tells nothing there.
+fn replaced(server: &mut Server, stage: &Stage) {
+    server.term();
+    server.run();
+    stage.traffic.goes_on("with another server in the place of the first");
+    back(server, stage);
+    changes_are_seen(server, stage);
 }
 
 fn during(server: &Server, stage: &Stage, bystanders: Bystanders) -> Bystanders {
@@ -115,11 +162,12 @@ const LEAVING: &str = "t.Leaving";
 
 impl Bystanders {
     fn before(server: &Server) -> Self {
+        let leaving = Conf::new(server).drains("4s").in_pod("leaving");
         Self {
             remembered: Remembered::before(server),
             silenced: Silenced::before(server),
             forgotten: Forgotten::before(server),
-            leaving: Some(Provider::start_by(server, LEAVING, Conf::new(server).drains("4s"))),
+            leaving: Some(Provider::start_by(server, LEAVING, leaving)),
         }
     }
 
@@ -139,6 +187,7 @@ impl Bystanders {
         self.remembered.after();
         self.silenced.after(server);
         self.forgotten.after(server);
+        server.pod_is_gone();
         until("who left is taken back", || server.lists(LEAVING, &[]));
     }
 }

@@ -1,6 +1,6 @@
 //! Sidecars around a registry: those of applications that give a service, those of callers, and the calls.
 
-use super::registry::{Kind, Server};
+use super::registry::{Kind, POD, Server};
 use super::support::echo::Upstream;
 use super::support::raw::{ECHO, Frame, Wire};
 use super::support::{Sidecar, free_port, netns};
@@ -18,7 +18,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it is looked whether something has come: those who are asked have other things to do.
 pub(crate) const LOOK: Duration = Duration::from_millis(50);
 /// Longer than anything hangs that is made to hang here.
-const CALL_MAX: Duration = Duration::from_secs(90);
+const CALL_MAX: Duration = Duration::from_secs(240);
 /// Callers at once; each makes some 150 calls a second.
 const CALLERS: u64 = 2;
 const PAUSE: Duration = Duration::from_millis(5);
@@ -43,6 +43,9 @@ pub(crate) fn until_within(limit: Duration, what: &str, mut done: impl FnMut() -
 #[derive(Clone)]
 pub(crate) struct Conf {
     pub(crate) kind: Kind,
+    app: &'static str,
+    /// Whether it is in a pod, where there are such.
+    in_pod: bool,
     admin: u16,
     pub(crate) port: u16,
     /// Where the registry is.
@@ -57,6 +60,8 @@ impl Conf {
     pub(crate) fn new(server: &Server) -> Self {
         Self {
             kind: server.kind,
+            app: "test",
+            in_pod: false,
             admin: free_port(),
             port: free_port(),
             registry: server.address(),
@@ -116,16 +121,22 @@ impl Conf {
         self
     }
 
+    /// It is of another application, in a pod where there are such.
+    pub(crate) fn in_pod(mut self, app: &'static str) -> Self {
+        (self.app, self.in_pod) = (app, true);
+        self
+    }
+
     /// What others dial.
     pub(crate) fn address(&self) -> String {
         format!("{}:{}", netns::ADDRESS, self.port)
     }
 
     pub(crate) fn text(&self) -> String {
-        let Self { kind, admin, port, registry, state, drain, clusters, register } = self;
+        let Self { kind, app, admin, port, registry, state, drain, clusters, register, .. } = self;
         let (registry, protocol) = (kind.conf(registry), kind.wire().protocol());
         format!(
-            "app: test\nadmin: 127.0.0.1:{admin}\nworkers: 1\nstate: {state}\ndrain_timeout: {drain}\n\
+            "app: {app}\nadmin: 127.0.0.1:{admin}\nworkers: 1\nstate: {state}\ndrain_timeout: {drain}\n\
              propagation: 1s\nregistries:\n  reg: {{ {registry} }}\nlisteners:\n  main:\n    \
              bind: 0.0.0.0:{port}\n    protocol: {protocol}\n    routes: [{{ match: {{}}, to: up }}]\n\
              clusters:\n{clusters}{register}"
@@ -133,7 +144,12 @@ impl Conf {
     }
 
     pub(crate) fn start(&self) -> Sidecar {
-        Sidecar::start(&self.text())
+        Sidecar::start_with(&self.text(), |command| {
+            command.env_remove("POD_NAME").env_remove("HOSTNAME");
+            if self.in_pod {
+                command.envs([("POD_NAME", POD), ("POD_UID", POD), ("POD_IP", netns::ADDRESS)]);
+            }
+        })
     }
 }
 

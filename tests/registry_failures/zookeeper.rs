@@ -135,7 +135,8 @@ fn folder(service: &str) -> String {
     format!("/dubbo/{service}/providers")
 }
 
-fn url(service: &str, address: &str) -> String {
+/// A provider's URL, as Dubbo writes it.
+pub(crate) fn url(service: &str, address: &str) -> String {
     format!("dubbo://{address}/{service}?interface={service}&side=provider")
 }
 
@@ -143,7 +144,8 @@ fn node(service: &str, address: &str) -> String {
     format!("{}/{}", folder(service), escaped(&url(service, address)))
 }
 
-fn escaped(url: &str) -> String {
+/// A URL as the name of a node.
+pub(crate) fn escaped(url: &str) -> String {
     let escaped = |c: char| match c {
         c if c.is_ascii_alphanumeric() || c == '.' => c.to_string(),
         c => format!("%{:02X}", c as u32),

@@ -4,10 +4,10 @@
 //! Must never answer a one-way call, nor anything it was not asked, unless a test writes the bytes itself.
 
 use super::raw::{ANSWER_MAX, Call, Client, ECHO, Frame, Wire};
-use super::{Sidecar, free_port};
+use super::{Sidecar, free_port, netns};
 use serde_json::Value;
 use std::io::{BufReader, Write as _};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
@@ -48,7 +48,7 @@ impl Seen {
 }
 
 struct Inner {
-    port: u16,
+    at: SocketAddr,
     accepted: AtomicUsize,
     calls: AtomicUsize,
     heartbeats: AtomicUsize,
@@ -72,15 +72,20 @@ impl Upstream {
         Self::serve(bound.expect("a free port"))
     }
 
+    /// The same where others than this host reach it too: for tests in a network of their own.
+    pub(crate) fn start_outside() -> Self {
+        let bound = (0..100).find_map(|_| TcpListener::bind((netns::ADDRESS, free_port())).ok());
+        Self::serve(bound.expect("a free port of a network of its own"))
+    }
+
     /// Again on the port of one that was stopped.
     pub(crate) fn start_at(port: u16) -> Self {
         Self::serve(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port is free"))
     }
 
     fn serve(listener: TcpListener) -> Self {
-        let port = listener.local_addr().expect("it is bound").port();
         let inner = Arc::new(Inner {
-            port,
+            at: listener.local_addr().expect("it is bound"),
             accepted: AtomicUsize::new(0),
             calls: AtomicUsize::new(0),
             heartbeats: AtomicUsize::new(0),
@@ -95,12 +100,12 @@ impl Upstream {
     }
 
     pub(crate) fn port(&self) -> u16 {
-        self.inner.port
+        self.inner.at.port()
     }
 
     /// `host:port`, as the conf and the messages of the sidecar have it.
     pub(crate) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.inner.port)
+        self.inner.at.to_string()
     }
 
     /// The next call that was not answered by itself; one-way calls, answers and events too.
@@ -153,7 +158,7 @@ impl Upstream {
         self.inner.ending.store(true, Ordering::SeqCst);
         if let Some(accepting) = self.accepting.take() {
             // Wakes the accepting thread.
-            let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.inner.port));
+            let _ = TcpStream::connect(self.inner.at);
             accepting.join().expect("the accepting thread does not panic");
         }
         self.peers().iter().for_each(Peer::close);
