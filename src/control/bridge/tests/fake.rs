@@ -269,7 +269,9 @@ impl Registry for Handle {
                         let mut but: BTreeSet<At> = state.written.keys().cloned().collect();
                         but.retain(|at| meant.contains(at) || !ours.contains(at));
                         state.take(owner, &but);
-                        wanted.iter().for_each(|r| state.put(owner, r, store.lingers, yields));
+                        for r in wanted.iter() {
+                            state.put(owner, r, store.lingers, yields);
+                        }
                         ours = meant;
                     }
                     if (state.events.len(), state.written.len()) != before {
