@@ -16,6 +16,7 @@ import time
 # Tests, by the name of their target, that mostly wait: for JVMs to start, for sessions to expire, for news to arrive.
 WAITING = {
     "bridges",
+    "bridges_kubernetes",
     "failures",
     "java_policies",
     "learn",
