@@ -1,8 +1,9 @@
-//! The confs of the sidecars here, line by line.
+//! The confs of the sidecars here, line by line, and what those that run bridges say in the end.
 
 use super::cluster::Namespace;
+use super::lists::until;
 use super::servers::{ETCD, NACOS, ZOOKEEPER};
-use super::support::free_port;
+use super::support::{Sidecar, free_port};
 
 /// A registry, by its name in these confs.
 pub(crate) const ZK: &str = "zk";
@@ -30,4 +31,17 @@ pub(crate) fn head(app: &str, registries: &[&str], namespace: Option<&Namespace>
 pub(crate) fn bridges(lines: &[String]) -> String {
     let lines: String = lines.iter().map(|line| format!("  {line}\n")).collect();
     format!("bridges:\n{lines}")
+}
+
+impl Sidecar {
+    /// Waits until a bridge carries nothing any more; it must be well. A set that is suddenly empty is doubted for a while.
+    #[track_caller]
+    pub(crate) fn has_nothing(&self, bridge: &str) {
+        until(&format!("{bridge} carries nothing"), || {
+            let told = self.bridge(bridge);
+            (&told["entries"], &told["instances"]) == (&0.into(), &0.into())
+        });
+        let told = self.bridge(bridge);
+        assert!(told["trouble"].is_null() && told["frozen"].is_null(), "{told:#}");
+    }
 }

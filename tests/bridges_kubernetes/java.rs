@@ -1,8 +1,8 @@
-//! A Java program on Dubbo 3.3 that knows only Nacos calls a provider that only Kubernetes knows: first one that its sidecar made
-//! known there, then one behind a plain Service; by its own client, and through a sidecar that looks in Nacos.
+//! A Java program on Dubbo 3.3 that knows only Nacos calls providers that only `ZooKeeper` and only Kubernetes know: first those that
+//! their sidecars made known there, then one behind a plain Service; by its own client, and through a sidecar that looks in Nacos.
 
 use super::cluster::Namespace;
-use super::confs::{K8S, NC, bridges, head};
+use super::confs::{K8S, NC, ZK, bridges, head};
 use super::lists::{In, List, Of, PATIENCE, until};
 use super::servers::{HOSTS, NACOS};
 use super::sidecars::names;
@@ -44,8 +44,12 @@ impl Stage {
         let port = free_port();
         let provider = Process::spawn("the provider", &mut provider(port));
         let consumer = Process::spawn("the consumer by Nacos", &mut consumer());
+        let own = |name: &str, from: &str| {
+            format!("{name}: {{ from: {from}, to: nc, services: {SERVICE}, hold_empty: 2s, patience: 3s }}")
+        };
         let lines = [
-            format!("j-own: {{ from: k8s, to: nc, services: {SERVICE}, hold_empty: 2s, patience: 3s }}"),
+            own("j-zk", ZK),
+            own("j-own", K8S),
             format!(
                 "j-plain: {{ from: k8s, to: nc, framework: plain, as: dubbo, services: demo, rename: {{ demo: {SERVICE} }}, \
                  level: interface, metadata: {{ methods: \"{METHODS}\" }}, hold_empty: 2s, patience: 3s }}"
@@ -54,34 +58,44 @@ impl Stage {
              hold_empty: 2s, patience: 3s }"
                 .to_owned(),
         ];
-        let text = format!("{}{}", head("bridging", &[K8S, NC], Some(&namespace)), bridges(&lines));
+        let text = format!("{}{}", head("bridging", &[ZK, K8S, NC], Some(&namespace)), bridges(&lines));
         let bridging = Sidecar::start(&text);
         let caller = Sidecar::start(&caller());
         provider.ready();
         consumer.ready();
         bridging.becomes("leading", &names(&lines));
-        // Nacos can tell nobody who writes, so Kubernetes does.
+        // Nacos can tell nobody who writes, so the other end does.
         let holders = namespace.holders();
-        for name in names(&lines) {
-            let holder = bridging.bridge(&name)["holder"].as_str().expect("a holder").to_owned();
+        for name in &names(&lines)[1..] {
+            let holder = bridging.bridge(name)["holder"].as_str().expect("a holder").to_owned();
             assert!(holders.contains(&holder), "{holder} has no lease: {holders:?}");
         }
         Self { namespace, port, consumer, caller, bridging, _provider: provider }
     }
 
-    /// The sidecar beside the provider makes it known in Kubernetes.
+    /// Two sidecars beside the provider make it known: one in `ZooKeeper`, one in Kubernetes.
     fn registered(&mut self) {
-        let mut beside = Sidecar::start(&beside(&self.namespace, self.port));
-        let calls = |beside: &Sidecar| beside.metric("outrigger_requests_total", &["listener=\"blue\""]);
-        list().becomes(&[format!("{}:{}", HOSTS[0], beside.port("blue"))]);
-        self.is_marked("j-own");
+        let head = |registry| head("peer-provider", &[registry], Some(&self.namespace));
+        let mut besides =
+            [ZK, K8S].map(|registry| Sidecar::start(&beside(&head(registry), registry, self.port)));
+        let at = |beside: &Sidecar| format!("{}:{}", HOSTS[0], beside.port("blue"));
+        let mut both = besides.each_ref().map(at);
+        both.sort();
+        list().becomes(&both);
+        self.is_marked(&[("zookeeper:", "j-zk"), ("kubernetes:", "j-own")]);
+        for line in ["who".to_owned(), self.direct()] {
+            let before = besides.each_ref().map(calls);
+            // Of those that give a service each is called at some time.
+            until("calls come through both sidecars", || {
+                self.is_found(&line);
+                besides.each_ref().map(calls).iter().zip(before).all(|(now, before)| *now > before)
+            });
+        }
+        let [zookeeper, kubernetes] = &mut besides;
+        leaves(kubernetes);
+        list().becomes(&[at(zookeeper)]);
         self.is_found("who");
-        assert!(calls(&beside) >= 1, "the call came through the provider's sidecar");
-        let before = calls(&beside);
-        self.is_found(&self.direct());
-        assert!(calls(&beside) > before, "the call came through both sidecars");
-        beside.term();
-        assert!(beside.wait(LEAVE_MAX).success());
+        leaves(zookeeper);
         list().becomes(&[]);
         self.is_lost("who");
     }
@@ -90,7 +104,7 @@ impl Stage {
     fn plain(&mut self) {
         self.namespace.put("demo", self.port, &[(HOSTS[0], true)]);
         list().becomes(&[format!("{}:{}", HOSTS[0], self.port)]);
-        self.is_marked("j-plain");
+        self.is_marked(&[("kubernetes:", "j-plain")]);
         self.is_found("who");
         self.is_found(&self.direct());
         self.namespace.take("demo");
@@ -115,15 +129,19 @@ impl Stage {
         });
         self.namespace.take("rates");
         until("all go", || spring().is_empty());
-        let told = self.bridging.bridge("j-web");
-        assert_eq!((&told["entries"], &told["frozen"]), (&0.into(), &Value::Null), "{told:#}");
+        self.bridging.has_nothing("j-web");
     }
 
-    fn is_marked(&self, bridge: &str) {
-        for entry in list().entries() {
-            let [origin, by, hops] = entry.mark().expect("a copy says that it is one");
-            assert!(origin.starts_with("kubernetes:"), "{origin}");
-            assert_eq!((by, hops), (bridge, "1"));
+    /// Copies say that they are, once from each of these origins and by that bridge.
+    fn is_marked(&self, wanted: &[(&str, &str)]) {
+        let entries = list().entries();
+        assert_eq!(entries.len(), wanted.len());
+        for (origin, bridge) in wanted {
+            let by = entries.iter().filter(|entry| {
+                let [from, by, hops] = entry.mark().expect("a copy says that it is one");
+                from.starts_with(origin) && (by, hops) == (bridge, "1")
+            });
+            assert_eq!(by.count(), 1, "{origin} {bridge}: {entries:?}");
         }
     }
 
@@ -183,16 +201,25 @@ fn consumer() -> std::process::Command {
     command
 }
 
-/// The provider's sidecar, which knows Kubernetes alone.
-fn beside(namespace: &Namespace, local: u16) -> String {
+/// A sidecar of the provider, which knows one registry alone; `head`: how its conf begins.
+fn beside(head: &str, registry: &str, local: u16) -> String {
     let (port, host) = (free_port(), HOSTS[0]);
     format!(
-        "{}register:\n  blue: {{ in: k8s, service: {SERVICE}, host: {host}, port: {port}, local: \"{host}:{local}\", \
+        "{head}register:\n  blue: {{ in: {registry}, service: {SERVICE}, host: {host}, port: {port}, local: \"{host}:{local}\", \
          metadata: {{ methods: \"{METHODS}\" }} }}\n\
          listeners:\n  blue: {{ bind: \"{host}:{port}\", protocol: dubbo, routes: [ {{ to: blue }} ] }}\n\
-         clusters:\n  blue: {{ endpoints: [\"{host}:{local}\"] }}\n",
-        head("peer-provider", &[K8S], Some(namespace))
+         clusters:\n  blue: {{ endpoints: [\"{host}:{local}\"] }}\n"
     )
+}
+
+/// How many calls came to the provider's sidecar.
+fn calls(beside: &Sidecar) -> u64 {
+    beside.metric("outrigger_requests_total", &["listener=\"blue\""])
+}
+
+fn leaves(beside: &mut Sidecar) {
+    beside.term();
+    assert!(beside.wait(LEAVE_MAX).success());
 }
 
 /// The consumer's sidecar, which knows Nacos alone.

@@ -77,7 +77,11 @@ fn tell(name: &str) {
     let at = stories.iter().position(|(of, _)| *of == name).expect("who is told was asked for");
     let (_, thread) = stories.swap_remove(at);
     drop(stories);
-    assert!(thread.join().is_ok(), "the story of {name} went wrong");
+    if let Err(why) = thread.join() {
+        // Printed once more: the first test has the output of all threads, and keeps it to itself if it is well.
+        let why = why.downcast::<String>().map_or_else(|_| String::new(), |why| *why);
+        panic!("the story of {name} went wrong: {why}");
+    }
 }
 
 /// Whether the words behind the command mean this test.

@@ -6,6 +6,8 @@ use super::servers::HOSTS;
 use super::support::echo::Upstream;
 use super::support::raw::{Client, ECHO, Wire};
 use super::support::{Sidecar, free_port};
+use super::zk;
+use serde_json::Value;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -45,7 +47,29 @@ impl Provider {
             .expect("a text grows");
         }
         writeln!(text, "clusters:\n  up: {{ endpoints: [\"{}\"] }}", app.address()).expect("a text grows");
-        Self { sidecar: Sidecar::start(&text), app, port }
+        let sidecar = Sidecar::start(&text);
+        until("all is registered", || {
+            let (_, page) = sidecar.admin_get("/registries");
+            let page: Value = serde_json::from_str(&page).expect("/registries is JSON");
+            let all = page["registered"].as_object().expect("what is registered");
+            let is_done = |one: &Value| {
+                one["why_not"].is_null()
+                    && one["registries"][0]["pending"] == 0
+                    && !one["registries"][0]["address"].is_null()
+            };
+            let stand = |(framework, service, _): &(&str, &str, &str)| {
+                let folder = match *framework {
+                    "dubbo" => format!("/dubbo/{service}/providers"),
+                    "sofarpc" => format!("/sofa-rpc/{service}/providers"),
+                    _ => format!("/services/{service}"),
+                };
+                zk::children(&folder).len() == HOSTS.len()
+            };
+            all.len() == services.len() * HOSTS.len()
+                && all.values().all(is_done)
+                && services.iter().all(stand)
+        });
+        Self { sidecar, app, port }
     }
 
     /// A sidecar that knows one registry alone calls a service of Dubbo and one of SOFARPC; `head`: how its conf begins.

@@ -62,8 +62,10 @@ pub(crate) fn story() {
     provider.leave();
     places.iter().for_each(|place| place.becomes(&[]));
     until("slices with nothing in them go", || namespace.slices(APP).is_empty());
+    // What cannot be written is still found.
+    second.has_nothing("k-sofarpc");
     let told = second.bridge("k-dubbo");
-    assert!(told["frozen"].is_null(), "{told:#}");
+    assert!(told["entries"] == 0 && told["trouble"].is_null() && told["frozen"].is_null(), "{told:#}");
 }
 
 /// What stands in the slices, by service, and what others see of them: their endpoints.

@@ -106,12 +106,25 @@ impl Plan {
         self.refused.push(format!("{} at {}: {why}", r.service, r.address));
     }
 
-    /// Of two that want the same key the first counts; they would take it from each other for ever.
+    /// Of two that want the same key the first counts; they would take it from each other for ever. That the other says
+    /// something else is not dropped in silence: a key of our own has no place for a version or a group.
     fn once(&mut self) {
-        let mut seen = BTreeSet::new();
+        let mut seen = BTreeMap::new();
         for row in &mut self.rows {
             row.retain(|step| match step {
-                Step::Ours { key, .. } => seen.insert(key.clone()),
+                Step::Ours { key, value } => match seen.get(key) {
+                    None => {
+                        seen.insert(key.clone(), value.clone());
+                        true
+                    }
+                    Some(first) => {
+                        if first != value {
+                            self.refused
+                                .push(format!("{key}: another of the same service and address stands there"));
+                        }
+                        false
+                    }
+                },
                 Step::Stays { .. } | Step::Named { .. } => true,
             });
         }
@@ -232,6 +245,9 @@ mod tests {
             assert_eq!((plan.rows.len(), plan.refused.len(), plan.len()), (0, 1, 1));
         }
         let one = registration(Framework::Plain, Level::Interface, "h:1");
-        assert_eq!(plan(&[one.clone(), one]).len(), 1, "the same key is wanted once");
+        assert_eq!(plan(&[one.clone(), one.clone()]).len(), 1, "the same key is wanted once");
+        let other = Registration { version: Some("2.0".into()), ..one.clone() };
+        let both = plan(&[one, other]);
+        assert_eq!((both.rows.len(), both.refused.len()), (1, 1), "one key cannot say both: {both:?}");
     }
 }

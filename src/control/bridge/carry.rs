@@ -75,7 +75,11 @@ impl Carry {
             framework: written_as,
             level: self.plan.level,
             service: name.to_owned(),
-            protocol: instance.protocol.clone().unwrap_or_else(|| usual(written_as).to_owned()),
+            // Where nothing is said of it, what the bridge asked for is what is spoken there.
+            protocol: [&instance.protocol, &self.plan.protocol]
+                .into_iter()
+                .find_map(Option::clone)
+                .unwrap_or_else(|| usual(written_as).to_owned()),
             address: instance.address.clone(),
             group: instance.group.clone(),
             version: instance
@@ -186,6 +190,8 @@ mod tests {
         let spoken = Instance { protocol: Some("tri".into()), ..one };
         assert_eq!(carry("").registration("a.B", &spoken).map(|r| r.protocol), Ok("tri".to_owned()));
         let none = instance(&[]);
+        let asked = carry(", framework: plain, as: dubbo, protocol: tri").registration("a.B", &none);
+        assert_eq!(asked.map(|r| r.protocol), Ok("tri".to_owned()), "it was looked for by that");
         let version = |to: &str| carry(&format!(", as: {to}")).registration("a.B", &none).map(|r| r.version);
         assert_eq!((version("sofarpc"), version("dubbo")), (Ok(Some("1.0".to_owned())), Ok(None)));
     }
