@@ -1,8 +1,8 @@
 //! The lease that everything of ours lives on, and the beats that keep a lease alive.
 //!
 //! There is one lease for all registrations, made when the first of them needs it. It outlives a connection: the first thing
-//! over a new one is a beat for it, and only one that has ended is replaced. A beat that was not answered says nothing. It
-//! must never be said to be there before the server said so in this connection ([`Lease::held`]).
+//! over a new one is a beat for it, and only one that has ended is replaced. A beat that was not answered says nothing. When
+//! nobody needs it any more it is ended, with whatever could not be taken away: else that would be kept for ever. It must never be said to be there before the server said so in this connection ([`Lease::held`]).
 
 use std::{
     collections::VecDeque,
@@ -19,7 +19,7 @@ use tonic::Streaming;
 use crate::{
     Settings,
     client::{CALL, Client, Error, Outbox},
-    session::{Up, lock},
+    session::{Shared, Up, lock},
     wire::{LeaseKeepAliveResponse, LeaseRequest},
 };
 
@@ -27,17 +27,37 @@ use crate::{
 const LEASES_MAX: usize = 256;
 /// After how long a beat is tried again that had no answer.
 const AGAIN: Duration = Duration::from_secs(1);
+/// As good as never.
+const AGAIN_MAX: Duration = Duration::from_secs(86_400);
 
 /// The lease of all registrations.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    /// Whether anybody needs it.
-    wanted: watch::Sender<bool>,
+    /// How many need it.
+    wanted: watch::Sender<usize>,
     held: watch::Sender<Held>,
     /// Rung by who was told that it has ended.
     doubt: Notify,
-    /// Those that are or were ours, the last one at the end.
+    /// Those that are or were ours.
     ours: Mutex<VecDeque<i64>>,
+    /// The one that may still be there.
+    last: Mutex<Option<i64>>,
+}
+
+/// Somebody's need of the lease, as long as he has this.
+pub(crate) struct Need(Arc<Shared>);
+
+impl Need {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        shared.lease.wanted.send_modify(|count| *count = count.saturating_add(1));
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Need {
+    fn drop(&mut self) {
+        self.0.lease.wanted.send_modify(|count| *count = count.saturating_sub(1));
+    }
 }
 
 /// What is known of the lease.
@@ -52,20 +72,16 @@ pub(crate) struct Held {
 impl Default for Lease {
     fn default() -> Self {
         Self {
-            wanted: watch::Sender::new(false),
+            wanted: watch::Sender::new(0),
             held: watch::Sender::new(Held::default()),
             doubt: Notify::new(),
             ours: Mutex::default(),
+            last: Mutex::default(),
         }
     }
 }
 
 impl Lease {
-    /// Somebody needs it.
-    pub(crate) fn want(&self) {
-        self.wanted.send_if_modified(|wanted| !std::mem::replace(wanted, true));
-    }
-
     /// The lease, as it is kept.
     pub(crate) fn held(&self) -> watch::Receiver<Held> {
         self.held.subscribe()
@@ -84,15 +100,36 @@ impl Lease {
     /// Keeps it over a connection; ends when the connection is not well.
     pub(crate) async fn keep(&self, up: &Up, settings: &Settings) -> Error {
         let mut wanted = self.wanted.subscribe();
-        if wanted.wait_for(|wanted| *wanted).await.is_err() {
-            return std::future::pending().await;
+        loop {
+            if *wanted.borrow_and_update() > 0 {
+                match self.keep_while(&mut wanted, up, settings).await {
+                    Ok(()) => continue,
+                    Err(error) => return error,
+                }
+            }
+            let again = match self.let_go(up).await {
+                Ok(()) => Duration::MAX,
+                Err(error) if matches!(error, Error::Token(_)) => return error,
+                Err(_) => AGAIN,
+            };
+            // Who else could need it holds what has it told here.
+            let _ = time::timeout(again.min(AGAIN_MAX), wanted.changed()).await;
         }
-        let before = lock(&self.ours).back().copied();
+    }
+
+    /// Keeps it while somebody needs it.
+    async fn keep_while(
+        &self,
+        wanted: &mut watch::Receiver<usize>,
+        up: &Up,
+        settings: &Settings,
+    ) -> Result<(), Error> {
+        let before = *lock(&self.last);
         let mut pulse = before.map(|lease| Pulse::new(&up.client, lease));
         loop {
             let every = match self.beat(up, settings, &mut pulse).await {
                 Ok(every) => every,
-                Err(error) if matches!(error, Error::Token(_)) => return error,
+                Err(error) if matches!(error, Error::Token(_)) => return Err(error),
                 Err(error) => {
                     let trouble = Some(Arc::from(error.to_string()));
                     self.tell(|held| held.trouble = trouble);
@@ -102,8 +139,20 @@ impl Lease {
             tokio::select! {
                 () = time::sleep(every) => {}
                 () = self.doubt.notified() => {}
+                _ = wanted.wait_for(|count| *count == 0) => return Ok(()),
             }
         }
+    }
+
+    /// Ends what nobody needs, and thereby whatever was left behind on it.
+    async fn let_go(&self, up: &Up) -> Result<(), Error> {
+        let last = *lock(&self.last);
+        let Some(lease) = last else { return Ok(()) };
+        // Whoever comes now waits for the next one.
+        self.tell(|held| *held = Held::default());
+        up.client.revoke(lease).await?;
+        *lock(&self.last) = None;
+        Ok(())
     }
 
     /// One beat, for a new lease if there is none any more; when the next is due.
@@ -116,6 +165,7 @@ impl Lease {
                 }
                 Err(Error::NoLease) => {
                     *pulse = None;
+                    *lock(&self.last) = None;
                     self.tell(|held| held.now = None);
                 }
                 Err(error) => return Err(error),
@@ -128,6 +178,7 @@ impl Lease {
             ours.pop_front();
         }
         drop(ours);
+        *lock(&self.last) = Some(lease);
         *pulse = Some(Pulse::new(&up.client, lease));
         self.hold(up.epoch, lease);
         Ok(ttl / 3)
@@ -148,7 +199,7 @@ impl Lease {
     /// Ends it: what lives on it goes at once.
     pub(crate) async fn end(&self, up: &Up) {
         self.tell(|held| held.now = None);
-        let lease = lock(&self.ours).back().copied();
+        let lease = lock(&self.last).take();
         if let Some(lease) = lease {
             // If it cannot be told, the server finds out by itself.
             let _ = up.client.revoke(lease).await;

@@ -22,6 +22,7 @@ use tokio::{sync::watch, task::JoinSet, time};
 
 use crate::{
     client::{Client, Error},
+    lease::Need,
     mirror::{Entry, Mirror, Range, State},
     plan::{Plan, Step},
     read,
@@ -41,12 +42,14 @@ pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
     let shared = Arc::clone(&hub.shared);
     let (mut link, mut held, mut backoff) = (hub.link(), shared.lease.held(), Backoff::default());
     let mut keeper = Keeper { shared: Arc::clone(&shared), ours: BTreeSet::new(), eyes: BTreeMap::new() };
+    // It goes before the keeper does: what that leaves behind goes with the lease, or by the next pass of another.
+    let mut need: Option<Need> = None;
     loop {
         let (wish, wanted) = desired.now();
         let yields = desired.yields();
         let plan = Arc::new(keeper.plan(&wanted));
         if !plan.ours().is_empty() {
-            shared.lease.want();
+            need.get_or_insert_with(|| Need::new(&shared));
         }
         let (now, lease) = (link.borrow_and_update().clone(), held.borrow_and_update().clone());
         let hand = match &now {

@@ -69,7 +69,8 @@ pub(crate) struct Shared {
     pub(crate) sight: Arc<Sight>,
     pub(crate) lease: Lease,
     pub(crate) apps: Apps,
-    /// Keys of registrations that ended without taking them away: the next pass of any other does.
+    /// Keys of registrations that ended without taking them away: the next pass of any other does, or the end of the
+    /// lease, which comes when there is no other.
     pub(crate) orphans: Mutex<BTreeSet<String>>,
     link: watch::Sender<Link>,
 }

@@ -157,6 +157,31 @@ async fn a_lease_lives_longer_than_the_server_and_the_connection() {
 }
 
 #[tokio::test]
+async fn what_is_given_up_while_there_is_no_server_does_not_come_back_with_it() {
+    let mut server = Server::start().await;
+    // So long that it cannot be its end that takes anything away.
+    let registry = open(Settings { lease: Duration::from_secs(600), ..server.settings() });
+    let mut keeper = Keeper::start(&registry);
+    keeper.set(&[dubbo(1), dubbo(2)]).await;
+    // There is a connection for another reason, too.
+    let watched = Watched::start(&registry, ServiceKey::new("a.B"));
+    watched.until_addresses(&["10.9.9.1:1", "10.9.9.1:2"]).await;
+    server.kill();
+    keeper.until_pending().await;
+    keeper.end().await;
+    server.restart().await;
+    let gateway = server.gateway();
+    until("nothing any more", async || gateway.below(PROVIDERS).is_empty()).await;
+    until("no lease any more", async || gateway.leases() == 0).await;
+    // And it goes on from there.
+    let mut keeper = Keeper::start(&registry);
+    keeper.set(&[dubbo(3)]).await;
+    watched.until_addresses(&["10.9.9.1:3"]).await;
+    keeper.end().await;
+    until("no lease without anything on it", async || gateway.leases() == 0).await;
+}
+
+#[tokio::test]
 async fn a_server_that_hangs_for_longer_than_the_lease_gets_all_again() {
     let server = Server::start().await;
     let gateway = server.gateway();
