@@ -16,13 +16,16 @@ use crate::{
 };
 
 /// Instances by the service that they are of.
-pub(crate) type Wants = BTreeMap<Place, Vec<Host>>;
+pub(crate) type Wants = BTreeMap<Place, Vec<Arc<Host>>>;
+
+/// Instances of one service by who wants them.
+type ByWhom = BTreeMap<u64, Vec<Arc<Host>>>;
 
 /// What is wanted, and what is written.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     /// By service and by who registers.
-    wants: Mutex<BTreeMap<Place, BTreeMap<u64, Vec<Host>>>>,
+    wants: Mutex<BTreeMap<Place, ByWhom>>,
     written: tokio::sync::Mutex<Written>,
 }
 
@@ -30,7 +33,7 @@ pub(crate) struct Ledger {
 #[derive(Debug, Default)]
 struct Written {
     session: u64,
-    places: BTreeMap<Place, Vec<Host>>,
+    places: BTreeMap<Place, Vec<Arc<Host>>>,
     /// Services of which nobody knows what stands there.
     unsure: BTreeSet<Place>,
     /// Services that a write failed of, so that whoever writes next tries it once more.
@@ -74,7 +77,7 @@ impl Part {
     }
 
     /// Whether this instance is wanted already.
-    pub(crate) fn has(&self, place: &Place, host: &Host) -> bool {
+    pub(crate) fn has(&self, place: &Place, host: &Arc<Host>) -> bool {
         let all = lock(&self.client.ledger.wants);
         all.get(place).and_then(|by| by.get(&self.number)).is_some_and(|hosts| hosts.contains(host))
     }
@@ -106,7 +109,7 @@ impl Part {
         round
     }
 
-    fn forget(&self, all: &mut BTreeMap<Place, BTreeMap<u64, Vec<Host>>>, place: &Place) {
+    fn forget(&self, all: &mut BTreeMap<Place, ByWhom>, place: &Place) {
         if let Some(by) = all.get_mut(place) {
             by.remove(&self.number);
             if by.is_empty() {
@@ -143,13 +146,13 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Ledger {
     /// What all want together of a service.
-    fn wants(&self, place: &Place) -> Vec<Host> {
+    fn wants(&self, place: &Place) -> Vec<Arc<Host>> {
         let all = lock(&self.wants);
-        let mut together: Vec<Host> = Vec::new();
+        let mut together: Vec<Arc<Host>> = Vec::new();
         for host in all.get(place).into_iter().flat_map(BTreeMap::values).flatten() {
             // Of two that want the same address the first counts; Nacos has room for one.
             if !together.iter().any(|other| (&other.ip, other.port) == (&host.ip, host.port)) {
-                together.push(host.clone());
+                together.push(Arc::clone(host));
             }
         }
         together
@@ -191,7 +194,7 @@ impl Ledger {
                         round.trouble = Some(format!("{}: {why}", place.service_name));
                         // It may have happened all the same, so what was written stays to be taken away.
                         let more = wanted.iter().filter(|host| !have.contains(host));
-                        let both: Vec<Host> = have.iter().chain(more).cloned().collect();
+                        let both: Vec<Arc<Host>> = have.iter().chain(more).cloned().collect();
                         written.places.insert(place.clone(), both);
                         written.unsure.insert(place.clone());
                     }
@@ -215,7 +218,7 @@ impl Ledger {
             written.over(session);
             let ours = written.places.get(place).map_or(&[][..], Vec::as_slice);
             let stands =
-                |host: &Host| stand.iter().any(|other| (&other.ip, other.port) == (&host.ip, host.port));
+                |host: &Arc<Host>| stand.iter().any(|other| (&other.ip, other.port) == (&host.ip, host.port));
             if !ours.iter().all(stands) {
                 written.unsure.insert(place.clone());
             }
@@ -234,7 +237,12 @@ impl Written {
 }
 
 /// Puts these in the place of whatever this connection has written there.
-async fn write(session: &Session, place: &Place, wanted: &[Host], have: &[Host]) -> Result<(), Failed> {
+async fn write(
+    session: &Session,
+    place: &Place,
+    wanted: &[Arc<Host>],
+    have: &[Arc<Host>],
+) -> Result<(), Failed> {
     match (wanted, have) {
         ([], []) => Ok(()),
         // Whichever of them is named, all go.
@@ -249,13 +257,15 @@ async fn write(session: &Session, place: &Place, wanted: &[Host], have: &[Host])
         }
         (instances, _) => {
             let what = BatchInstanceRequest::REGISTER;
-            session.call(&BatchInstanceRequest { place, what, instances }).await.map(drop)
+            let instances: Vec<&Host> = instances.iter().map(|host| &**host).collect();
+            session.call(&BatchInstanceRequest { place, what, instances: &instances }).await.map(drop)
         }
     }
 }
 
 /// How many of two lists are not in both.
-fn apart(wanted: &[Host], have: &[Host]) -> usize {
-    let only = |one: &[Host], other: &[Host]| one.iter().filter(|host| !other.contains(host)).count();
+fn apart(wanted: &[Arc<Host>], have: &[Arc<Host>]) -> usize {
+    let only =
+        |one: &[Arc<Host>], other: &[Arc<Host>]| one.iter().filter(|host| !other.contains(host)).count();
     only(wanted, have).saturating_add(only(have, wanted)).max(1)
 }

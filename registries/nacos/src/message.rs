@@ -97,7 +97,7 @@ pub(crate) struct BatchInstanceRequest<'a> {
     pub(crate) place: &'a Place,
     #[serde(rename = "type")]
     pub(crate) what: &'static str,
-    pub(crate) instances: &'a [Host],
+    pub(crate) instances: &'a [&'a Host],
 }
 
 impl BatchInstanceRequest<'_> {

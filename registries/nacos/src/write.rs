@@ -46,7 +46,7 @@ struct App {
     name: String,
     metadata: (Config, String),
     place: Place,
-    host: Host,
+    host: Arc<Host>,
     mappings: BTreeSet<Config>,
 }
 
@@ -66,7 +66,10 @@ impl Plan {
                 members.entry((&r.app, ip)).or_default().push(r.clone());
             }
             if level != Level::Application {
-                plan.wants.entry(settings.place(r.framework, &names::written(r))).or_default().push(host);
+                plan.wants
+                    .entry(settings.place(r.framework, &names::written(r)))
+                    .or_default()
+                    .push(Arc::new(host));
             }
         }
         for ((name, _), members) in members {
@@ -115,7 +118,7 @@ impl App {
         Some(Self {
             metadata: (settings.metadata(&member.app, &info.revision), info.to_string()),
             place: settings.place(Framework::Dubbo, &member.app),
-            host: names::member(ip, port, 1.0, CLUSTER, member.metadata.clone()),
+            host: Arc::new(names::member(ip, port, 1.0, CLUSTER, member.metadata.clone())),
             name: member.app,
             mappings,
         })
@@ -157,6 +160,8 @@ pub(crate) async fn keep(client: &Arc<Client>, mut desired: Desired) {
         if settled && plan.is_empty() {
             touched = None;
         }
+        // There may be thousands of them, which all wait here.
+        drop(plan);
         desired.tell(Written { wish, ..written });
         tokio::select! {
             changed = desired.changed() => {

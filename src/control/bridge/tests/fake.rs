@@ -158,7 +158,8 @@ impl State {
 
     fn instances(&self, service: &str) -> Vec<Instance> {
         let mut all = self.originals.get(service).cloned().unwrap_or_default();
-        let written = self.written.iter().filter(|((of, ..), _)| of == service);
+        let first = (service.to_owned(), Key::default(), Level::Interface);
+        let written = self.written.range(first..).take_while(|((of, ..), _)| of == service);
         all.extend(written.filter_map(|(_, by)| by.values().next()).map(|r| Instance {
             address: r.address.clone(),
             weight: r.weight,
