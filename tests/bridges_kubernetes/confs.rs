@@ -29,8 +29,7 @@ pub(crate) fn head(app: &str, registries: &[&str], namespace: Option<&Namespace>
 
 /// The part of a conf that says which bridges are run: each of these lines is one.
 pub(crate) fn bridges(lines: &[String]) -> String {
-    let lines: String = lines.iter().map(|line| format!("  {line}\n")).collect();
-    format!("bridges:\n{lines}")
+    format!("bridges:\n  {}\n", lines.join("\n  "))
 }
 
 impl Sidecar {

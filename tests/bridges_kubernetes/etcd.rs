@@ -46,7 +46,9 @@ pub(crate) fn story() {
     let services = KINDS.map(|kind| (kind.framework(), kind.service(At::ZooKeeper), kind.more()));
     let provider = Provider::start(APP, &services.each_ref().map(|(of, name, more)| (*of, &**name, *more)));
     let port = free_port();
-    KINDS.iter().for_each(|kind| addresses(port).iter().for_each(|address| kind.put(address)));
+    for (kind, address) in originals(port) {
+        kind.put(&address);
+    }
     let lines = lines();
     let conf = || format!("{}{}", head(BRIDGING, &[ZK, ET], None), bridges(&lines));
     let first = Sidecar::start(&conf());
@@ -54,7 +56,9 @@ pub(crate) fn story() {
     let second = Sidecar::start(&conf());
     let places = places(provider.port, port);
     places.iter().for_each(Place::is_so);
-    names(&lines).iter().for_each(|bridge| first.is_done(bridge));
+    for bridge in names(&lines) {
+        first.is_done(&bridge);
+    }
     are_marked();
     second.becomes("standby", &names(&lines));
     let eye = Eye::open(places);
@@ -64,14 +68,27 @@ pub(crate) fn story() {
     // Dropping it is SIGKILL.
     drop(first);
     second.becomes("leading", &names(&lines));
-    names(&lines).iter().for_each(|bridge| second.is_done(bridge));
+    for bridge in names(&lines) {
+        second.is_done(&bridge);
+    }
     until("all copies go with the second", || leases().is_disjoint(&before));
     std::thread::sleep(LASTS);
     let places = eye.close("ZooKeeper and etcd, over a writer that is killed");
     provider.leave();
-    KINDS.iter().for_each(|kind| addresses(port).iter().for_each(|address| kind.take(address)));
-    places.iter().for_each(|place| place.becomes(&[]));
-    names(&lines).iter().for_each(|bridge| second.has_nothing(bridge));
+    for (kind, address) in originals(port) {
+        kind.take(&address);
+    }
+    for place in places {
+        place.becomes(&[]);
+    }
+    for bridge in names(&lines) {
+        second.has_nothing(&bridge);
+    }
+}
+
+/// What stands in etcd by itself, at a port of every host.
+fn originals(port: u16) -> impl Iterator<Item = (Kind, String)> {
+    KINDS.into_iter().flat_map(move |kind| addresses(port).into_iter().map(move |address| (kind, address)))
 }
 
 /// A bridge for each kind and way.

@@ -82,7 +82,7 @@ impl Stage {
         let mut both = besides.each_ref().map(at);
         both.sort();
         list().becomes(&both);
-        self.is_marked(&[("zookeeper:", "j-zk"), ("kubernetes:", "j-own")]);
+        are_marked(&[("zookeeper:", "j-zk"), ("kubernetes:", "j-own")]);
         for line in ["who".to_owned(), self.direct()] {
             let before = besides.each_ref().map(calls);
             // Of those that give a service each is called at some time.
@@ -104,7 +104,7 @@ impl Stage {
     fn plain(&mut self) {
         self.namespace.put("demo", self.port, &[(HOSTS[0], true)]);
         list().becomes(&[format!("{}:{}", HOSTS[0], self.port)]);
-        self.is_marked(&[("kubernetes:", "j-plain")]);
+        are_marked(&[("kubernetes:", "j-plain")]);
         self.is_found("who");
         self.is_found(&self.direct());
         self.namespace.take("demo");
@@ -130,19 +130,6 @@ impl Stage {
         self.namespace.take("rates");
         until("all go", || spring().is_empty());
         self.bridging.has_nothing("j-web");
-    }
-
-    /// Copies say that they are, once from each of these origins and by that bridge.
-    fn is_marked(&self, wanted: &[(&str, &str)]) {
-        let entries = list().entries();
-        assert_eq!(entries.len(), wanted.len());
-        for (origin, bridge) in wanted {
-            let by = entries.iter().filter(|entry| {
-                let [from, by, hops] = entry.mark().expect("a copy says that it is one");
-                from.starts_with(origin) && (by, hops) == (bridge, "1")
-            });
-            assert_eq!(by.count(), 1, "{origin} {bridge}: {entries:?}");
-        }
     }
 
     fn direct(&self) -> String {
@@ -173,6 +160,19 @@ impl Stage {
 /// What Nacos lists of the service.
 fn list() -> List {
     List::new(Of::Dubbo, In::Nacos, SERVICE)
+}
+
+/// Copies say that they are, once from each of these origins and by that bridge.
+fn are_marked(wanted: &[(&str, &str)]) {
+    let entries = list().entries();
+    assert_eq!(entries.len(), wanted.len());
+    for (origin, bridge) in wanted {
+        let by = entries.iter().filter(|entry| {
+            let [from, by, hops] = entry.mark().expect("a copy says that it is one");
+            from.starts_with(origin) && (by, hops) == (bridge, "1")
+        });
+        assert_eq!(by.count(), 1, "{origin} {bridge}: {entries:?}");
+    }
 }
 
 /// What Nacos lists of the service of Spring Cloud, in order.

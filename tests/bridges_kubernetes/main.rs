@@ -67,7 +67,8 @@ fn plain() {
 /// Waits for the end of a story. Tests inside run one after the other, and most of a story is waiting: the first one that is told
 /// begins all of them.
 fn tell(name: &str) {
-    static TOLD: OnceLock<Mutex<Vec<(&str, JoinHandle<()>)>>> = OnceLock::new();
+    type Told = Mutex<Vec<(&'static str, JoinHandle<()>)>>;
+    static TOLD: OnceLock<Told> = OnceLock::new();
     let told = TOLD.get_or_init(|| {
         servers::start();
         let asked = STORIES.into_iter().filter(|(name, _)| is_asked_for(name));

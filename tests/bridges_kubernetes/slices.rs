@@ -60,7 +60,9 @@ pub(crate) fn story() {
     let places = eye.close("slices, over a writer that is killed");
     assert_eq!(uids(&namespace).0, before.0, "slices are updated in place");
     provider.leave();
-    places.iter().for_each(|place| place.becomes(&[]));
+    for place in places {
+        place.becomes(&[]);
+    }
     until("slices with nothing in them go", || namespace.slices(APP).is_empty());
     // What cannot be written is still found.
     second.has_nothing("k-sofarpc");
