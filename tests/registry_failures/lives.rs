@@ -12,7 +12,7 @@ use std::time::Duration;
 pub(crate) fn story(server: &Server) {
     // Most of each is waiting, and none knows of the others.
     let ends = std::thread::scope(|scope| {
-        let all: [fn(&Server); 4] = [emptied, hanging, gated, leaving];
+        let all: [fn(&Server); 5] = [emptied, hanging, gated, leaving, robbed];
         all.map(|one| scope.spawn(move || one(server))).map(std::thread::ScopedJoinHandle::join)
     });
     assert!(ends.iter().all(Result::is_ok), "what went wrong is said above");
@@ -159,6 +159,32 @@ fn leaving(server: &Server) {
     assert!(leaves.sidecar.wait(PATIENCE).success());
     caller.until_endpoints("up", 1);
     traffic.end("leaving");
+}
+
+/// An operator takes away what sidecars wrote: it is written again, and nobody misses a call.
+fn robbed(server: &Server) {
+    const SERVICE: &str = "t.Robbed";
+    if !matches!(server.kind, Kind::Etcd | Kind::Kubernetes) {
+        // Others tell by the connection what is whose.
+        return;
+    }
+    let of_one_app = || Conf::new(server).of("robbed");
+    let providers = [0, 1].map(|_| Provider::start_by(server, SERVICE, of_one_app()));
+    let addresses = providers.each_ref().map(Provider::address);
+    let addresses = addresses.each_ref().map(String::as_str);
+    let conf = Conf::new(server).calls(SERVICE);
+    let caller = conf.start();
+    caller.until_endpoints("up", 2);
+    let traffic = Traffic::start(server.kind, conf.port);
+    traffic.goes_on("before anything is taken away");
+    for _ in 0..2 {
+        server.robbed(SERVICE);
+        until("both are registered again", || server.lists(SERVICE, &addresses));
+        until("both are found", || caller.endpoints("up") == 2 && caller.watch("up")["held"] == false);
+        traffic.goes_on("after a theft");
+    }
+    server.keeps(SERVICE, &addresses);
+    traffic.end("robbed");
 }
 
 fn is_answer(kind: Kind, frame: &Frame) -> bool {

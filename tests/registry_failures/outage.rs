@@ -20,6 +20,9 @@ const READY_MAX: Duration = Duration::from_secs(3);
 /// A process that may drain for four seconds has ended within this.
 const LEAVE_MAX: Duration = Duration::from_secs(10);
 
+/// A watch on a server that says nothing lasts no longer than this, with what it takes to begin another.
+const WATCH_MAX: Duration = Duration::from_secs(90);
+
 /// What all outages have: two providers, and a caller that never stops.
 struct Stage {
     providers: [Provider; 2],
@@ -39,14 +42,8 @@ pub(crate) fn story(server: &mut Server) {
     killed(server, &stage);
     frozen(server, &stage);
     match server.kind {
-        Kind::Etcd => {
-            robbed(server, &stage);
-            forgotten(server, &stage);
-        }
-        Kind::Kubernetes => {
-            robbed(server, &stage);
-            replaced(server, &stage);
-        }
+        Kind::Etcd => forgotten(server, &stage),
+        Kind::Kubernetes => replaced(server, &stage),
         Kind::ZooKeeper | Kind::Nacos => {}
     }
     stage.traffic.end(&format!("{}, killed and frozen", server.kind.name()));
@@ -69,13 +66,6 @@ fn frozen(server: &mut Server, stage: &Stage) {
     after(server, stage, bystanders);
 }
 
-/// An operator takes away what stands there of both: by their leases, or by the slices that list them.
-fn robbed(server: &Server, stage: &Stage) {
-    server.robbed(ECHOES);
-    back(server, stage);
-    changes_are_seen(server, stage);
-}
-
 /// In a gap one comes, and the server forgets all that was before now.
 fn forgotten(server: &mut Server, stage: &Stage) {
     let app = Upstream::start_outside();
@@ -88,18 +78,25 @@ fn forgotten(server: &mut Server, stage: &Stage) {
     server.run();
     until_within(BACK_MAX, "who came is found", || stage.caller.endpoints("up") == 3);
     until("who came is called", || app.calls() > 0);
+    // And it goes on from there.
     server.take(ECHOES, &[&app.address()]);
-    back(server, stage);
-    changes_are_seen(server, stage);
+    stage.caller.until_endpoints("up", 2);
+    stage.traffic.goes_on("when the server had forgotten what was before");
 }
 
 /// An API server is told to end, and another takes its place at once: the first may hold watches open, and tells nothing there.
 fn replaced(server: &mut Server, stage: &Stage) {
+    let app = Upstream::start_outside();
     server.term();
     server.run();
+    server.put(ECHOES, &[&app.address()]);
+    until_within(WATCH_MAX, "who came is found", || stage.caller.endpoints("up") == 3);
+    until("who came is called", || app.calls() > 0);
+    // And it goes on from there.
+    server.take(ECHOES, &[&app.address()]);
+    stage.caller.until_endpoints("up", 2);
     stage.traffic.goes_on("with another server in the place of the first");
     back(server, stage);
-    changes_are_seen(server, stage);
 }
 
 fn during(server: &Server, stage: &Stage, bystanders: Bystanders) -> Bystanders {
@@ -162,7 +159,7 @@ const LEAVING: &str = "t.Leaving";
 
 impl Bystanders {
     fn before(server: &Server) -> Self {
-        let leaving = Conf::new(server).drains("4s").in_pod("leaving");
+        let leaving = Conf::new(server).drains("4s").of("leaving").in_pod();
         Self {
             remembered: Remembered::before(server),
             silenced: Silenced::before(server),

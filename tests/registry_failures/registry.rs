@@ -230,11 +230,6 @@ impl Server {
         assert!(within(START_MAX, is_free), "{} does not let go of its port", self.kind.name());
     }
 
-    /// Whether one that was told to end still runs.
-    pub(crate) fn lingers(&mut self) -> bool {
-        self.leaving.iter_mut().any(|child| child.ended().is_none())
-    }
-
     /// It hangs from now on.
     pub(crate) fn freeze(&mut self) {
         self.child.as_mut().expect("it runs").signal("STOP");

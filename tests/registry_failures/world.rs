@@ -121,9 +121,15 @@ impl Conf {
         self
     }
 
-    /// It is of another application, in a pod where there are such.
-    pub(crate) fn in_pod(mut self, app: &'static str) -> Self {
-        (self.app, self.in_pod) = (app, true);
+    /// It is of another application.
+    pub(crate) fn of(mut self, app: &'static str) -> Self {
+        self.app = app;
+        self
+    }
+
+    /// It is in a pod, where there are such.
+    pub(crate) fn in_pod(mut self) -> Self {
+        self.in_pod = true;
         self
     }
 
