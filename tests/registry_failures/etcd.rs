@@ -55,7 +55,9 @@ pub(crate) fn revoke(at: SocketAddr, service: &str) {
     let leases: std::collections::BTreeSet<i64> =
         gateway.below(&folder(service)).iter().map(|entry| entry.lease).collect();
     assert!(!leases.is_empty() && !leases.contains(&0), "providers of {service} are on leases: {leases:?}");
-    leases.into_iter().for_each(|lease| gateway.revoke(lease));
+    for lease in leases {
+        gateway.revoke(lease);
+    }
 }
 
 /// Writes so much that nothing of before is kept, and has the server forget it.

@@ -149,7 +149,9 @@ impl Hands {
             slices.iter().filter(|slice| entries(slice).iter().any(|one| one["service"] == service));
         let names: Vec<&str> = listing.filter_map(|slice| slice["metadata"]["name"].as_str()).collect();
         assert!(!names.is_empty(), "{service} stands in slices");
-        names.into_iter().for_each(|name| self.delete(name));
+        for name in names {
+            self.delete(name);
+        }
     }
 
     /// Does what the garbage collector does when a pod is gone: deletes what it alone owns.

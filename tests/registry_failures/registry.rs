@@ -79,11 +79,10 @@ impl Kind {
     pub(crate) fn past_the_session(self) -> Duration {
         match self {
             Self::ZooKeeper => SESSION * 2,
-            // What is registered is bound to a connection, and ends with it.
-            Self::Nacos => Duration::from_secs(6),
             Self::Etcd => LEASE * 2,
-            // There are no sessions: what is in no pod is believed for three beats of half a minute.
-            Self::Kubernetes => Duration::from_secs(6),
+            // What is registered in Nacos is bound to a connection, and ends with it; in Kubernetes there are no sessions: what is
+            // in no pod is believed for three beats of half a minute.
+            Self::Nacos | Self::Kubernetes => Duration::from_secs(6),
         }
     }
 
