@@ -20,8 +20,8 @@ const READY_MAX: Duration = Duration::from_secs(3);
 /// A process that may drain for four seconds has ended within this.
 const LEAVE_MAX: Duration = Duration::from_secs(10);
 
-/// A watch on a server that says nothing lasts no longer than this, with what it takes to begin another.
-const WATCH_MAX: Duration = Duration::from_secs(90);
+/// That a server is another one is known within this: a sidecar asks every ten seconds, and by itself a watch lasts for sixty.
+const REPLACED_MAX: Duration = Duration::from_secs(30);
 
 /// What all outages have: two providers, and a caller that never stops.
 struct Stage {
@@ -90,7 +90,7 @@ fn replaced(server: &mut Server, stage: &Stage) {
     server.term();
     server.run();
     server.put(ECHOES, &[&app.address()]);
-    until_within(WATCH_MAX, "who came is found", || stage.caller.endpoints("up") == 3);
+    until_within(REPLACED_MAX, "who came is found", || stage.caller.endpoints("up") == 3);
     until("who came is called", || app.calls() > 0);
     // And it goes on from there.
     server.take(ECHOES, &[&app.address()]);

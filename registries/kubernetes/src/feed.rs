@@ -1,7 +1,7 @@
 //! One kind of objects of one namespace, listed and then watched: one task for all who want them.
 //!
 //! A list is whole before it is told, and what is missing in it is gone. A watch is begun anew where the last one ended, each
-//! after a bounded time, since a server that is going away can hold one open and say nothing; where the server no longer has
+//! after a bounded time and whenever the server may be going away, since it can hold one open then and say nothing; where the server no longer has
 //! what came in between (410) everything is listed again, and that a gap was there is told. It must never tell a list that was
 //! read in part. After the API concepts of Kubernetes ("Efficient detection of changes"); kube's own watcher has no time limit
 //! for its lists and cannot be asked to look again.
@@ -138,6 +138,7 @@ impl<K: Kind> Feeds<K> {
             version: None,
             gaps: 0,
             asked,
+            renewed: shared.renewed(),
             tells,
         };
         let feed = Arc::new(Feed { view, asks, task: tokio::spawn(keeper.run()) });
@@ -180,6 +181,7 @@ struct Keeper<K: Kind> {
     /// How often the server had forgotten changes.
     gaps: u64,
     asked: watch::Receiver<u64>,
+    renewed: watch::Receiver<u64>,
     tells: watch::Sender<View<K::Kept>>,
 }
 
@@ -225,6 +227,7 @@ impl<K: Kind> Keeper<K> {
                 None => self.list(&api, up.epoch).await?,
             };
             let began = Instant::now();
+            self.renewed.borrow_and_update();
             let end = match limited(api.watch(&params, &version)).await {
                 Ok(stream) => self.read(std::pin::pin!(stream)).await?,
                 Err(failed) if failed.code() == 410 => End::Gone,
@@ -292,6 +295,7 @@ impl<K: Kind> Keeper<K> {
             let event = tokio::select! {
                 event = stream.next() => event,
                 () = time::sleep_until(until) => return Ok(End::Over),
+                Ok(()) = self.renewed.changed() => return Ok(End::Over),
                 asked = self.asked.changed() => match asked {
                     Ok(()) => return Ok(End::Asked),
                     // Nobody wants it any more.

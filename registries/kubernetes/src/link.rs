@@ -2,7 +2,9 @@
 //!
 //! One task builds the client from the conf of the cluster, asks the server now and then whether it is well, and replaces the
 //! client when it is not: a new one has new connections and has read the credentials again. Everybody else sees a [`Link`]:
-//! down, or up with an epoch that grows with each client. It must never hold up whoever uses it: every call has a time limit
+//! down, or up with an epoch that grows with each client. The question goes over a connection of its own, over which nothing
+//! else goes: when that has been ended from the other side, the server may be going away, and watches are begun anew, since a
+//! server that goes holds them open for as long as a minute and tells nothing there. It must never hold up whoever uses it: every call has a time limit
 //! ([`limited`]), and what may run a program to get a credential runs on a thread of its own.
 //!
 //! Read in kube 5.0.0: a client has no time limit for answers by itself, repeats what was answered with 429, 503 or 504 (off
@@ -15,8 +17,11 @@ use std::{
     time::Duration,
 };
 
+use http::{Request, StatusCode};
+use hyper_util::client::legacy::connect::HttpInfo;
 use kube::{
     Client, Config, Error,
+    client::Body,
     config::{KubeConfigOptions, Kubeconfig},
 };
 use outrigger_discovery::{Backoff, StatusCell};
@@ -33,6 +38,9 @@ use crate::{Settings, apps::Apps, feed::Feeds, ledger::Ledger, pods::Pods, slice
 pub(crate) const CALL: Duration = Duration::from_secs(5);
 /// How often the slow clocks may tick at most.
 const CLOCK_MIN: Duration = Duration::from_millis(500);
+
+/// What it means that the server takes us for nobody.
+const REFUSED: &str = "the API server refuses the credentials (401)";
 
 /// Why a question got no good answer.
 #[derive(Debug)]
@@ -61,7 +69,7 @@ impl Failed {
             Self::Silent => format!("the API server did not answer within {} s", CALL.as_secs()),
             Self::Said(error) => match &**error {
                 Error::Api(status) => match status.code {
-                    401 => "the API server refuses the credentials (401)".to_owned(),
+                    401 => REFUSED.to_owned(),
                     code => format!("the API server says: {} ({code})", status.message),
                 },
                 error => format!("the API server cannot be asked: {}", causes(error)),
@@ -133,6 +141,8 @@ pub(crate) struct Shared {
     pub(crate) ledger: Ledger,
     /// Somebody got no answer: the server is asked now whether it is well.
     pub(crate) suspect: Notify,
+    /// Grows when watches are to be begun anew.
+    renewed: watch::Sender<u64>,
     link: watch::Sender<Link>,
     /// Who has a receiver has something in the server that must go before the end.
     closing: watch::Sender<bool>,
@@ -153,6 +163,7 @@ impl Hub {
             apps: Apps::default(),
             ledger: Ledger::default(),
             suspect: Notify::new(),
+            renewed: watch::Sender::new(0),
             link: watch::Sender::new(Link::New),
             closing: watch::Sender::new(false),
         };
@@ -196,6 +207,11 @@ impl Shared {
         self.link.subscribe()
     }
 
+    /// Tells when watches are to be begun anew.
+    pub(crate) fn renewed(&self) -> watch::Receiver<u64> {
+        self.renewed.subscribe()
+    }
+
     /// Tells when everything is to end; the end waits until this is dropped, but not for long.
     pub(crate) fn closing(&self) -> watch::Receiver<bool> {
         self.closing.subscribe()
@@ -228,12 +244,12 @@ async fn supervise(shared: Arc<Shared>) {
     let (mut backoff, mut epoch) = (Backoff::default(), 0u64);
     loop {
         let reason = match connect(&shared.settings).await {
-            Ok((client, namespace)) => match is_well(&client).await {
-                Ok(()) => {
+            Ok(Built { client, probe, namespace }) => match is_well(&client).await {
+                Ok(_) => {
                     backoff.works();
                     epoch = epoch.saturating_add(1);
                     shared.up(client.clone(), &namespace, epoch);
-                    attend(&shared, &client).await
+                    attend(&shared, &client, &probe).await
                 }
                 Err(reason) => reason,
             },
@@ -245,29 +261,55 @@ async fn supervise(shared: Arc<Shared>) {
 }
 
 /// Looks after a client until the server is not well; says why.
-async fn attend(shared: &Shared, client: &Client) -> String {
+async fn attend(shared: &Shared, client: &Client, probe: &Client) -> String {
+    let mut before = None;
     loop {
-        tokio::select! {
-            () = time::sleep(shared.settings.probe) => {}
-            () = shared.suspect.notified() => {}
-        }
-        if let Err(reason) = is_well(client).await {
-            return reason;
+        let well = tokio::select! {
+            // At once the first time, so that there is a connection to be seen ended.
+            port = is_well(probe), if before.is_none() => port,
+            () = time::sleep(shared.settings.probe) => is_well(probe).await,
+            // Whoever got no answer asked over one of these connections.
+            () = shared.suspect.notified() => is_well(client).await.map(|_| before.unwrap_or_default()),
+        };
+        match well {
+            Ok(port) => {
+                if before.replace(port).is_some_and(|before| before != port) {
+                    shared.renewed.send_modify(|count| *count = count.wrapping_add(1));
+                }
+            }
+            Err(reason) => return reason,
         }
         shared.status.heard();
     }
 }
 
-/// Whether a question gets an answer, of whatever kind but that we are nobody.
-async fn is_well(client: &Client) -> Result<(), String> {
-    match limited(client.apiserver_version()).await {
-        Ok(_) => Ok(()),
-        Err(failed) if failed.code() != 0 && failed.code() != 401 => Ok(()),
+/// Whether a question gets an answer, of whatever kind but that we are nobody. The port of ours that it came to; 0: unknown.
+async fn is_well(client: &Client) -> Result<u16, String> {
+    let asked = async {
+        let question = Request::get("/version").body(Body::from(Vec::new())).map_err(Error::HttpError)?;
+        let answer = client.send(question).await?;
+        let port = answer.extensions().get::<HttpInfo>().map_or(0, |info| info.local_addr().port());
+        let status = answer.status();
+        // Whole, or the connection could not be used again.
+        answer.into_body().collect_bytes().await?;
+        Ok((status, port))
+    };
+    match limited(asked).await {
+        Ok((StatusCode::UNAUTHORIZED, _)) => Err(REFUSED.to_owned()),
+        Ok((_, port)) => Ok(port),
         Err(failed) => Err(failed.reason()),
     }
 }
 
-async fn connect(settings: &Settings) -> Result<(Client, String), String> {
+/// What a conf of the cluster comes to.
+struct Built {
+    client: Client,
+    /// The same with connections of its own.
+    probe: Client,
+    namespace: String,
+}
+
+async fn connect(settings: &Settings) -> Result<Built, String> {
     let settings = settings.clone();
     let built = spawn_blocking(move || Handle::current().block_on(build(&settings)));
     match time::timeout(CALL, built).await {
@@ -277,7 +319,7 @@ async fn connect(settings: &Settings) -> Result<(Client, String), String> {
     }
 }
 
-async fn build(settings: &Settings) -> Result<(Client, String), String> {
+async fn build(settings: &Settings) -> Result<Built, String> {
     // The same for all TLS of the process; whoever was first has chosen the same.
     static RING: Once = Once::new();
     RING.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
@@ -285,9 +327,11 @@ async fn build(settings: &Settings) -> Result<(Client, String), String> {
     config.connect_timeout = Some(CALL);
     config.default_retry = false;
     let namespace = settings.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-    let client = Client::try_from(config)
-        .map_err(|error| format!("no client for Kubernetes could be made: {}", causes(&error)))?;
-    Ok((client, namespace))
+    let client = |config| {
+        Client::try_from(config)
+            .map_err(|error| format!("no client for Kubernetes could be made: {}", causes(&error)))
+    };
+    Ok(Built { client: client(config.clone())?, probe: client(config)?, namespace })
 }
 
 /// As `Config::infer` looks for it, but for the variables by which one may pose as somebody else.

@@ -20,6 +20,7 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
+    sync::watch,
     time,
 };
 
@@ -39,6 +40,8 @@ struct Script {
     lists: VecDeque<Value>,
     watches: VecDeque<Watched>,
     asked: Vec<String>,
+    /// Tells connections to end that nothing is asked over.
+    idle_ends: watch::Sender<()>,
 }
 
 type Shared = Arc<Mutex<Script>>;
@@ -66,8 +69,15 @@ fn event(kind: &str, object: &Value) -> Value {
 /// Answers one connection, request by request.
 async fn answer(stream: TcpStream, script: Shared) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
+    let mut ends = script.lock().expect("the script").idle_ends.subscribe();
     loop {
         let mut head = String::new();
+        tokio::select! {
+            begun = stream.read_line(&mut head) => if begun? == 0 {
+                return Ok(());
+            },
+            _ = ends.changed() => return Ok(()),
+        }
         while !head.ends_with("\r\n\r\n") {
             if stream.read_line(&mut head).await? == 0 {
                 return Ok(());
@@ -119,8 +129,13 @@ async fn answer(stream: TcpStream, script: Shared) -> std::io::Result<()> {
     }
 }
 
-/// A registry at a server with this script.
+/// A registry at a server with this script, whose watches are short.
 async fn start(dir: &TempDir, script: Script) -> (Shared, impl Registry) {
+    start_with(dir, script, Settings { watch: Duration::from_secs(1), ..Settings::default() }).await
+}
+
+/// A registry at a server with this script.
+async fn start_with(dir: &TempDir, script: Script, settings: Settings) -> (Shared, impl Registry) {
     let script = Arc::new(Mutex::new(script));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
@@ -137,8 +152,7 @@ async fn start(dir: &TempDir, script: Script) -> (Shared, impl Registry) {
          users: [{{ name: u, user: {{}} }}]\ncontexts: [{{ name: main, context: {{ cluster: c, user: u }} }}]\n"
     );
     fs::write(&path, text).expect("a kubeconfig");
-    let settings = Settings { kubeconfig: Some(path), watch: Duration::from_secs(1), ..Settings::default() };
-    (script, open(settings))
+    (script, open(Settings { kubeconfig: Some(path), ..settings }))
 }
 
 /// Follows a watch until what it knows is as wanted; all that it knew on the way.
@@ -187,7 +201,7 @@ async fn what_the_server_forgot_is_listed_again_and_the_gap_is_told() {
             Watched { events: vec![event("ERROR", &gone)], ends: true },
         ]
         .into(),
-        asked: Vec::new(),
+        ..Script::default()
     };
     let (script, registry) = start(&dir, script).await;
     let mut board = Board::default();
@@ -226,7 +240,7 @@ async fn a_watch_without_a_word_is_begun_anew() {
             Watched { events: vec![event("ADDED", &slice("bb", 6))], ends: false },
         ]
         .into(),
-        asked: Vec::new(),
+        ..Script::default()
     };
     let (script, registry) = start(&dir, script).await;
     let mut board = Board::default();
@@ -237,5 +251,40 @@ async fn a_watch_without_a_word_is_begun_anew() {
     let lists =
         script.lock().expect("the script").asked.iter().filter(|target| !target.contains("watch=")).count();
     assert_eq!(lists, 1, "it goes on where it was");
+    task.abort();
+}
+
+#[tokio::test]
+async fn a_server_that_goes_is_told_by_its_other_connections() {
+    let dir = TempDir::new().expect("a directory");
+    let held = |events| Watched { events, ends: false };
+    let script = Script {
+        lists: [list(5, "", &[slice("a", 1)])].into(),
+        watches: [held(Vec::new()), held(vec![event("ADDED", &slice("bb", 6))]), held(Vec::new())].into(),
+        ..Script::default()
+    };
+    // A watch that would last for longer than anybody waits.
+    let settings = Settings {
+        watch: Duration::from_secs(600),
+        probe: Duration::from_millis(500),
+        ..Settings::default()
+    };
+    let (script, registry) = start_with(&dir, script, settings).await;
+    let watches = || {
+        let script = script.lock().expect("the script");
+        script.asked.iter().filter(|target| target.contains("watch=true")).count()
+    };
+    let mut board = Board::default();
+    let (number, teller) = board.open();
+    let task = tokio::spawn(registry.watch(plain("shop"), teller));
+    until(&board, number, |view| addresses(view).len() == 1).await;
+    // As long as its connections last, so does the watch.
+    time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(watches(), 1);
+    script.lock().expect("the script").idle_ends.send_replace(());
+    let seen = until(&board, number, |view| addresses(view).len() == 2).await;
+    assert!(seen.iter().all(|view| view.lost.is_none()), "nothing was lost by that");
+    time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(watches(), 2, "it was begun anew once");
     task.abort();
 }
