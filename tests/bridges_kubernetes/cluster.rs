@@ -3,12 +3,13 @@
 //! Each story has a namespace of its own. After the API of Kubernetes 1.34.
 
 use super::servers::{BEHIND, KUBERNETES};
-use super::support::{netns, peers};
+use super::support::{Child, netns, peers};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 
 /// Who may do everything.
 const TOKEN: &str = "admin-token";
@@ -65,18 +66,27 @@ pub(crate) fn answers() -> bool {
     curl("GET", "/readyz", None).is_ok_and(|(status, _)| status == 200)
 }
 
+/// Curl, as the admin, to this path.
+fn client(path: &str) -> Command {
+    let mut command = Command::new("curl");
+    command.args([
+        "-sS",
+        "-H",
+        &format!("Authorization: Bearer {TOKEN}"),
+        "-H",
+        "Content-Type: application/json",
+    ]);
+    command.arg("--cacert").arg(authority()).arg(format!("https://{KUBERNETES}{path}"));
+    command
+}
+
 /// Asks by curl: the status, and what was answered.
 fn curl(method: &str, path: &str, body: Option<&Value>) -> Result<(u16, String), String> {
-    static CURL: OnceLock<PathBuf> = OnceLock::new();
-    let authority = CURL.get_or_init(authority);
-    let mut command = Command::new("curl");
-    command.args(["-sS", "--max-time", "10", "-X", method, "-w", "\n%{http_code}"]);
-    command.args(["-H", &format!("Authorization: Bearer {TOKEN}"), "-H", "Content-Type: application/json"]);
-    command.arg("--cacert").arg(authority);
+    let mut command = client(path);
+    command.args(["--max-time", "10", "-X", method, "-w", "\n%{http_code}"]);
     if body.is_some() {
         command.args(["--data-binary", "@-"]);
     }
-    command.arg(format!("https://{KUBERNETES}{path}"));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("curl: run tests/setup.sh");
     let mut stdin = child.stdin.take().expect("a pipe");
@@ -174,10 +184,26 @@ impl Namespace {
         done("DELETE", &format!("{}/{service}-1", self.slices_path()), None);
     }
 
+    fn slices_of(&self, service: &str) -> String {
+        format!("{}?labelSelector=kubernetes.io%2Fservice-name%3D{service}", self.slices_path())
+    }
+
     /// The slices of a Service.
     pub(crate) fn slices(&self, service: &str) -> Vec<Value> {
-        let path = format!("{}?labelSelector=kubernetes.io%2Fservice-name%3D{service}", self.slices_path());
-        done("GET", &path, None)["items"].as_array().expect("a list").clone()
+        done("GET", &self.slices_of(service), None)["items"].as_array().expect("a list").clone()
+    }
+
+    /// The same from now on, with every change.
+    pub(crate) fn record(&self, service: &str) -> Record {
+        let path = self.slices_of(service);
+        let now = done("GET", &path, None);
+        let version = now["metadata"]["resourceVersion"].as_str().expect("a version");
+        let log = netns::dir().join(format!("{}-{service}.record", self.0));
+        let mut command = client(&format!("{path}&watch=1&resourceVersion={version}"));
+        command.arg("--no-buffer").stdin(Stdio::null());
+        command.stdout(File::create(&log).expect("a file")).stderr(Stdio::inherit());
+        let first = now["items"].as_array().expect("a list").clone();
+        Record { first, log, _curl: Child::spawn(&mut command) }
     }
 
     /// Who has the seats of this namespace.
@@ -185,6 +211,36 @@ impl Namespace {
         let leases = done("GET", &self.path("coordination.k8s.io/v1", "leases"), None);
         let holder = |lease: &Value| lease["spec"]["holderIdentity"].as_str().map(str::to_owned);
         leases["items"].as_array().expect("a list").iter().filter_map(holder).collect()
+    }
+}
+
+/// Every change of a Service's slices, as the server tells of them: nothing can be there for too short a time to be seen.
+pub(crate) struct Record {
+    first: Vec<Value>,
+    log: PathBuf,
+    _curl: Child,
+}
+
+impl Record {
+    /// All sets of slices that stood there so far, one after the other.
+    pub(crate) fn states(&self) -> Vec<Vec<Value>> {
+        let name = |slice: &Value| slice["metadata"]["name"].as_str().expect("a name").to_owned();
+        let mut now: BTreeMap<String, Value> =
+            self.first.iter().map(|slice| (name(slice), slice.clone())).collect();
+        let mut states = vec![now.values().cloned().collect()];
+        let told = std::fs::read_to_string(&self.log).expect("a file");
+        // The last line may not be whole yet.
+        for line in told.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+            let event: Value = serde_json::from_str(line).expect("an event is JSON");
+            let slice = event["object"].clone();
+            match event["type"].as_str() {
+                Some("ADDED" | "MODIFIED") => drop(now.insert(name(&slice), slice)),
+                Some("DELETED") => drop(now.remove(&name(&slice))),
+                _ => panic!("{event}"),
+            }
+            states.push(now.values().cloned().collect());
+        }
+        states
     }
 }
 

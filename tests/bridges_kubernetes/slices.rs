@@ -3,7 +3,7 @@
 
 use super::cluster::{Namespace, entries};
 use super::confs::{K8S, ZK, bridges, head};
-use super::eye::{Eye, Place};
+use super::eye::Place;
 use super::lists::until;
 use super::provider::{Provider, addresses};
 use super::servers::ZOOKEEPER;
@@ -11,7 +11,7 @@ use super::sidecars::names;
 use super::support::{Sidecar, TempDir};
 use super::zookeeper;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::process::Command;
 
 const DUBBO: &str = "k.d.Stock";
@@ -45,20 +45,19 @@ pub(crate) fn story() {
     until("what cannot be written is counted", || first.bridge("k-dubbo")["skipped"]["refused"] == 1);
     provider.is_called(&head("slices-caller", &[K8S], Some(&namespace)), K8S, DUBBO, SOFA);
     second.becomes("standby", &names(&lines));
-    let before = uids(&namespace);
-    let eye = Eye::open(places);
+    let record = namespace.record(APP);
     // Dropping it is SIGKILL.
     drop(first);
     second.becomes("leading", &names(&lines));
-    until("all entries are kept by the second", || {
-        let holders: Vec<Value> =
-            entries(&namespace.slices(APP)).iter().map(|entry| entry["holder"].clone()).collect();
-        holders.len() == 6 && holders.iter().all(|holder| *holder == holders[0]) && holders[0] != before.1
+    until("all entries are kept by another", || {
+        let states = record.states();
+        let [first, .., last] = &states[..] else { return false };
+        let (before, after) = (holders(first), holders(last));
+        after.len() == 1 && after.is_disjoint(&before)
     });
     let third = Sidecar::start(&conf());
     third.becomes("standby", &names(&lines));
-    let places = eye.close("slices, over a writer that is killed");
-    assert_eq!(uids(&namespace).0, before.0, "slices are updated in place");
+    never_blinked(&record.states(), provider.port);
     provider.leave();
     for place in places {
         place.becomes(&[]);
@@ -72,53 +71,62 @@ pub(crate) fn story() {
 
 /// What stands in the slices, by service, and what others see of them: their endpoints.
 fn places(namespace: &Namespace, port: u16) -> Vec<Place> {
-    let listed = |service: &'static str| {
+    let place = |name: &str, of: fn(&[Value]) -> Vec<String>| {
         let namespace = namespace.clone();
-        let look = move || {
-            let entries = entries(&namespace.slices(APP));
-            let of = entries.iter().filter(|entry| entry["service"] == service);
-            let mut all: Vec<String> =
-                of.map(|entry| entry["address"].as_str().expect("an address").to_owned()).collect();
-            all.sort();
-            all
-        };
-        Place { name: format!("{service} in slices"), look: Box::new(look), wanted: addresses(port) }
+        let look = Box::new(move || of(&namespace.slices(APP)));
+        Place { name: format!("{name} in slices"), look, wanted: addresses(port) }
     };
-    let namespace = namespace.clone();
-    let endpoints = Place {
-        name: "endpoints".to_owned(),
-        look: Box::new(move || endpoints(&namespace)),
-        wanted: addresses(port),
-    };
-    vec![listed(DUBBO), listed(SOFA), endpoints]
+    vec![
+        place(DUBBO, |slices| listed(slices, DUBBO)),
+        place(SOFA, |slices| listed(slices, SOFA)),
+        place("endpoints", endpoints),
+    ]
 }
 
-/// The endpoints that every slice of the application has, ready ones alone, each once.
-fn endpoints(namespace: &Namespace) -> Vec<String> {
-    let mut all = Vec::new();
-    for slice in namespace.slices(APP) {
-        for endpoint in slice["endpoints"].as_array().into_iter().flatten() {
-            assert_eq!(endpoint["conditions"]["ready"], true, "{slice:#}");
-            for port in slice["ports"].as_array().into_iter().flatten() {
-                all.push(format!(
-                    "{}:{}",
-                    endpoint["addresses"][0].as_str().expect("an address"),
-                    port["port"]
-                ));
-            }
-        }
-    }
+/// Who gives a service by these slices, in order.
+fn listed(slices: &[Value], service: &str) -> Vec<String> {
+    let entries = entries(slices);
+    let of = entries.iter().filter(|entry| entry["service"] == service);
+    let mut all: Vec<String> =
+        of.map(|entry| entry["address"].as_str().expect("an address").to_owned()).collect();
     all.sort();
-    all.dedup();
     all
 }
 
-/// Which objects the slices are; and who keeps what stands in them.
-fn uids(namespace: &Namespace) -> (BTreeMap<String, String>, Value) {
-    let slices = namespace.slices(APP);
-    let text = |slice: &Value, name: &str| slice["metadata"][name].as_str().expect("a text").to_owned();
-    let uids = slices.iter().map(|slice| (text(slice, "name"), text(slice, "uid"))).collect();
-    (uids, entries(&slices)[0]["holder"].clone())
+/// The endpoints that these slices have, ready ones alone, each once, in order.
+fn endpoints(slices: &[Value]) -> Vec<String> {
+    let mut all = BTreeSet::new();
+    for slice in slices {
+        for endpoint in slice["endpoints"].as_array().into_iter().flatten() {
+            assert_eq!(endpoint["conditions"]["ready"], true, "{slice:#}");
+            for port in slice["ports"].as_array().into_iter().flatten() {
+                let host = endpoint["addresses"][0].as_str().expect("an address");
+                all.insert(format!("{host}:{}", port["port"]));
+            }
+        }
+    }
+    all.into_iter().collect()
+}
+
+/// Who keeps what stands in these slices.
+fn holders(slices: &[Value]) -> BTreeSet<String> {
+    entries(slices).iter().map(|entry| entry["holder"].as_str().expect("a holder").to_owned()).collect()
+}
+
+/// In none of these states is anything missing, and the slices are the same objects in all of them.
+fn never_blinked(states: &[Vec<Value>], port: u16) {
+    let uids = |slices: &[Value]| {
+        let uid = |slice: &Value| slice["metadata"]["uid"].as_str().expect("a uid").to_owned();
+        slices.iter().map(uid).collect::<BTreeSet<_>>()
+    };
+    for (at, slices) in states.iter().enumerate() {
+        for service in [DUBBO, SOFA] {
+            assert_eq!(listed(slices, service), addresses(port), "{service} in state {at}: {slices:#?}");
+        }
+        assert_eq!(endpoints(slices), addresses(port), "state {at}: {slices:#?}");
+        assert_eq!(uids(slices), uids(&states[0]), "slices are updated in place");
+    }
+    eprintln!("slices, over a writer that is killed: {} states, all as they should be", states.len());
 }
 
 fn is_marked(namespace: &Namespace) {
