@@ -24,7 +24,8 @@ pub fn run(target: SocketAddr, service: &str, bytes: u64, cpu_of: &[u32]) -> io:
     stream.set_read_timeout(Some(SILENCE_MAX))?;
     let (before, began) = (cpu::time_of(cpu_of), Instant::now());
     take(&mut stream, service, count)?;
-    let (seconds, used) = (began.elapsed().as_secs_f64(), cpu::time_of(cpu_of) - before);
+    // A thread that ended in between took its time along.
+    let (seconds, used) = (began.elapsed().as_secs_f64(), cpu::time_of(cpu_of).saturating_sub(before));
     let bytes = count * STREAMED as u64;
     let (rate, used) = (bytes as f64 / 1e6 / seconds, used as f64 / 1e9);
     let mut out = format!(r#"{{"bytes": {bytes}, "seconds": {seconds:.4}, "mb_per_s": {rate:.1}"#);
