@@ -25,7 +25,7 @@ fn registries(names: &[&str]) -> String {
     let mut text = "registries:\n".to_owned();
     for name in names {
         let line = match *name {
-            ZK => format!("  zk: {{ zookeeper: {{ address: {ZOOKEEPER}, session_timeout: 4s }} }}"),
+            ZK => format!("  zk: {{ zookeeper: {{ address: {ZOOKEEPER}, session_timeout: 6s }} }}"),
             _ => format!("  nacos: {{ nacos: {{ address: {NACOS} }} }}"),
         };
         writeln!(text, "{line}").expect("a text grows");
@@ -132,7 +132,7 @@ pub(crate) fn bridge(families: &[Java]) -> String {
     let each = BRIDGES.iter().zip(bridges());
     let line = |((framework, from, to), name): (&(&str, &str, &str), String)| {
         let more = if *framework == "dubbo" { more.as_str() } else { "" };
-        format!("  {name}: {{ from: {from}, to: {to}, framework: {framework}{more} }}\n")
+        format!("  {name}: {{ from: {from}, to: {to}, framework: {framework}, patience: 3s{more} }}\n")
     };
     let bridges: String = each.map(line).collect();
     format!(

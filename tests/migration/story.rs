@@ -19,7 +19,7 @@ const ROLES: [&str; 3] = ["leading", "standby", "frozen"];
 /// The service of all programs.
 const SERVICE: &str = "peer.api.DemoService";
 /// How long `ZooKeeper` is off: longer than any session with it lasts.
-const OFF: Duration = Duration::from_secs(6);
+const OFF: Duration = Duration::from_secs(8);
 
 pub(crate) fn tell() {
     let mut story = Story::begin();

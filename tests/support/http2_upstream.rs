@@ -169,6 +169,11 @@ impl Conn {
         }
     }
 
+    /// Its answer ends with what is sent next: before that, as the sidecar may send another call at once.
+    fn answered(&self, stream: u32) {
+        self.over(stream, |stream| stream.answered = true);
+    }
+
     /// Sends a body as far as the windows allow, and waits for them. `false`: nobody wants the rest.
     pub(crate) fn body(&self, stream: u32, bytes: &[u8], end: bool) -> bool {
         let mut rest = bytes;
@@ -185,14 +190,18 @@ impl Conn {
             state.streams.entry(stream).or_default().window -= len as i64;
             drop(state);
             let (now, later) = rest.split_at(len);
-            self.send(&[data(stream, now, end && later.is_empty())]);
+            let last = end && later.is_empty();
+            if last {
+                self.answered(stream);
+            }
+            self.send(&[data(stream, now, last)]);
             rest = later;
         }
         if bytes.is_empty() {
+            if end {
+                self.answered(stream);
+            }
             self.send(&[data(stream, [], end)]);
-        }
-        if end {
-            self.over(stream, |stream| stream.answered = true);
         }
         true
     }
@@ -292,13 +301,13 @@ impl Held {
 
     /// A head that ends the answer, alone or behind others.
     pub(crate) fn trailers(&self, fields: &Fields) {
+        self.conn.answered(self.stream);
         self.send(&[headers(self.stream, fields, true)]);
-        self.conn.over(self.stream, |stream| stream.answered = true);
     }
 
     pub(crate) fn reset(&self, code: u32) {
-        self.send(&[rst(self.stream, code)]);
         self.conn.over(self.stream, |stream| (stream.whole, stream.answered) = (true, true));
+        self.send(&[rst(self.stream, code)]);
     }
 
     /// Answers with status 200 and this body.
