@@ -583,7 +583,6 @@ impl Local {
         latency * (self.load(slot, weight) + 1.0)
     }
 
-    /// A number below `below`; 0 when that is 0.
     /// The window of so many endpoints of a part of a cluster, if they are looked at by one.
     pub(crate) fn window(&self, (cluster, part): (u32, u32), size: usize, now: Tick) -> Option<Window> {
         // Each part has its own, or the same places would be busy in all.
@@ -592,6 +591,7 @@ impl Local {
         Window::of(size, self.unsettled, share, now)
     }
 
+    /// A number below `below`; 0 when that is 0.
     pub(crate) fn random(&mut self, below: u64) -> u64 {
         self.random.below(below)
     }
