@@ -33,7 +33,7 @@ const LATE: Duration = Duration::from_secs(5);
 /// A watch that lasted shorter was none.
 const SHORT: Duration = Duration::from_secs(1);
 /// Pages of one list: a server that goes on for ever is not believed.
-const PAGES_MAX: usize = 10_000;
+const PAGES_MAX: u32 = 2_000;
 
 /// A kind of objects.
 pub(crate) trait Kind: Send + Sync + 'static {
@@ -262,10 +262,11 @@ impl<K: Kind> Keeper<K> {
             ..ListParams::default()
         };
         let mut items = Items::new();
-        let mut version = String::new();
-        for _ in 0..PAGES_MAX {
+        let mut pages = 0;
+        let version = loop {
             let page = limited(api.list(&params)).await?;
-            version = page.metadata.resource_version.unwrap_or_default();
+            pages += 1;
+            let version = page.metadata.resource_version.unwrap_or_default();
             for object in page.items {
                 let Some(name) = object.meta().name.clone() else { continue };
                 if let Some(kept) = K::keep(object, &self.shared.status) {
@@ -274,9 +275,12 @@ impl<K: Kind> Keeper<K> {
             }
             params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
             if params.continue_token.is_none() {
-                break;
+                break version;
             }
-        }
+            if pages >= PAGES_MAX {
+                return Err(Failed::Endless);
+            }
+        };
         self.items = items;
         self.version = Some(version.clone());
         let gaps = self.gaps;

@@ -49,6 +49,8 @@ pub(crate) enum Failed {
     Silent,
     /// An answer that is an error, or none at all.
     Said(Box<Error>),
+    /// A list that does not end.
+    Endless,
 }
 
 impl Failed {
@@ -59,7 +61,7 @@ impl Failed {
                 Error::Api(status) => status.code,
                 _ => 0,
             },
-            Self::Silent => 0,
+            Self::Silent | Self::Endless => 0,
         }
     }
 
@@ -67,6 +69,7 @@ impl Failed {
     pub(crate) fn reason(&self) -> String {
         match self {
             Self::Silent => format!("the API server did not answer within {} s", CALL.as_secs()),
+            Self::Endless => "the API server tells a list that does not end".to_owned(),
             Self::Said(error) => match &**error {
                 Error::Api(status) => match status.code {
                     401 => REFUSED.to_owned(),
@@ -242,8 +245,9 @@ impl Shared {
 /// Makes clients and looks after each, until it is aborted.
 async fn supervise(shared: Arc<Shared>) {
     let (mut backoff, mut epoch) = (Backoff::default(), 0u64);
+    let mut building = None;
     loop {
-        let reason = match connect(&shared.settings).await {
+        let reason = match connect(&shared.settings, &mut building, CALL).await {
             Ok(Built { client, probe, namespace }) => match is_well(&client).await {
                 Ok(_) => {
                     backoff.works();
@@ -309,14 +313,22 @@ struct Built {
     namespace: String,
 }
 
-async fn connect(settings: &Settings) -> Result<Built, String> {
-    let settings = settings.clone();
-    let built = spawn_blocking(move || Handle::current().block_on(build(&settings)));
-    match time::timeout(CALL, built).await {
-        Ok(Ok(built)) => built,
-        Ok(Err(error)) => Err(format!("no client for Kubernetes could be made: {error}")),
-        Err(_) => Err("what gives the credentials for Kubernetes does not answer".to_owned()),
-    }
+/// Has a client made, within a time. One that is not made by then is waited for the next time: a program that hangs keeps one
+/// thread, not one for each try.
+async fn connect(
+    settings: &Settings,
+    building: &mut Option<JoinHandle<Result<Built, String>>>,
+    within: Duration,
+) -> Result<Built, String> {
+    let built = building.get_or_insert_with(|| {
+        let settings = settings.clone();
+        spawn_blocking(move || Handle::current().block_on(build(&settings)))
+    });
+    let Ok(built) = time::timeout(within, built).await else {
+        return Err("what gives the credentials for Kubernetes does not answer".to_owned());
+    };
+    *building = None;
+    built.unwrap_or_else(|error| Err(format!("no client for Kubernetes could be made: {error}")))
 }
 
 async fn build(settings: &Settings) -> Result<Built, String> {
@@ -373,4 +385,47 @@ async fn config(settings: &Settings) -> Result<Config, String> {
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Each change is whole; a panic elsewhere leaves nothing half-done.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_program_that_gives_no_credentials_is_run_once_and_waited_for() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let (runs, ends) = (dir.path().join("runs"), dir.path().join("ends"));
+        let program = dir.path().join("credentials");
+        let script = format!(
+            "#!/bin/sh\necho >>{}\nwhile [ ! -e {} ]; do sleep 0.05; done\nexit 1\n",
+            runs.display(),
+            ends.display()
+        );
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let kubeconfig = dir.path().join("kubeconfig");
+        let text = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{{ name: c, context: {{ cluster: c, user: u }} }}]\n\
+             clusters: [{{ name: c, cluster: {{ server: 'http://127.0.0.1:1' }} }}]\n\
+             users: [{{ name: u, user: {{ exec: {{ apiVersion: client.authentication.k8s.io/v1, command: {}, \
+             interactiveMode: Never }} }} }}]\n",
+            program.display()
+        );
+        fs::write(&kubeconfig, text).unwrap();
+        let settings = Settings { kubeconfig: Some(kubeconfig), ..Settings::default() };
+        let mut building = None;
+        while !runs.exists() {
+            assert!(connect(&settings, &mut building, Duration::from_millis(100)).await.is_err());
+        }
+        for _ in 0..3 {
+            assert!(connect(&settings, &mut building, Duration::from_millis(100)).await.is_err());
+        }
+        assert_eq!(fs::read_to_string(&runs).unwrap().lines().count(), 1);
+        // It ends, and the next try is a new one.
+        fs::write(&ends, "").unwrap();
+        assert!(connect(&settings, &mut building, CALL).await.is_err());
+        assert!(building.is_none());
+    }
 }

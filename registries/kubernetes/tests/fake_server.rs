@@ -230,6 +230,22 @@ async fn what_the_server_forgot_is_listed_again_and_the_gap_is_told() {
 }
 
 #[tokio::test]
+async fn a_list_that_does_not_end_is_never_told() {
+    let dir = TempDir::new().expect("a directory");
+    let script = Script { lists: [list(5, "page", &[slice("a", 1)])].into(), ..Script::default() };
+    let (script, registry) = start(&dir, script).await;
+    let mut board = Board::default();
+    let (number, teller) = board.open();
+    let task = tokio::spawn(registry.watch(plain("shop"), teller));
+    let seen = until(&board, number, |view| view.lost.is_some()).await;
+    let lost = seen.last().and_then(|view| view.lost.clone()).expect("a reason");
+    assert!(lost.contains("does not end"), "{lost}");
+    assert!(seen.iter().all(|view| view.instances.is_none()), "{seen:#?}");
+    assert!(script.lock().expect("the script").asked.len() > 100, "it was read for long");
+    task.abort();
+}
+
+#[tokio::test]
 async fn a_watch_without_a_word_is_begun_anew() {
     let dir = TempDir::new().expect("a directory");
     let script = Script {
