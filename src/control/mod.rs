@@ -519,8 +519,13 @@ impl Control {
             }
         };
         let _ = tokio::time::timeout(STOPPING, all).await;
+        let lingering = self.bridges.lingering();
+        if !lingering.is_empty() {
+            // What the application has there must not wait for what others take over.
+            let _ = tokio::time::timeout(CLOSING, self.registering.withdraw()).await;
+        }
         // What is registered over them goes at once, not when the registry has missed us for long enough.
-        let _ = tokio::time::timeout(CLOSING, self.discovery.close(&self.bridges.lingering())).await;
+        let _ = tokio::time::timeout(CLOSING, self.discovery.close(&lingering)).await;
         let _ = tokio::time::timeout(CLOSING, self.learning.close()).await;
         Ok(())
     }
