@@ -444,15 +444,6 @@ impl Framework {
             Self::Plain => discovery::Framework::Plain,
         }
     }
-
-    /// What its services speak unless they say otherwise.
-    pub const fn protocol(self) -> &'static str {
-        match self {
-            Self::Dubbo => "dubbo",
-            Self::Sofarpc => "bolt",
-            Self::Spring | Self::Plain => "http",
-        }
-    }
 }
 
 /// Where a service of Dubbo is made known.

@@ -42,6 +42,15 @@ impl Framework {
             Self::Plain => "plain",
         }
     }
+
+    /// What its services speak unless they say otherwise, in its own words.
+    pub const fn protocol(self) -> &'static str {
+        match self {
+            Self::Dubbo => "dubbo",
+            Self::Sofarpc => "bolt",
+            Self::Spring | Self::Plain => "http",
+        }
+    }
 }
 
 impl fmt::Display for Framework {

@@ -398,3 +398,20 @@ fn a_mapping_names_applications() {
     assert_eq!(application::apps("a, b,,c"), ["a", "b", "c"]);
     assert!(application::apps("").is_empty());
 }
+
+#[test]
+fn what_a_revision_gives_is_written_once() {
+    let here = br#"{"services":{}}"#;
+    for torn in [&b""[..], b"{", b"null"] {
+        assert_eq!(application::described(torn, here).as_deref(), Some(&here[..]));
+    }
+    assert_eq!(application::described(br#"{"app":"shop","services":{}}"#, here), None);
+}
+
+#[test]
+fn an_application_is_added_to_others_and_only_once() {
+    assert_eq!(application::with_app("", "shop").as_deref(), Some("shop"));
+    assert_eq!(application::with_app("a,b", "shop").as_deref(), Some("a,b,shop"));
+    assert_eq!(application::with_app("a,shop,b", "shop"), None);
+    assert_eq!(application::with_app("shopping", "shop").as_deref(), Some("shopping,shop"));
+}

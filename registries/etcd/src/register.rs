@@ -14,10 +14,7 @@ use std::{
     time::Duration,
 };
 
-use outrigger_discovery::{
-    Backoff, Desired, Registration, Written,
-    formats::application::{self, MetadataInfo},
-};
+use outrigger_discovery::{Backoff, Desired, Registration, Written, Yielding, formats::application};
 use tokio::{sync::watch, task::JoinSet, time};
 
 use crate::{
@@ -41,12 +38,16 @@ const REST: Duration = Duration::from_millis(50);
 pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
     let shared = Arc::clone(&hub.shared);
     let (mut link, mut held, mut backoff) = (hub.link(), shared.lease.held(), Backoff::default());
-    let mut keeper = Keeper { shared: Arc::clone(&shared), ours: BTreeSet::new(), eyes: BTreeMap::new() };
+    let mut keeper = Keeper {
+        shared: Arc::clone(&shared),
+        yielding: desired.yielding(),
+        ours: BTreeSet::new(),
+        eyes: BTreeMap::new(),
+    };
     // It goes before the keeper does: what that leaves behind goes with the lease, or by the next pass of another.
     let mut need: Option<Need> = None;
     loop {
         let (wish, wanted) = desired.now();
-        let yields = desired.yields();
         let plan = Arc::new(keeper.plan(&wanted));
         if !plan.ours().is_empty() {
             need.get_or_insert_with(|| Need::new(&shared));
@@ -69,7 +70,7 @@ pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
                 _ = link.changed() => continue,
                 // What is withdrawn must not wait for a long pass to end.
                 Ok(()) = desired.changed() => continue,
-                pass = keeper.pass(hand, &plan, yields) => pass,
+                pass = keeper.pass(hand, &plan) => pass,
             },
         };
         desired.tell(Written { wish, pending: pass.pending, trouble: pass.trouble.take() });
@@ -86,13 +87,13 @@ pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
         tokio::select! {
             changed = desired.changed() => if changed.is_err() {
                 if let Ok(hand) = hand {
-                    keeper.pass(&hand, &Arc::default(), false).await;
+                    keeper.pass(&hand, &Arc::default()).await;
                 }
                 return;
             },
             _ = link.changed() => {}
             _ = held.changed() => {}
-            () = keeper.changed(lease.now.map_or(0, |(_, lease)| lease), yields), if is_up => {
+            () = keeper.changed(lease.now.map_or(0, |(_, lease)| lease)), if is_up => {
                 // Whoever takes the same key again and again is not met at once each time.
                 time::sleep(if pass.displaced { backoff.failed() } else { REST }).await;
             }
@@ -121,6 +122,8 @@ struct Pass {
 
 struct Keeper {
     shared: Arc<Shared>,
+    /// Whether what other processes keep is left to them.
+    yielding: Yielding,
     /// Keys that we put, or may have put, and that are not known to be gone.
     ours: BTreeSet<String>,
     /// What sees the keys of the plan.
@@ -142,7 +145,7 @@ impl Drop for Keeper {
 
 impl Keeper {
     /// Waits until a key of the plan is not as it shall be, by whomever.
-    async fn changed(&mut self, lease: i64, yields: bool) {
+    async fn changed(&mut self, lease: i64) {
         loop {
             let mut changes: Vec<_> =
                 self.eyes.values_mut().map(|eye| Box::pin(eye.news.changed())).collect();
@@ -152,7 +155,7 @@ impl Keeper {
             })
             .await;
             drop(changes);
-            if self.eyes.values().any(|eye| eye.is_off(lease, yields)) {
+            if self.eyes.values().any(|eye| eye.is_off(lease, self.yielding.now())) {
                 return;
             }
         }
@@ -179,7 +182,7 @@ impl Keeper {
     }
 
     /// Makes it so, as far as it can; ends at the first sign that the connection is not well.
-    async fn pass(&mut self, hand: &Hand, plan: &Arc<Plan>, yields: bool) -> Pass {
+    async fn pass(&mut self, hand: &Hand, plan: &Arc<Plan>) -> Pass {
         self.ours.append(&mut lock(&self.shared.orphans));
         let mut pass = self.nothing(plan, plan.refused.first().map(String::as_str));
         self.see(plan);
@@ -216,11 +219,11 @@ impl Keeper {
                 Err(error) => pass.trouble = Some(error.to_string()),
             }
         }
-        self.rows(hand, plan, yields, &mut pass).await;
+        self.rows(hand, plan, &mut pass).await;
         pass
     }
 
-    async fn rows(&self, hand: &Hand, plan: &Arc<Plan>, yields: bool, pass: &mut Pass) {
+    async fn rows(&self, hand: &Hand, plan: &Arc<Plan>, pass: &mut Pass) {
         let mut tasks = JoinSet::new();
         let mut rows = 0..plan.rows.len();
         loop {
@@ -228,9 +231,10 @@ impl Keeper {
                 && let Some(row) = rows.next()
             {
                 let (shared, hand, plan) = (Arc::clone(&self.shared), hand.clone(), Arc::clone(plan));
+                let yielding = self.yielding.clone();
                 tasks.spawn(async move {
                     let steps = plan.rows.get(row).map(Vec::as_slice).unwrap_or_default();
-                    Work { shared, hand, yields, displaced: false, done: 0 }.row(steps).await
+                    Work { shared, hand, yielding, displaced: false, done: 0 }.row(steps).await
                 });
             }
             let Some(done) = tasks.join_next().await else { return };
@@ -274,7 +278,7 @@ impl Eye {
             match &self.step {
                 Step::Ours { .. } if have.lease != lease => !yields,
                 Step::Ours { value, .. } => have.value != *value,
-                Step::Stays { value, .. } => described(&have.value, value).is_some(),
+                Step::Stays { value, .. } => application::described(&have.value, value).is_some(),
                 Step::Named { app, .. } => named(&have.value, app).is_some(),
             }
         })
@@ -285,7 +289,7 @@ impl Eye {
 struct Work {
     shared: Arc<Shared>,
     hand: Hand,
-    yields: bool,
+    yielding: Yielding,
     displaced: bool,
     done: usize,
 }
@@ -323,10 +327,12 @@ impl Work {
                     Some(value) => (value, self.hand.lease),
                     None => return Ok(()),
                 },
-                Step::Stays { value, .. } => match wanted(have.as_ref(), |have| described(have, value)) {
-                    Some(value) => (value, 0),
-                    None => return Ok(()),
-                },
+                Step::Stays { value, .. } => {
+                    match wanted(have.as_ref(), |have| application::described(have, value)) {
+                        Some(value) => (value, 0),
+                        None => return Ok(()),
+                    }
+                }
                 Step::Named { app, .. } => match wanted(have.as_ref(), |have| named(have, app)) {
                     Some(value) => (value, 0),
                     None => return Ok(()),
@@ -347,7 +353,9 @@ impl Work {
                 return (have.value != value).then(|| value.to_vec());
             }
             if !self.shared.lease.is_ours(have.lease) {
-                if self.yields {
+                // Asked after the key was read: if this process stands still from here on, the key is another one by then, and
+                // nothing is put.
+                if self.yielding.now() {
                     return None;
                 }
                 self.displaced = true;
@@ -383,41 +391,7 @@ fn wanted(have: Option<&Entry>, wanted: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Op
     }
 }
 
-/// What a revision gives, unless that is there: the revision is a digest of it, so whoever was first wrote the same, if in
-/// other words. Two that take turns to have the last word would never end.
-fn described(have: &[u8], value: &[u8]) -> Option<Vec<u8>> {
-    MetadataInfo::parse(have).is_err().then(|| value.to_vec())
-}
-
-/// The list of applications with this one in it.
+/// The text of a mapping with this application in it; `None`: it names it already.
 fn named(text: &[u8], app: &str) -> Option<Vec<u8>> {
-    let have = String::from_utf8_lossy(text);
-    let mut names = application::apps(&have);
-    if names.contains(&app) {
-        return None;
-    }
-    names.push(app);
-    Some(names.join(",").into_bytes())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_revision_gives_is_written_once() {
-        let value = br#"{"services":{}}"#;
-        for torn in [&b""[..], b"{", b"null"] {
-            assert_eq!(described(torn, value).as_deref(), Some(&value[..]));
-        }
-        assert_eq!(described(br#"{"app":"shop","services":{}}"#, value), None);
-    }
-
-    #[test]
-    fn a_name_is_added_to_others_and_only_once() {
-        assert_eq!(named(b"", "shop").as_deref(), Some(&b"shop"[..]));
-        assert_eq!(named(b"a,b", "shop").as_deref(), Some(&b"a,b,shop"[..]));
-        assert_eq!(named(b"a,shop,b", "shop"), None);
-        assert_eq!(named(b"shopping", "shop").as_deref(), Some(&b"shopping,shop"[..]));
-    }
+    application::with_app(&String::from_utf8_lossy(text), app).map(String::into_bytes)
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use outrigger_discovery::formats::application::{MetadataInfo, apps};
+use outrigger_discovery::formats::application::{MetadataInfo, apps, with_app};
 
 use crate::{
     Settings,
@@ -93,11 +93,12 @@ pub(crate) async fn have(session: &Session, config: &Config, content: &str) -> R
 /// not: of two who write the first name at once, one writes over the other.
 pub(crate) async fn named(session: &Session, mapping: &Config, app: &str) -> Result<bool, Failed> {
     let said = read(session, mapping).await?;
-    let (content, before) = match &said {
-        Some((content, _)) if apps(content).contains(&app) => return Ok(true),
-        Some((content, md5)) if !apps(content).is_empty() => (format!("{content},{app}"), Some(md5.as_str())),
-        Some((_, md5)) => (app.to_owned(), Some(md5.as_str())),
-        None => (app.to_owned(), None),
+    let (there, before) = match &said {
+        Some((content, md5)) => (content.as_str(), Some(md5.as_str())),
+        None => ("", None),
     };
-    publish(session, mapping, &content, before).await.map(|()| false)
+    match with_app(there, app) {
+        Some(content) => publish(session, mapping, &content, before).await.map(|()| false),
+        None => Ok(true),
+    }
 }

@@ -15,10 +15,7 @@ use std::{
     time::Duration,
 };
 
-use outrigger_discovery::{
-    Backoff, Desired, Registration, Written, Yielding,
-    formats::application::{self, MetadataInfo},
-};
+use outrigger_discovery::{Backoff, Desired, Registration, Written, Yielding, formats::application};
 use tokio::time;
 use zookeeper_client::{Acls, Client, CreateMode, CreateOptions, Error, MultiWriteError};
 
@@ -242,7 +239,9 @@ impl Keeper {
         for _ in 0..TRIES {
             let is_done = match step {
                 Step::Ours { data, .. } => self.ours(client, path, data, pass).await?,
-                Step::Stays { data, .. } => self.stays(client, path, |have| described(have, data)).await?,
+                Step::Stays { data, .. } => {
+                    self.stays(client, path, |have| application::described(have, data)).await?
+                }
                 Step::Named { app, .. } => self.stays(client, path, |text| named(text, app)).await?,
             };
             if is_done {
@@ -382,23 +381,6 @@ fn busy() -> Error {
     Error::UnexpectedError("somebody else writes the same node all the time".to_owned())
 }
 
-/// What a revision gives, unless that is there: the revision is a digest of it, so whoever was first wrote the same, if in
-/// other words. Two that take turns to have the last word would never end.
-fn described(have: &[u8], data: &[u8]) -> Option<Vec<u8>> {
-    MetadataInfo::parse(have).is_err().then(|| data.to_vec())
-}
-
-/// The list of applications with this one in it.
-fn named(text: &[u8], app: &str) -> Option<Vec<u8>> {
-    let have = String::from_utf8_lossy(text);
-    let mut names = application::apps(&have);
-    if names.contains(&app) {
-        return None;
-    }
-    names.push(app);
-    Some(names.join(",").into_bytes())
-}
-
 /// That the node is another one by now is no error: it is looked at again.
 fn settled(result: Result<(), Error>) -> Result<(), Error> {
     match result {
@@ -413,24 +395,7 @@ fn is_of_session(error: &Error) -> bool {
     matches!(error, E::Timeout | E::ConnectionLoss | E::SessionExpired | E::SessionMoved | E::ClientClosed)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_revision_gives_is_written_once() {
-        let data = br#"{"services":{}}"#;
-        for torn in [&b""[..], b"{", b"null"] {
-            assert_eq!(described(torn, data).as_deref(), Some(&data[..]));
-        }
-        assert_eq!(described(br#"{"app":"shop","services":{}}"#, data), None);
-    }
-
-    #[test]
-    fn a_name_is_added_to_others_and_only_once() {
-        assert_eq!(named(b"", "shop").as_deref(), Some(&b"shop"[..]));
-        assert_eq!(named(b"a,b", "shop").as_deref(), Some(&b"a,b,shop"[..]));
-        assert_eq!(named(b"a,shop,b", "shop"), None);
-        assert_eq!(named(b"shopping", "shop").as_deref(), Some(&b"shopping,shop"[..]));
-    }
+/// The text of a mapping with this application in it; `None`: it names it already.
+fn named(text: &[u8], app: &str) -> Option<Vec<u8>> {
+    application::with_app(&String::from_utf8_lossy(text), app).map(String::into_bytes)
 }

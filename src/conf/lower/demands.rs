@@ -113,7 +113,7 @@ impl Lowering<'_> {
         }
         let protocol = demand.protocol.clone().unwrap_or_else(|| {
             let tri = only_http && framework == written::Framework::Dubbo;
-            if tri { "tri" } else { framework.protocol() }.to_owned()
+            if tri { "tri" } else { framework.get().protocol() }.to_owned()
         });
         let like = self.like(at.key("like"), demand.like.as_deref())?;
         let (hold, like_name) = (demand.hold_empty.map(units::Duration::get), demand.like.clone());

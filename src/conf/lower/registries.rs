@@ -427,7 +427,8 @@ impl Lowering<'_> {
             self.problems.push(at.key("group").problem("only services of Dubbo have a group"));
         }
         let framework = written.framework.get();
-        let protocol = written.protocol.clone().unwrap_or_else(|| written.framework.protocol().to_owned());
+        let protocol =
+            written.protocol.clone().unwrap_or_else(|| written.framework.get().protocol().to_owned());
         let (check, lenient) = self.asked(at, written, &protocol);
         let version = written.version.clone();
         RegisterPlan {
@@ -574,6 +575,6 @@ fn asked_with(check: health::Check) -> HealthPlan {
 fn spoken(framework: written::Framework, translated: Option<&str>) -> &'static str {
     match (framework, translated) {
         (written::Framework::Dubbo, Some("triple" | "grpc" | "http2")) => "tri",
-        _ => framework.protocol(),
+        _ => framework.get().protocol(),
     }
 }

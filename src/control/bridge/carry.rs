@@ -79,7 +79,7 @@ impl Carry {
             protocol: [&instance.protocol, &self.plan.protocol]
                 .into_iter()
                 .find_map(Option::clone)
-                .unwrap_or_else(|| usual(written_as).to_owned()),
+                .unwrap_or_else(|| written_as.protocol().to_owned()),
             address: instance.address.clone(),
             group: instance.group.clone(),
             version: instance
@@ -101,15 +101,6 @@ impl Carry {
     /// Whether an entry that stands there was made by this bridge, whoever ran it.
     pub fn is_own(&self, there: &Instance) -> bool {
         Mark::read(&there.metadata).is_some_and(|mark| mark.bridge == self.plan.name)
-    }
-}
-
-/// What services of a framework speak where nothing else is said.
-const fn usual(framework: Framework) -> &'static str {
-    match framework {
-        Framework::Dubbo => "dubbo",
-        Framework::Sofarpc => "bolt",
-        Framework::Spring | Framework::Plain => "http",
     }
 }
 

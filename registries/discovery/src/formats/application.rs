@@ -250,6 +250,22 @@ pub fn apps(mapping: &str) -> Vec<&str> {
     mapping.split(',').map(str::trim).filter(|app| !app.is_empty()).collect()
 }
 
+/// The text of a mapping that names an application besides those that it names already; `None`: it does already.
+pub fn with_app(mapping: &str, app: &str) -> Option<String> {
+    let mut names = apps(mapping);
+    if names.contains(&app) {
+        return None;
+    }
+    names.push(app);
+    Some(names.join(","))
+}
+
+/// What a revision gives, as it is to be written in the place of what is there; `None`: that may stay. The revision is a digest of
+/// it, so whoever was first wrote the same, if in other words: two that take turns to have the last word would never end.
+pub fn described(there: &[u8], here: &[u8]) -> Option<Vec<u8>> {
+    MetadataInfo::parse(there).is_err().then(|| here.to_vec())
+}
+
 /// What one application gives at one host, in such parts that each can be described as one instance: all of it together, unless
 /// several processes of the application there give the same service; then by their ports.
 pub fn processes(registrations: Vec<Registration>) -> Vec<Vec<Registration>> {
