@@ -20,6 +20,7 @@ mod election;
 pub mod formats;
 mod guard;
 mod instance;
+mod link;
 mod mark;
 mod status;
 
@@ -32,6 +33,7 @@ pub use desired::{Desired, Hold, Level, Registration, Wish, Written, Yielding};
 pub use election::{Candidate, Seat, Term};
 pub use guard::{Guard, Verdict};
 pub use instance::{Framework, Instance, Metadata, ServiceKey, WEIGHT_DEFAULT, WEIGHT_MAX};
+pub use link::{End, Link, Look, follow};
 pub use mark::Mark;
 pub use status::{Status, StatusCell};
 

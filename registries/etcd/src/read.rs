@@ -11,6 +11,8 @@ use crate::{
 
 /// How many keys one answer may have.
 const PAGE: i64 = 1_000;
+/// Keys of one range; more are not read.
+const KEYS_MAX: usize = 1_000_000;
 
 /// What changed in a range after a revision, and how many keys there are; 0: everything.
 pub(crate) async fn range(client: &Client, range: &Range, since: i64) -> Result<Read, Error> {
@@ -33,6 +35,10 @@ pub(crate) async fn range(client: &Client, range: &Range, since: i64) -> Result<
         let last = read.entries.last().map(|(key, _)| key.clone());
         whole.entries.append(&mut read.entries);
         match last {
+            // A server that gives no next key, or goes on for ever, is not believed.
+            Some(last) if more && (last < from || whole.entries.len() > KEYS_MAX) => {
+                return Err(Error::Refused("it tells a list that does not end".to_owned()));
+            }
             Some(last) if more => {
                 from = last;
                 from.push(0);

@@ -34,17 +34,7 @@ const RECONCILE_MIN: Duration = Duration::from_secs(1);
 pub(crate) const NOTHING: &str = "/outrigger";
 
 /// How the connection does, for whoever needs it.
-#[derive(Clone)]
-pub(crate) enum Link {
-    /// Nothing was tried yet, or the first try goes on.
-    New,
-    /// There is no connection, for this reason.
-    Down(Arc<str>),
-    /// There is one.
-    Up(Up),
-    /// It was closed on purpose, and stays so.
-    Closed,
-}
+pub(crate) type Link = outrigger_discovery::Link<Up>;
 
 /// A connection that is there.
 #[derive(Clone)]

@@ -13,77 +13,44 @@ use std::{
 };
 
 use outrigger_discovery::{
-    Backoff, Closed, Framework, Instance, ServiceKey, Teller,
+    End, Framework, Instance, ServiceKey, Teller,
     formats::{BadEntry, application, dubbo},
 };
-use tokio::{sync::watch, time};
+use tokio::sync::watch;
 
 use crate::{
     apps::{App, AppView},
     keys,
     mirror::{Mirror, Range},
-    session::{Hub, Link, Shared, Up},
+    session::{Hub, Shared, Up},
     values,
 };
 
 /// How many applications one interface may be mapped to; those beyond are passed over.
 const APPS_MAX: usize = 256;
 
-/// Why a watch is begun anew, or ends.
-enum End {
-    Closed,
-    Trouble(String),
-}
-
-impl From<Closed> for End {
-    fn from(_: Closed) -> Self {
-        Self::Closed
-    }
-}
-
 /// Tells every change of the service, until nobody listens.
-pub(crate) async fn follow(hub: Arc<Hub>, key: ServiceKey, mut teller: Teller) {
-    let (mut link, mut backoff) = (hub.link(), Backoff::default());
-    let mut sight = Looks::default();
-    let mut epoch = None;
-    while !teller.is_closed() {
-        let now = link.borrow_and_update().clone();
-        let up = match now {
-            Link::Up(up) => Some(up),
-            Link::New => None,
-            Link::Down(reason) => {
-                teller.lost(&reason);
-                epoch = None;
-                None
-            }
-            Link::Closed => {
-                teller.lost("the registry was closed");
-                None
-            }
-        };
-        let Some(up) = up else {
-            tokio::select! {
-                _ = link.changed() => continue,
-                () = teller.closed() => return,
-            }
-        };
-        if epoch.replace(up.epoch).is_some_and(|epoch| epoch < up.epoch) {
-            // A gap that was over before it was seen; changes may have been missed all the same.
-            teller.lost("the connection to the server was lost for a moment");
-        }
-        let end = tokio::select! {
-            _ = link.changed() => continue,
-            Err(end) = look(&hub.shared, &up, &key, &mut teller, &mut sight) => end,
-        };
-        drop(up);
-        let End::Trouble(reason) = end else { return };
-        teller.lost(&reason);
-        // The server was well enough for a connection: it is asked again without waiting for another one.
-        tokio::select! {
-            _ = link.changed() => {}
-            () = time::sleep(backoff.failed()) => {}
-            () = teller.closed() => return,
-        }
+pub(crate) async fn follow(hub: Arc<Hub>, key: ServiceKey, teller: Teller) {
+    let one = One { shared: Arc::clone(&hub.shared), key, looks: Looks::default() };
+    outrigger_discovery::follow(hub.link(), teller, one).await;
+}
+
+/// One watch.
+struct One {
+    shared: Arc<Shared>,
+    key: ServiceKey,
+    looks: Looks,
+}
+
+impl outrigger_discovery::Look<Up> for One {
+    type Stop = End;
+
+    fn epoch(up: &Up) -> u64 {
+        up.epoch
+    }
+
+    async fn look(&mut self, up: &Up, teller: &mut Teller) -> Result<Infallible, End> {
+        look(&self.shared, up, &self.key, teller, &mut self.looks).await
     }
 }
 

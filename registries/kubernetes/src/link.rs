@@ -104,17 +104,7 @@ pub(crate) async fn limited<T>(call: impl Future<Output = Result<T, Error>>) -> 
 }
 
 /// How the client does, for whoever needs it.
-#[derive(Clone)]
-pub(crate) enum Link {
-    /// Nothing was tried yet, or the first try goes on.
-    New,
-    /// There is no server that answers, for this reason.
-    Down(Arc<str>),
-    /// There is one.
-    Up(Up),
-    /// It was closed on purpose, and stays so.
-    Closed,
-}
+pub(crate) type Link = outrigger_discovery::Link<Up>;
 
 /// A server that answers.
 #[derive(Clone)]

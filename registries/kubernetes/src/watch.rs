@@ -5,70 +5,38 @@
 
 use std::{collections::BTreeSet, convert::Infallible, sync::Arc};
 
-use outrigger_discovery::{Backoff, Closed, Framework, Instance, ServiceKey, Teller, formats::split};
-use tokio::{sync::watch, time};
+use outrigger_discovery::{End, Framework, Instance, Look, ServiceKey, Teller, formats::split};
+use tokio::sync::watch;
 
 use crate::{
     apps::{AppsView, NamespaceApps},
     feed::Subscription,
-    link::{Hub, Link, Shared, Up},
+    link::{Hub, Shared, Up},
     plan::is_label,
     slices::{self, Slices},
 };
 
-/// Why a watch is begun anew, or ends.
-enum End {
-    Closed,
-    Trouble(String),
-}
-
-impl From<Closed> for End {
-    fn from(_: Closed) -> Self {
-        Self::Closed
-    }
-}
-
 /// Tells every change of the service, until nobody listens.
-pub(crate) async fn follow(hub: Arc<Hub>, key: ServiceKey, mut teller: Teller) {
-    let (mut link, mut backoff) = (hub.link(), Backoff::default());
-    let mut epoch = None;
-    while !teller.is_closed() {
-        let now = link.borrow_and_update().clone();
-        let up = match now {
-            Link::Up(up) => Some(up),
-            Link::New => None,
-            Link::Down(reason) => {
-                teller.lost(&reason);
-                epoch = None;
-                None
-            }
-            Link::Closed => {
-                teller.lost("the registry was closed");
-                None
-            }
-        };
-        let Some(up) = up else {
-            tokio::select! {
-                _ = link.changed() => continue,
-                () = teller.closed() => return,
-            }
-        };
-        if epoch.replace(up.epoch).is_some_and(|epoch| epoch < up.epoch) {
-            // A gap that was over before it was seen; changes may have been missed all the same.
-            teller.lost("the API server was lost for a moment");
-        }
-        let end = tokio::select! {
-            _ = link.changed() => continue,
-            Err(end) = look(&hub.shared, &up, &key, &mut teller) => end,
-        };
-        let End::Trouble(reason) = end else { return };
-        teller.lost(&reason);
-        // The server is well enough for others: it is asked again without waiting for another client.
-        tokio::select! {
-            _ = link.changed() => {}
-            () = time::sleep(backoff.failed()) => {}
-            () = teller.closed() => return,
-        }
+pub(crate) async fn follow(hub: Arc<Hub>, key: ServiceKey, teller: Teller) {
+    let one = One { shared: Arc::clone(&hub.shared), key };
+    outrigger_discovery::follow(hub.link(), teller, one).await;
+}
+
+/// One watch.
+struct One {
+    shared: Arc<Shared>,
+    key: ServiceKey,
+}
+
+impl Look<Up> for One {
+    type Stop = End;
+
+    fn epoch(up: &Up) -> u64 {
+        up.epoch
+    }
+
+    async fn look(&mut self, up: &Up, teller: &mut Teller) -> Result<Infallible, End> {
+        look(&self.shared, up, &self.key, teller).await
     }
 }
 

@@ -51,17 +51,7 @@ pub(crate) fn reason(error: &Error) -> String {
 }
 
 /// How the session does, for whoever needs it.
-#[derive(Clone, Debug)]
-pub(crate) enum Link {
-    /// Nothing was tried yet, or the first try goes on.
-    New,
-    /// There is no connection, for this reason.
-    Down(Arc<str>),
-    /// There is one.
-    Up(Up),
-    /// It was closed on purpose, and stays so.
-    Closed,
-}
+pub(crate) type Link = outrigger_discovery::Link<Up>;
 
 /// A connection that is there.
 #[derive(Clone, Debug)]

@@ -11,84 +11,71 @@ use std::{
 };
 
 use outrigger_discovery::{
-    Backoff, Closed, Framework, Instance, ServiceKey, Teller,
+    Closed, End, Framework, Instance, Look, ServiceKey, Teller,
     formats::{BadEntry, application, dubbo, sofarpc},
 };
-use tokio::{sync::watch, time};
+use tokio::sync::watch;
 use zookeeper_client::Error;
 
 use crate::{
     apps::{App, AppView, Found},
     ask,
     eye::Eye,
-    session::{Hub, Link, Shared, Up, reason},
+    session::{Hub, Shared, Up, reason},
 };
 
 /// How many applications one interface may be mapped to; those beyond are passed over.
 const APPS_MAX: usize = 256;
 
-/// Why a watch is begun anew, or ends.
-enum End {
-    Closed,
-    Trouble(String),
-}
-
-impl From<Closed> for End {
-    fn from(_: Closed) -> Self {
-        Self::Closed
-    }
-}
-
-impl From<Error> for End {
-    fn from(error: Error) -> Self {
-        Self::Trouble(reason(&error))
-    }
-}
-
 /// Tells every change of the service, until nobody listens.
-pub(crate) async fn follow(hub: Arc<Hub>, key: ServiceKey, mut teller: Teller) {
-    let (mut link, mut backoff) = (hub.link(), Backoff::default());
-    // Bad entries that were counted already.
-    let (mut bad, mut epoch) = (BTreeSet::new(), None);
-    while !teller.is_closed() {
-        let now = link.borrow_and_update().clone();
-        let up = match now {
-            Link::Up(up) => Some(up),
-            Link::New => None,
-            Link::Down(reason) => {
-                teller.lost(&reason);
-                epoch = None;
-                None
-            }
-            Link::Closed => {
-                teller.lost("the registry was closed");
-                None
-            }
-        };
-        let Some(up) = up else {
-            tokio::select! {
-                _ = link.changed() => continue,
-                () = teller.closed() => return,
-            }
-        };
-        if epoch.replace(up.epoch).is_some_and(|epoch| epoch < up.epoch) {
-            // A gap that was over before it was seen; changes may have been missed all the same.
-            teller.lost("the connection to the server was lost for a moment");
-        }
-        let end = tokio::select! {
-            _ = link.changed() => continue,
-            Err(end) = look(&hub.shared, &up, &key, &mut teller, &mut bad) => end,
-        };
-        drop(up);
-        let End::Trouble(reason) = end else { return };
-        teller.lost(&reason);
-        // The server was well enough for a session: it is asked again without waiting for another one.
-        tokio::select! {
-            _ = link.changed() => {}
-            () = time::sleep(backoff.failed()) => {}
-            () = teller.closed() => return,
-        }
+pub(crate) async fn follow(hub: Arc<Hub>, key: ServiceKey, teller: Teller) {
+    let one = One { shared: Arc::clone(&hub.shared), key, bad: BTreeSet::new() };
+    outrigger_discovery::follow(hub.link(), teller, one).await;
+}
+
+/// One watch.
+struct One {
+    shared: Arc<Shared>,
+    key: ServiceKey,
+    /// Bad entries that were counted already.
+    bad: BTreeSet<String>,
+}
+
+impl Look<Up> for One {
+    type Stop = Stop;
+
+    fn epoch(up: &Up) -> u64 {
+        up.epoch
     }
+
+    async fn look(&mut self, up: &Up, teller: &mut Teller) -> Result<Infallible, Stop> {
+        look(&self.shared, up, &self.key, teller, &mut self.bad).await
+    }
+}
+
+/// Why a watch cannot go on.
+struct Stop(End);
+
+impl From<Closed> for Stop {
+    fn from(closed: Closed) -> Self {
+        Self(closed.into())
+    }
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        trouble(&reason(&error))
+    }
+}
+
+impl From<Stop> for End {
+    fn from(stop: Stop) -> Self {
+        stop.0
+    }
+}
+
+fn trouble(reason: &str) -> Stop {
+    Stop(End::Trouble(reason.to_owned()))
 }
 
 async fn look(
@@ -97,9 +84,9 @@ async fn look(
     key: &ServiceKey,
     teller: &mut Teller,
     bad: &mut BTreeSet<String>,
-) -> Result<Infallible, End> {
-    let paths = shared.paths.as_ref().map_err(|reason| End::Trouble((*reason).to_owned()))?;
-    let unusable = || End::Trouble(format!("{:?} is no name in ZooKeeper", key.service));
+) -> Result<Infallible, Stop> {
+    let paths = shared.paths.as_ref().map_err(|reason| trouble(reason))?;
+    let unusable = || trouble(&format!("{:?} is no name in ZooKeeper", key.service));
     let looking = Looking { shared, up, key };
     match key.framework {
         Framework::Dubbo => {
@@ -141,7 +128,7 @@ impl Looking<'_> {
         teller: &mut Teller,
         bad: &mut BTreeSet<String>,
         providers: &str,
-    ) -> Result<Infallible, End> {
+    ) -> Result<Infallible, Stop> {
         let permit = ask::permit(&self.shared.pace).await;
         let mut eye = Eye::on(&self.up.client, &self.up.sight, providers).await?;
         drop(permit);
@@ -156,7 +143,7 @@ impl Looking<'_> {
         }
     }
 
-    async fn spring(&self, teller: &mut Teller, directory: &str) -> Result<Infallible, End> {
+    async fn spring(&self, teller: &mut Teller, directory: &str) -> Result<Infallible, Stop> {
         let mut apps = BTreeMap::from([(String::new(), self.subscribe(directory))]);
         let mut asked = true;
         loop {
@@ -179,7 +166,7 @@ impl Looking<'_> {
         teller: &mut Teller,
         bad: &mut BTreeSet<String>,
         interface: &Interface,
-    ) -> Result<Infallible, End> {
+    ) -> Result<Infallible, Stop> {
         let Up { client, sight, .. } = self.up;
         let permit = ask::permit(&self.shared.pace).await;
         let mut providers = Eye::on(client, sight, &interface.providers).await?;
@@ -233,7 +220,7 @@ impl Looking<'_> {
         bad: &mut BTreeSet<String>,
         providers: &str,
         both: bool,
-    ) -> Result<Levels, End> {
+    ) -> Result<Levels, Stop> {
         let told = self.told(apps, |found| match found {
             Found::Dubbo(member, Some(info)) => info.instances(self.key, member),
             Found::Dubbo(_, None) | Found::Spring(_) => Vec::new(),
@@ -322,13 +309,13 @@ impl Looking<'_> {
         &self,
         apps: &mut BTreeMap<String, Subscription>,
         instances: impl Fn(&Found) -> Vec<Instance>,
-    ) -> Result<Option<Told>, End> {
+    ) -> Result<Option<Told>, Stop> {
         let mut told = Told { instances: Vec::new(), settled: true, unknown: None };
         let mut fresh = true;
         for (name, Subscription { view, asked, .. }) in apps {
             let view = view.borrow_and_update();
             if let Some(trouble) = &view.trouble {
-                return Err(End::Trouble(trouble.to_string()));
+                return Err(self::trouble(trouble));
             }
             fresh &= view.epoch >= self.up.epoch && view.asked >= *asked;
             told.settled &= view.settled;
@@ -373,13 +360,13 @@ fn ask_all(apps: &mut BTreeMap<String, Subscription>) {
 }
 
 /// Waits for a change of any of the applications.
-async fn changed(apps: &mut BTreeMap<String, Subscription>) -> Result<(), End> {
+async fn changed(apps: &mut BTreeMap<String, Subscription>) -> Result<(), Stop> {
     let mut changes: Vec<_> = apps.values_mut().map(|one| Box::pin(one.view.changed())).collect();
     let change = poll_fn(|context| {
         let ready = changes.iter_mut().map(|change| change.as_mut().poll(context)).find(Poll::is_ready);
         ready.unwrap_or(Poll::Pending)
     });
-    change.await.map_err(|_| End::Trouble("an application is watched no more".to_owned()))
+    change.await.map_err(|_| trouble("an application is watched no more"))
 }
 
 fn say(teller: &Teller, instances: Vec<Instance>, asked: &mut bool) {
