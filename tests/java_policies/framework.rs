@@ -186,13 +186,13 @@ impl Java {
         }
     }
 
-    /// What it sees of that where nothing stands between. Dubbo 3.3 waits for its timeout, though the connection has ended,
-    /// and over Triple it says CANCELLED.
-    pub(crate) fn lost_alone(self) -> Thrown {
+    /// What it sees of that where nothing stands between: either of the two. Dubbo 3.3 waits for its timeout, though the
+    /// connection has ended, and has two clocks for it, of the caller and of the calls; and over Triple it says CANCELLED.
+    pub(crate) fn lost_alone(self) -> (Thrown, Thrown) {
         match self {
-            Self::Dubbo33 => DUBBO_WAITED,
-            Self::Triple => triple("grpc 1"),
-            Self::Dubbo27 | Self::Sofa => self.lost(),
+            Self::Dubbo33 => (DUBBO_WAITED, DUBBO_TIMED_OUT),
+            Self::Triple => (triple("grpc 1"), triple("grpc 1")),
+            Self::Dubbo27 | Self::Sofa => (self.lost(), self.lost()),
         }
     }
 
