@@ -333,7 +333,8 @@ mod tests {
     fn closed_loops_lose_nothing_in_any_protocol() {
         for protocol in [Protocol::Bolt, Protocol::Dubbo, Protocol::Http1, Protocol::Grpc, Protocol::Tcp] {
             let outcome = against_echo(protocol, 4, Pace::Closed(8));
-            assert!(outcome.calls > 1000, "{protocol:?}: {}", outcome.calls);
+            // More than are under way at once: answers made new calls. How many is a matter of the machine.
+            assert!(outcome.calls > 4 * 8, "{protocol:?}: {}", outcome.calls);
             assert_eq!((outcome.wrong, outcome.lost, outcome.closed), (0, 0, 0));
             assert!(outcome.cpu > 0 && outcome.latency.len() == outcome.calls);
         }

@@ -134,7 +134,9 @@ enum Node {
         given: Option<Arc<MetadataInfo>>,
     },
     Spring(Arc<Instance>),
-    /// It cannot be read, or is not there any more.
+    /// It is there and cannot be read, which was counted.
+    Unreadable,
+    /// It says nothing that is wanted here, or is not there any more.
     Nothing,
 }
 
@@ -264,8 +266,11 @@ impl Keeper {
 
     fn node(&self, name: &str, data: &[u8]) -> Node {
         let Ok(service) = curator::parse(data) else {
-            self.shared.status.unreadable();
-            return Node::Nothing;
+            // It may be read often: whenever all are, and once more if it came while they were listed.
+            if !matches!(self.nodes.get(name), Some(Node::Unreadable)) {
+                self.shared.status.unreadable();
+            }
+            return Node::Unreadable;
         };
         if let Some(member) = service.member() {
             let given = match self.nodes.get(name) {
@@ -356,7 +361,7 @@ impl Keeper {
             Node::Dubbo { member, .. } if member.revision().is_none() => None,
             Node::Dubbo { member, given } => Some(Found::Dubbo(Arc::clone(member), given.clone())),
             Node::Spring(instance) => Some(Found::Spring(Arc::clone(instance))),
-            Node::Nothing => None,
+            Node::Unreadable | Node::Nothing => None,
         });
         let settled = !self.revisions.values().any(|revision| matches!(revision, Revision::Asked));
         self.tells.send_replace(AppView { epoch, asked, trouble: None, settled, found: found.collect() });

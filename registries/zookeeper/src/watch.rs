@@ -173,10 +173,10 @@ impl Looking<'_> {
         let mut configurators = Eye::on(client, sight, &interface.configurators).await?;
         let mut mapping = Eye::on(client, sight, &interface.mapping).await?;
         drop(permit);
-        let mut unread = BTreeSet::new();
+        let (mut unread, mut unmapped) = (BTreeSet::new(), BTreeSet::new());
         let mut overrides = self.list(&interface.configurators, dubbo::override_of, &mut unread).await?;
         let mut apps = BTreeMap::new();
-        self.map(&mut apps, &interface.mapping).await?;
+        self.map(&mut apps, &interface.mapping, &mut unmapped).await?;
         let mut asked = true;
         loop {
             match self.levels(&mut apps, bad, &interface.providers, teller.wants_all()).await? {
@@ -199,14 +199,14 @@ impl Looking<'_> {
                 }
                 changed = mapping.changed() => {
                     changed?;
-                    self.map(&mut apps, &interface.mapping).await?;
+                    self.map(&mut apps, &interface.mapping, &mut unmapped).await?;
                 }
                 changed = changed(&mut apps) => changed?,
                 doubt = teller.doubted() => {
                     doubt?;
                     asked = true;
                     overrides = self.list(&interface.configurators, dubbo::override_of, &mut unread).await?;
-                    self.map(&mut apps, &interface.mapping).await?;
+                    self.map(&mut apps, &interface.mapping, &mut unmapped).await?;
                     ask_all(&mut apps);
                 }
             }
@@ -243,24 +243,34 @@ impl Looking<'_> {
         })
     }
 
-    /// Reads which applications have the interface, and watches exactly these.
-    async fn map(&self, apps: &mut BTreeMap<String, Subscription>, mapping: &str) -> Result<(), Error> {
+    /// Reads which applications have the interface, and watches exactly these. What cannot be read is counted, once as long as
+    /// it stays.
+    async fn map(
+        &self,
+        apps: &mut BTreeMap<String, Subscription>,
+        mapping: &str,
+        bad: &mut BTreeSet<String>,
+    ) -> Result<(), Error> {
         let permit = ask::permit(&self.shared.pace).await;
         let text = ask::read(&self.up.client, mapping).await?.unwrap_or_default();
         drop(permit);
         let Ok(text) = std::str::from_utf8(&text) else {
-            self.shared.status.unreadable();
+            if bad.insert(mapping.to_owned()) {
+                self.shared.status.unreadable();
+            }
             return Ok(());
         };
         let names: BTreeSet<&str> = application::apps(text).into_iter().take(APPS_MAX).collect();
         apps.retain(|app, _| names.contains(app.as_str()));
+        bad.retain(|app| names.contains(app.as_str()));
         for app in names {
             let directory = self.shared.paths.as_ref().ok().and_then(|paths| paths.application(app));
             match directory {
                 Some(directory) => {
                     apps.entry(app.to_owned()).or_insert_with(|| self.subscribe(&directory));
                 }
-                None => self.shared.status.unreadable(),
+                None if bad.insert(app.to_owned()) => self.shared.status.unreadable(),
+                None => {}
             }
         }
         Ok(())

@@ -238,6 +238,12 @@ async fn what_cannot_be_read_is_passed_over_and_counted_once() {
     .await;
     spring.until_addresses(&["10.0.0.3:80"]).await;
     assert_eq!(registry.status().unreadable, 3);
+    // It is read again whenever it may have changed.
+    write(&client, "/services/shop/bad", b"[").await;
+    let other = curator::spring(&registration("shop", Level::Interface, "10.0.0.4:80"), "other");
+    write(&client, "/services/shop/other", other.as_bytes()).await;
+    spring.until_addresses(&["10.0.0.3:80", "10.0.0.4:80"]).await;
+    assert_eq!(registry.status().unreadable, 3);
 }
 
 #[tokio::test]
