@@ -30,13 +30,13 @@ pub struct Encoder {
     table: Table,
     /// Where entries of the table are found by their hashes; there is none before the first.
     index: Option<Box<Index>>,
-    /// Hashes of fields that came lately and have no entry, each in the slot that it shows to.
+    /// Hashes of fields and names that came lately and had no entry, each in the slot that it shows to.
     lately: Option<Box<[u32; LATELY]>>,
     /// The smallest size of the table that the peer asked for since the last block, and the last.
     asked: Option<(usize, usize)>,
 }
 
-/// Slots for fields that came lately.
+/// Slots for what came lately.
 const LATELY: usize = 256;
 
 /// An entry may take this part of the table.
@@ -98,11 +98,15 @@ impl Encoder {
             Some(place) => place.saturating_add(1),
             None => self.find_name(name, named).map_or(0, dynamic),
         };
-        if self.enters(name, value, whole) {
-            literal(index, name, value, 0x40, 0x3f, out);
+        if self.enters(name, value, (index == 0).then_some(named), whole) {
+            integer::write(index, 0x40, 0x3f, out);
+            if index == 0 {
+                string(name, out);
+            }
+            string(value, out);
             self.insert(name, value, named, whole);
         } else {
-            literal(index, name, value, 0x00, 0x0f, out);
+            literal(index, name, value, 0x00, out);
         }
     }
 
@@ -112,12 +116,12 @@ impl Encoder {
             Some(place) => place.saturating_add(1),
             None => self.find_name(name, hash_of_name(name)).map_or(0, dynamic),
         };
-        literal(index, name, value, first, 0x0f, out);
+        literal(index, name, value, first, out);
     }
 
-    /// Whether a field that has no entry is to have one: it came before, or is of those that come again and there is room. What
-    /// came once only drives nothing out.
-    fn enters(&mut self, name: &[u8], value: &[u8], whole: u32) -> bool {
+    /// Whether a field that has no entry is to have one: it came before, or is of those that come again and there is room, or
+    /// its name came before and has no index, so that others need not spell it. What came once only drives nothing out.
+    fn enters(&mut self, name: &[u8], value: &[u8], unnamed: Option<u32>, whole: u32) -> bool {
         let text = name.len().saturating_add(value.len());
         if text.saturating_add(ENTRY) > self.table.max() / PART || varies(name) {
             return false;
@@ -125,10 +129,16 @@ impl Encoder {
         if repeats(name) && self.table.has_room(text) {
             return true;
         }
+        let whole = self.came_lately(whole);
+        unnamed.is_some_and(|named| self.came_lately(named)) || whole
+    }
+
+    /// Whether what has this hash came lately. From now on it did.
+    fn came_lately(&mut self, hash: u32) -> bool {
         let lately = self.lately.get_or_insert_with(|| Box::new([0; LATELY]));
-        let Some(slot) = lately.get_mut(whole as usize % LATELY) else { return false };
-        let known = *slot == whole;
-        *slot = whole;
+        let Some(slot) = lately.get_mut(hash as usize % LATELY) else { return false };
+        let known = *slot == hash;
+        *slot = hash;
         known
     }
 
@@ -186,25 +196,30 @@ fn dynamic(at: usize) -> usize {
     at.saturating_add(STATICS).saturating_add(1)
 }
 
-/// A literal: `index` is its name's, or 0.
-fn literal(index: usize, name: &[u8], value: &[u8], first: u8, mask: u8, out: &mut Vec<u8>) {
-    integer::write(index, first, mask, out);
+/// A literal that stays out of the table: `index` is its name's, or 0. Its strings are sent as they are: a code saves a few
+/// bytes each time, and costs both sides more than all else that is done for the field.
+fn literal(index: usize, name: &[u8], value: &[u8], first: u8, out: &mut Vec<u8>) {
+    integer::write(index, first, 0x0f, out);
     if index == 0 {
-        string(name, out);
+        plain(name, out);
     }
-    string(value, out);
+    plain(value, out);
 }
 
-/// A string, in whichever form is shorter (§5.2).
+/// A string of an entry, which is spelled once: in whichever form is shorter (§5.2).
 fn string(text: &[u8], out: &mut Vec<u8>) {
     let coded = huffman::coded_len(text);
     if coded < text.len() {
         integer::write(coded, 0x80, 0x7f, out);
         huffman::encode(text, out);
     } else {
-        integer::write(text.len(), 0x00, 0x7f, out);
-        out.extend_from_slice(text);
+        plain(text, out);
     }
+}
+
+fn plain(text: &[u8], out: &mut Vec<u8>) {
+    integer::write(text.len(), 0x00, 0x7f, out);
+    out.extend_from_slice(text);
 }
 
 /// Names whose values nearly always come again.
@@ -418,7 +433,7 @@ mod tests {
     /// As if the field had come before.
     fn known(encoder: &mut Encoder, name: &str, value: &str) {
         let (_, whole) = hashes(name.as_bytes(), value.as_bytes());
-        encoder.enters(name.as_bytes(), value.as_bytes(), whole);
+        encoder.enters(name.as_bytes(), value.as_bytes(), None, whole);
     }
 
     fn hex(bytes: &[u8]) -> String {
@@ -443,14 +458,14 @@ mod tests {
         assert_eq!(encoder.table.size(), 164);
     }
 
-    /// The forms of C.2, with the strings as short as they can be.
+    /// The forms of C.2.
     #[test]
     fn what_stays_out_stays_out() {
         let mut encoder = Encoder::new();
         let path = block(&mut encoder, &[(":path", "/sample/path")], Indexing::Plain);
-        assert_eq!(hex(&path), "04896103a6ba0ac5634cff");
+        assert_eq!(hex(&path), "040c2f73616d706c652f70617468");
         let secret = block(&mut encoder, &[("password", "secret")], Indexing::Never);
-        assert_eq!(hex(&secret), "1086ac684783d9278441496153");
+        assert_eq!(hex(&secret), "100870617373776f726406736563726574");
         // However often, and be it in a table already.
         for _ in 0..5 {
             assert_eq!(block(&mut encoder, &[("password", "secret")], Indexing::Never), secret);
@@ -476,10 +491,11 @@ mod tests {
             let (trace, len) = (format!("00-{id:032x}-{id:016x}-01"), (id % 7).to_string());
             let fields = [("traceparent", &*trace), ("content-length", &*len)];
             let out = block(&mut encoder, &fields, Indexing::Auto);
-            assert_eq!(out[0], 0x00);
+            // The name does, as it comes again: a literal with one of the table's indices from then on.
+            assert_eq!(out[..2], [[0x00, 0x0b], [0x40, 0x88], [0x0f, 0x2f]][id.min(2)]);
         }
-        assert_eq!(encoder.table.len(), 3);
-        assert_eq!(block(&mut encoder, &lasting, Indexing::Auto), [0xc0, 0xbf, 0xbe]);
+        assert_eq!(encoder.table.len(), 4);
+        assert_eq!(block(&mut encoder, &lasting, Indexing::Auto), [0xc1, 0xc0, 0xbf]);
         // What comes again does enter.
         let again = [("x-tenant", "blue")];
         assert_eq!(block(&mut encoder, &again, Indexing::Auto)[0], 0x00);
