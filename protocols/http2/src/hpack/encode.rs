@@ -37,7 +37,7 @@ pub struct Encoder {
 }
 
 /// Slots for what came lately.
-const LATELY: usize = 256;
+const LATELY: usize = 64;
 
 /// An entry may take this part of the table.
 const PART: usize = 4;
@@ -170,8 +170,10 @@ impl Encoder {
             self.evict();
         }
         let older = self.find_name(name, named);
+        let index = self.index.get_or_insert_default();
+        index.make_room(self.table.len());
         self.table.insert_apart(name, value);
-        self.index.get_or_insert_default().add(Hashes { name: named, whole }, older);
+        index.add(Hashes { name: named, whole }, older);
     }
 
     fn evict(&mut self) {
@@ -269,21 +271,23 @@ fn hash_of_name(name: &[u8]) -> u32 {
     hasher.finish() as u32
 }
 
-/// The most entries that a table can have, each by a number below: they follow each other round and round.
-const IDS: usize = TABLE / ENTRY;
+/// The most entries that a table can have.
+const ENTRIES: usize = TABLE / ENTRY;
 
 /// No entry.
 const NONE: u8 = u8::MAX;
 
-/// Finds entries by their hashes.
+/// Finds entries by their hashes. Entries have numbers that follow each other round and round. It has room for few at first,
+/// as most connections never have many, and grows with the table.
 #[derive(Debug)]
 struct Index {
     /// The newest of each name.
     names: Slots,
     wholes: Slots,
-    hashes: [Hashes; IDS],
+    /// By number. Their count is a power of two.
+    hashes: Box<[Hashes]>,
     /// The number of the newest entry.
-    newest: u8,
+    newest: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -292,31 +296,55 @@ struct Hashes {
     whole: u32,
 }
 
-/// Numbers of entries, each in the slot that its hash shows to or, if that is taken, in one of the next.
+/// Numbers of entries, each in the slot that its hash shows to or, if that is taken, in one of the next. There are twice as
+/// many slots as entries can be.
 #[derive(Debug)]
-struct Slots([u8; SLOTS]);
+struct Slots(Box<[u8]>);
 
-/// Twice as many as entries, and as many as a byte tells.
-const SLOTS: usize = 256;
-const _: () = assert!(IDS * 2 <= SLOTS && IDS <= NONE as usize && IDS.is_power_of_two());
+/// Entries that there is room for at first.
+const FIRST: usize = 16;
+const _: () = assert!(ENTRIES <= NONE as usize && ENTRIES.is_power_of_two() && FIRST.is_power_of_two());
 
 impl Default for Index {
     fn default() -> Self {
-        let none = || Slots([NONE; SLOTS]);
-        Self { names: none(), wholes: none(), hashes: [Hashes::default(); IDS], newest: 0 }
+        Self::with_room(FIRST)
     }
 }
 
 impl Index {
+    fn with_room(entries: usize) -> Self {
+        let none = || Slots(vec![NONE; entries.saturating_mul(2)].into());
+        Self { names: none(), wholes: none(), hashes: vec![Hashes::default(); entries].into(), newest: 0 }
+    }
+
+    /// Room for another entry beside so many.
+    fn make_room(&mut self, len: usize) {
+        if len < self.hashes.len() {
+            return;
+        }
+        let mut more = Self::with_room(self.hashes.len().saturating_mul(2));
+        more.newest = len.saturating_sub(1);
+        for place in 0..len {
+            let (id, new) = (self.id(place), more.id(place));
+            let hashes = self.hashes(id);
+            more.keep(new, hashes);
+            more.wholes.put(hashes.whole, NONE, new);
+            if self.names.find(hashes.name, |there| (there == id).then_some(())).is_some() {
+                more.names.put(hashes.name, NONE, new);
+            }
+        }
+        *self = more;
+    }
+
     /// The place in the table of an entry, the newest being 0.
     #[inline]
     fn place(&self, id: u8) -> usize {
-        usize::from(self.newest.wrapping_sub(id)) % IDS
+        self.newest.wrapping_sub(usize::from(id)) & self.hashes.len().wrapping_sub(1)
     }
 
     /// The number of the entry at a place.
     fn id(&self, place: usize) -> u8 {
-        (usize::from(self.newest).wrapping_sub(place) % IDS) as u8
+        (self.newest.wrapping_sub(place) & self.hashes.len().wrapping_sub(1)) as u8
     }
 
     #[inline]
@@ -324,14 +352,18 @@ impl Index {
         self.hashes.get(usize::from(id)).copied().unwrap_or_default()
     }
 
-    /// Adds the entry that has just become the newest. `older` was the place of one with its name, before.
-    fn add(&mut self, hashes: Hashes, older: Option<usize>) {
-        let older = older.map(|place| self.id(place));
-        let id = (usize::from(self.newest).wrapping_add(1) % IDS) as u8;
-        self.newest = id;
+    fn keep(&mut self, id: u8, hashes: Hashes) {
         if let Some(place) = self.hashes.get_mut(usize::from(id)) {
             *place = hashes;
         }
+    }
+
+    /// Adds the entry that has just become the newest. `older` was the place of one with its name, before.
+    fn add(&mut self, hashes: Hashes, older: Option<usize>) {
+        let older = older.map(|place| self.id(place));
+        self.newest = self.newest.wrapping_add(1) & self.hashes.len().wrapping_sub(1);
+        let id = self.id(0);
+        self.keep(id, hashes);
         self.wholes.put(hashes.whole, NONE, id);
         self.names.put(hashes.name, older.unwrap_or(NONE), id);
     }
@@ -340,7 +372,7 @@ impl Index {
     fn remove(&mut self, place: usize) {
         let id = self.id(place);
         let Hashes { name, whole } = self.hashes(id);
-        let all = self.hashes;
+        let all = &self.hashes;
         let of = |id: u8| all.get(usize::from(id)).copied().unwrap_or_default();
         self.wholes.remove(whole, id, |id| of(id).whole);
         self.names.remove(name, id, |id| of(id).name);
@@ -348,21 +380,32 @@ impl Index {
 }
 
 impl Slots {
+    /// The slot that a hash shows to, or any number.
     #[inline]
-    fn get(&self, slot: u8) -> u8 {
-        self.0.get(usize::from(slot)).copied().unwrap_or(NONE)
+    fn slot(&self, of: usize) -> usize {
+        of & self.0.len().wrapping_sub(1)
     }
 
-    fn set(&mut self, slot: u8, id: u8) {
-        if let Some(place) = self.0.get_mut(usize::from(slot)) {
+    #[inline]
+    fn get(&self, slot: usize) -> u8 {
+        self.0.get(slot).copied().unwrap_or(NONE)
+    }
+
+    fn set(&mut self, slot: usize, id: u8) {
+        if let Some(place) = self.0.get_mut(slot) {
             *place = id;
         }
+    }
+
+    #[inline]
+    fn after(&self, slot: usize) -> usize {
+        self.slot(slot.wrapping_add(1))
     }
 
     /// The first answer for the entries that may have a hash.
     #[inline]
     fn find<T>(&self, hash: u32, mut is: impl FnMut(u8) -> Option<T>) -> Option<T> {
-        let mut slot = hash as u8;
+        let mut slot = self.slot(hash as usize);
         // Half of the slots are empty at least, so that this ends.
         loop {
             let id = self.get(slot);
@@ -372,41 +415,41 @@ impl Slots {
             if let Some(found) = is(id) {
                 return Some(found);
             }
-            slot = slot.wrapping_add(1);
+            slot = self.after(slot);
         }
     }
 
     /// Puts an entry where `old` is, or into the first empty slot.
     fn put(&mut self, hash: u32, old: u8, id: u8) {
-        let mut slot = hash as u8;
+        let mut slot = self.slot(hash as usize);
         loop {
             let there = self.get(slot);
             if there == old || there == NONE {
                 return self.set(slot, id);
             }
-            slot = slot.wrapping_add(1);
+            slot = self.after(slot);
         }
     }
 
     /// Removes an entry, if it is here, and moves up those behind it that were waiting for its slot.
     fn remove(&mut self, hash: u32, id: u8, hash_of: impl Fn(u8) -> u32) {
-        let mut hole = hash as u8;
+        let mut hole = self.slot(hash as usize);
         loop {
             match self.get(hole) {
                 NONE => return,
                 there if there == id => break,
-                _ => hole = hole.wrapping_add(1),
+                _ => hole = self.after(hole),
             }
         }
         let mut next = hole;
         loop {
-            next = next.wrapping_add(1);
+            next = self.after(next);
             let there = self.get(next);
             if there == NONE {
                 return self.set(hole, NONE);
             }
-            let home = hash_of(there) as u8;
-            if next.wrapping_sub(home) >= next.wrapping_sub(hole) {
+            let home = self.slot(hash_of(there) as usize);
+            if self.slot(next.wrapping_sub(home)) >= self.slot(next.wrapping_sub(hole)) {
                 self.set(hole, there);
                 hole = next;
             }
