@@ -148,13 +148,13 @@ fn callers_of_http2_are_refused_before_endpoints_of_http1() {
 #[test]
 fn a_timeout_counts_from_the_request_being_whole_and_a_late_answer_reaches_nobody() {
     let upstream = Upstream::start();
-    let mut sidecar = to_new(&upstream, "", "timeout: 500ms");
+    let mut sidecar = to_new(&upstream, "", "timeout: 1s");
     let mut client = sidecar.http();
     for begin in [post("/echo/slowly", 4, ""), chunked("/echo/slowly", "")] {
         let coded = begin.contains("chunked");
         client.send(begin);
         for _ in 0..4 {
-            std::thread::sleep(std::time::Duration::from_millis(200));
+            std::thread::sleep(std::time::Duration::from_millis(400));
             client.send(if coded { "1\r\na\r\n" } else { "a" });
         }
         if coded {
@@ -177,7 +177,7 @@ fn a_timeout_counts_from_the_request_being_whole_and_a_late_answer_reaches_nobod
     sidecar.rests();
     // The other way round.
     let upstream = http1::Upstream::start();
-    let mut sidecar = to_old(&upstream, "", "timeout: 500ms");
+    let mut sidecar = to_old(&upstream, "", "timeout: 1s");
     let mut client = sidecar.http2();
     let call = client.call(&http2::get("/late"));
     let mut late = upstream.next();
