@@ -58,7 +58,7 @@ pub(crate) fn server_retires(stage: &mut Stage) {
 
     stage.servers[1].kill();
     stage.servers[1] = Process::start("the green server, again", &mut grpc_server("green", stage.ports[1]));
-    let back = within(Duration::from_secs(10), || {
+    let back = within(Duration::from_secs(30), || {
         assert!(value(&client.ask("load 8 300")).ends_with(" failed=[]"));
         calls(&mut stage.servers[1]) > 10
     });
