@@ -311,6 +311,12 @@ impl Local {
         self.endpoints.iter().map(|(at, state)| (EndpointSlot(at), state))
     }
 
+    /// Endpoints by the order of their slots: as many as have one of `count` slots from this one on. `None`: there are no more. For
+    /// who must not take long.
+    pub fn some_endpoints(&self, from: usize, count: usize) -> Option<impl Iterator<Item = &EndpointState>> {
+        self.endpoints.some(from, count)
+    }
+
     /// All routes.
     pub fn routes(&self) -> impl Iterator<Item = &RouteState> {
         self.routes.iter().map(|(_, state)| state)

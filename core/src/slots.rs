@@ -33,6 +33,12 @@ impl<T> Slots<T> {
         self.states.iter().zip(0..).filter_map(|(state, at)| Some((at, state.as_ref()?)))
     }
 
+    /// Those of a few numbers from this one on; `None`: no number is so large.
+    pub(crate) fn some(&self, from: usize, count: usize) -> Option<impl Iterator<Item = &T>> {
+        let rest = self.states.get(from..).filter(|rest| !rest.is_empty())?;
+        Some(rest.iter().take(count).flatten())
+    }
+
     /// How many there are, and up to which number any were.
     #[cfg(test)]
     pub(crate) fn size(&self) -> (usize, usize) {

@@ -174,8 +174,8 @@ pub async fn run_in(host: Host, file: PathBuf, plan: Plan, clock: Clock) -> Resu
                 control.publish(false);
             }
             _ = looks.tick() => control.look(),
-            joined = compares.next(&control.snapshot, &control.workers) => {
-                compares.compare(&control.snapshot, &joined, control.clock.now());
+            did = compares.next(&control.snapshot, &control.workers) => {
+                compares.compare(&control.snapshot, &did, control.clock.now());
             }
             signal = signals.next() => match signal {
                 Signal::Reload => drop(control.reload("HUP")),

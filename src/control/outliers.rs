@@ -3,17 +3,21 @@
 //! One worker sees too little to tell, so what all of them counted is joined first. It only marks endpoints; nothing here
 //! touches a call. Which ones are odd is decided by `core::health::odd_ones`.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use outrigger_codec::{Outcome, Refusal};
 use outrigger_core::{
     Cluster, Snapshot, Tally, Tick,
     health::{Doing, odd_ones},
 };
-use tokio::time::Instant;
+use tokio::{task::JoinHandle, time::Instant};
 
 use crate::{
-    telemetry::{Facts, Joined, join},
+    telemetry::{Endpoints, called},
     worker::Handle,
 };
 
@@ -24,6 +28,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Compares {
     next: Instant,
+    /// What workers were asked. Whoever waits for it here is called away by all other news.
+    asked: Option<JoinHandle<Endpoints>>,
     clusters: HashMap<Box<str>, Since>,
 }
 
@@ -36,16 +42,24 @@ struct Since {
 impl Compares {
     /// Nothing was compared yet.
     pub fn new() -> Self {
-        Self { next: Instant::now() + LOOK_EVERY, clusters: HashMap::new() }
+        Self { next: Instant::now() + LOOK_EVERY, asked: None, clusters: HashMap::new() }
     }
 
-    /// Waits until some cluster is to be compared, and what the workers know by then.
-    pub async fn next(&mut self, snapshot: &Arc<Snapshot>, workers: &Arc<Vec<Handle>>) -> Joined {
+    /// Waits until some cluster is to be compared, and what the workers know by then of endpoints that had calls. Whoever stops waiting
+    /// loses nothing.
+    pub async fn next(&mut self, snapshot: &Arc<Snapshot>, workers: &Arc<Vec<Handle>>) -> Endpoints {
         loop {
+            if let Some(asked) = &mut self.asked {
+                let told = asked.await;
+                self.asked = None;
+                if let Ok(endpoints) = told {
+                    return endpoints;
+                }
+            }
             tokio::time::sleep_until(self.next).await;
             self.next = Instant::now() + LOOK_EVERY;
             if snapshot.clusters().iter().any(|cluster| self.is_due(cluster)) {
-                return join(Arc::clone(workers), Facts::default()).await;
+                self.asked = Some(tokio::spawn(called(Arc::clone(workers))));
             }
         }
     }
@@ -57,30 +71,39 @@ impl Compares {
         if !compares || cluster.endpoints.len() < 3 {
             return false;
         }
-        let since = self
-            .clusters
-            .entry(cluster.name.clone())
-            .or_insert_with(|| Since { at: Instant::now(), did: HashMap::new() });
-        since.at.elapsed() >= outlier.interval
-    }
-
-    /// Compares the clusters whose interval is over.
-    pub fn compare(&mut self, snapshot: &Snapshot, joined: &Joined, now: Tick) {
-        self.clusters.retain(|name, _| snapshot.cluster_named(name).is_some());
-        for cluster in snapshot.clusters() {
-            if self.is_due(cluster) {
-                self.compare_one(cluster, joined, now);
+        match self.clusters.get(&cluster.name) {
+            Some(since) => since.at.elapsed() >= outlier.interval,
+            None => {
+                self.clusters.insert(cluster.name.clone(), Since { at: Instant::now(), did: HashMap::new() });
+                false
             }
         }
     }
 
-    fn compare_one(&mut self, cluster: &Cluster, joined: &Joined, now: Tick) {
+    /// Compares the clusters whose interval is over, by what their endpoints did, ever.
+    pub fn compare(&mut self, snapshot: &Snapshot, did: &Endpoints, now: Tick) {
+        self.clusters.retain(|name, _| snapshot.cluster_named(name).is_some());
+        let called: HashSet<&str> = did.keys().map(|(cluster, _)| &**cluster).collect();
+        for cluster in snapshot.clusters() {
+            if !self.is_due(cluster) {
+                continue;
+            }
+            if called.contains(&*cluster.name) {
+                self.compare_one(cluster, did, now);
+            } else if let Some(since) = self.clusters.get_mut(&cluster.name) {
+                // Of thousands that stand in a registry most are never called: they cost no more than this.
+                *since = Since { at: Instant::now(), did: HashMap::new() };
+            }
+        }
+    }
+
+    fn compare_one(&mut self, cluster: &Cluster, did: &Endpoints, now: Tick) {
         let Some(outlier) = &cluster.settings.outlier else { return };
         let Some(since) = self.clusters.get_mut(&cluster.name) else { return };
         let mut doings = Vec::with_capacity(cluster.endpoints.len());
         for endpoint in &cluster.endpoints {
             let key = (cluster.name.clone(), endpoint.address.clone());
-            let all = joined.endpoints.get(&key).map(|endpoint| doing(&endpoint.tally)).unwrap_or_default();
+            let all = did.get(&key).map(|endpoint| doing(&endpoint.tally)).unwrap_or_default();
             let before = since.did.insert(endpoint.address.clone(), all).unwrap_or_default();
             doings.push(Doing {
                 good: all.good.saturating_sub(before.good),
@@ -118,5 +141,88 @@ fn doing(tally: &Tally) -> Doing {
         bad: bad + lost,
         timed,
         took: Duration::from_nanos(took),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use outrigger_core::{Balance, ClusterSettings, Endpoint, Outlier};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::{
+        telemetry,
+        worker::{Command, Load},
+    };
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn snapshot(clusters: &[&str]) -> Arc<Snapshot> {
+        let outlier = Outlier { deviation: 100, interval: MS, ..Outlier::default() };
+        let settings = ClusterSettings { outlier: Some(outlier), ..ClusterSettings::default() };
+        let cluster = |name: &&str| {
+            let endpoints = (0..3).map(|at| Endpoint::new(&format!("10.0.0.{at}:80"), 1)).collect();
+            Cluster::new(name, Balance::RoundRobin, settings.clone(), endpoints)
+        };
+        Arc::new(Snapshot::new(1, Vec::new(), clusters.iter().map(cluster).collect()))
+    }
+
+    /// In a large registry there is news all the time.
+    #[tokio::test(start_paused = true)]
+    async fn news_that_never_end_keep_no_comparison_from_its_end() {
+        let (commands, mut inbox) = mpsc::unbounded_channel();
+        let workers = Arc::new(vec![Handle { commands, load: Arc::new(Load::default()) }]);
+        let answering = tokio::spawn(async move {
+            let mut asked = 0;
+            while let Some(command) = inbox.recv().await {
+                let Command::Called(reply) = command else { panic!("{command:?}") };
+                asked += 1;
+                tokio::time::sleep(30 * MS).await;
+                let _ = reply.send(Vec::new());
+            }
+            asked
+        });
+        let (mut compares, snapshot) = (Compares::new(), snapshot(&["a"]));
+        let began = Instant::now();
+        let mut compared = 0;
+        while began.elapsed() < 10_500 * MS {
+            if let Ok(did) = tokio::time::timeout(10 * MS, compares.next(&snapshot, &workers)).await {
+                compares.compare(&snapshot, &did, Tick::ZERO);
+                compared += 1;
+            }
+        }
+        drop(workers);
+        // The first look only begins the interval.
+        assert_eq!((compared, answering.await.unwrap()), (9, 9));
+    }
+
+    #[test]
+    fn what_an_endpoint_did_between_two_looks_is_compared_and_who_is_not_called_is_not() {
+        let (mut compares, snapshot) = (Compares::new(), snapshot(&["called", "idle"]));
+        let outcome = |outcome: Outcome, count: u64| {
+            let mut tally = Tally::default();
+            tally.answered[outcome as usize] = count;
+            telemetry::Endpoint { tally, ..telemetry::Endpoint::default() }
+        };
+        let did = |good: u64, bad: u64| -> Endpoints {
+            let each = [outcome(Outcome::Ok, good), outcome(Outcome::Ok, good), outcome(Outcome::Error, bad)];
+            let key = |at: usize| ("called".into(), format!("10.0.0.{at}:80").into());
+            each.into_iter().enumerate().map(|(at, endpoint)| (key(at), endpoint)).collect()
+        };
+        let mut look = |did: &Endpoints| {
+            for cluster in snapshot.clusters() {
+                compares.is_due(cluster);
+            }
+            std::thread::sleep(2 * MS);
+            compares.compare(&snapshot, did, Tick::ZERO);
+            let cluster = &snapshot.clusters()[0];
+            cluster.healths.iter().map(|health| health.out_for(Tick::ZERO).is_some()).collect::<Vec<_>>()
+        };
+        // What was long ago is compared once.
+        assert_eq!(look(&did(10_000, 0)), [false; 3]);
+        assert_eq!(look(&did(10_000, 0)), [false; 3]);
+        assert_eq!(look(&did(20_000, 10_000)), [false, false, true]);
+        assert_eq!(compares.clusters["called"].did.len(), 3);
+        assert!(compares.clusters["idle"].did.is_empty());
     }
 }

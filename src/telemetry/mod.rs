@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     session::counters::Counts,
-    worker::{Command, Handle, Report},
+    worker::{Command, EndpointReport, Handle, Report},
 };
 
 mod bridges;
@@ -91,12 +91,15 @@ pub struct Joined {
     /// By (listener, route).
     pub routes: BTreeMap<(Box<str>, Box<str>), Tally>,
     /// By (cluster, address).
-    pub endpoints: BTreeMap<(Box<str>, Box<str>), Endpoint>,
+    pub endpoints: Endpoints,
     /// By protocol.
     pub protocols: BTreeMap<&'static str, Protocol>,
     /// Connections by what they turned out to speak.
     pub sniffed: BTreeMap<&'static str, u64>,
 }
+
+/// Endpoints by (cluster, address).
+pub type Endpoints = BTreeMap<(Box<str>, Box<str>), Endpoint>;
 
 /// An endpoint over all workers.
 #[derive(Debug, Default)]
@@ -132,28 +135,65 @@ pub struct Protocol {
 
 /// Asks all workers and adds up what they say.
 pub async fn join(workers: Arc<Vec<Handle>>, facts: Facts) -> Joined {
-    let mut answers = Vec::with_capacity(workers.len());
-    for worker in workers.iter() {
-        let (reply, answer) = oneshot::channel();
-        let _ = worker.commands.send(Command::Report(reply));
-        answers.push(answer);
-    }
-    drop(workers);
     let mut joined = Joined { facts, ..Joined::default() };
-    for answer in answers {
-        if let Ok(Ok(report)) = tokio::time::timeout(PATIENCE, answer).await {
-            joined.add(report);
-        }
+    for report in ask(&workers, Command::Report).await {
+        joined.add(report).await;
     }
     joined
 }
 
+/// What all workers know of endpoints that had calls, by (cluster, address).
+pub async fn called(workers: Arc<Vec<Handle>>) -> Endpoints {
+    let mut joined = Joined::default();
+    for some in ask(&workers, Command::Called).await {
+        joined.add_endpoints(some).await;
+    }
+    joined.endpoints
+}
+
+/// What each worker answers; one that does not in time is left out.
+async fn ask<T>(workers: &[Handle], command: impl Fn(oneshot::Sender<T>) -> Command) -> Vec<T> {
+    let mut answers = Vec::with_capacity(workers.len());
+    for worker in workers {
+        let (reply, answer) = oneshot::channel();
+        let _ = worker.commands.send(command(reply)); // A worker that has ended gives no answer.
+        answers.push(answer);
+    }
+    let mut all = Vec::with_capacity(answers.len());
+    for answer in answers {
+        if let Ok(Ok(answer)) = tokio::time::timeout(PATIENCE, answer).await {
+            all.push(answer);
+        }
+    }
+    all
+}
+
+/// Endpoints that are added before others have their turn in the control thread.
+const ENDPOINTS_AT_ONCE: usize = 512;
+
 impl Joined {
-    fn add(&mut self, report: Report) {
+    async fn add(&mut self, report: Report) {
         for route in report.routes {
             self.routes.entry((route.listener, route.route)).or_default().add(&route.tally);
         }
-        for endpoint in report.endpoints {
+        self.add_endpoints(report.endpoints).await;
+        for protocol in report.protocols {
+            let sum = self.protocols.entry(protocol.protocol).or_default();
+            sum.callers += protocol.callers;
+            sum.upstreams += protocol.upstreams;
+            sum.counters.add(&protocol.counters);
+        }
+        for (outcome, n) in report.sniffed.0 {
+            *self.sniffed.entry(outcome).or_default() += n;
+        }
+    }
+
+    /// Adds endpoints of one worker. There may be a hundred thousand: others have their turn in between.
+    async fn add_endpoints(&mut self, all: Vec<EndpointReport>) {
+        for (at, endpoint) in all.into_iter().enumerate() {
+            if at % ENDPOINTS_AT_ONCE == ENDPOINTS_AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+            }
             let sum = self.endpoints.entry((endpoint.cluster, endpoint.address)).or_default();
             sum.in_flight += endpoint.in_flight;
             sum.connections += endpoint.connections;
@@ -163,15 +203,6 @@ impl Joined {
             sum.listed |= endpoint.listed;
             sum.latency = sum.latency.max(endpoint.latency);
             sum.tally.add(&endpoint.tally);
-        }
-        for protocol in report.protocols {
-            let sum = self.protocols.entry(protocol.protocol).or_default();
-            sum.callers += protocol.callers;
-            sum.upstreams += protocol.upstreams;
-            sum.counters.add(&protocol.counters);
-        }
-        for (outcome, n) in report.sniffed.0 {
-            *self.sniffed.entry(outcome).or_default() += n;
         }
     }
 }

@@ -16,7 +16,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use outrigger_core::{Awaited, Listener, Local, Snapshot, Tally, Tick};
+use outrigger_core::{Awaited, Listener, Local, Snapshot, Tally, Tick, local::EndpointState};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{
@@ -106,6 +106,8 @@ pub enum Command {
     Press,
     /// Say what you know.
     Report(oneshot::Sender<Report>),
+    /// Say what you know of endpoints that had calls.
+    Called(oneshot::Sender<Vec<EndpointReport>>),
     /// End now; answered when everything is said and closed.
     Stop(oneshot::Sender<()>),
 }
@@ -269,16 +271,41 @@ impl Shared {
         }
     }
 
-    fn report(&self) -> Report {
-        let (local, now) = (self.local.borrow(), self.clock.now());
+    /// What is known, without protocols.
+    async fn report(&self) -> Report {
+        let endpoints = self.endpoints(|_| true).await;
+        let local = self.local.borrow();
         let routes = local.routes().map(|route| RouteReport {
             listener: route.listener.clone(),
             route: route.name.clone(),
             tally: route.tally.clone(),
         });
+        let (routes, sniffed) = (routes.collect(), self.sniffed.borrow().clone());
+        Report { routes, endpoints, protocols: Vec::new(), sniffed }
+    }
+
+    /// What is known of some endpoints. There may be a hundred thousand: calls go on in between.
+    async fn endpoints(&self, wanted: fn(&EndpointState) -> bool) -> Vec<EndpointReport> {
+        let (mut all, mut from) = (Vec::new(), 0);
+        while self.add_endpoints(from, wanted, &mut all) {
+            from += ENDPOINTS_AT_ONCE;
+            tokio::task::yield_now().await;
+        }
+        all
+    }
+
+    /// Those of the next slots; whether there are any.
+    fn add_endpoints(
+        &self,
+        from: usize,
+        wanted: fn(&EndpointState) -> bool,
+        all: &mut Vec<EndpointReport>,
+    ) -> bool {
+        let (local, now) = (self.local.borrow(), self.clock.now());
+        let Some(some) = local.some_endpoints(from, ENDPOINTS_AT_ONCE) else { return false };
         // One without an address stands for those of a cluster that is not there yet.
-        let endpoints = local.endpoints().filter(|(_, endpoint)| !endpoint.address.is_empty());
-        let endpoints = endpoints.map(|(_, endpoint)| EndpointReport {
+        let some = some.filter(|endpoint| !endpoint.address.is_empty() && wanted(endpoint));
+        all.extend(some.map(|endpoint| EndpointReport {
             cluster: endpoint.cluster.clone(),
             address: endpoint.address.clone(),
             in_flight: endpoint.in_flight.into(),
@@ -289,15 +316,13 @@ impl Shared {
             listed: endpoint.listed,
             latency: Duration::from_nanos(endpoint.latency(now) as u64),
             tally: endpoint.tally.clone(),
-        });
-        Report {
-            routes: routes.collect(),
-            endpoints: endpoints.collect(),
-            protocols: Vec::new(),
-            sniffed: self.sniffed.borrow().clone(),
-        }
+        }));
+        true
     }
 }
+
+/// Endpoints that are told of before calls have their turn: some 50 µs.
+const ENDPOINTS_AT_ONCE: usize = 512;
 
 /// Tasks run between two looks at the sockets: enough that the connections ready in one poll are all read before
 /// the flusher runs.
@@ -383,9 +408,19 @@ async fn live(
             Command::Report(reply) => {
                 // Whoever has left since the last snapshot is not shown as leaving for good.
                 shared.local.borrow_mut().give_up_endpoints();
-                let mut report = shared.report();
-                report.protocols = protocols.iter().map(|protocol| protocol.report()).collect();
-                let _ = reply.send(report);
+                let (shared, protocols) = (Rc::clone(&shared), Rc::clone(&protocols));
+                tokio::task::spawn_local(async move {
+                    let mut report = shared.report().await;
+                    report.protocols = protocols.iter().map(|protocol| protocol.report()).collect();
+                    let _ = reply.send(report); // Whoever asked did not wait.
+                });
+            }
+            Command::Called(reply) => {
+                let shared = Rc::clone(&shared);
+                tokio::task::spawn_local(async move {
+                    let called = shared.endpoints(|endpoint| endpoint.tally.calls() > 0).await;
+                    let _ = reply.send(called); // Whoever asked did not wait.
+                });
             }
             Command::Stop(done) => {
                 protocols.iter().for_each(|protocol| Rc::clone(protocol).shut());
