@@ -85,6 +85,8 @@ struct Watch {
     /// When to look at it again although nothing was told.
     again: Option<Instant>,
     lost: bool,
+    /// How often changes may have been missed, as far as that was said.
+    gaps: u64,
     /// Whether what is in force is from before this process, and nobody has confirmed it.
     stale: bool,
     changed: Instant,
@@ -206,7 +208,7 @@ impl Discovery {
         }
         let changed = Instant::now();
         let again = (want.demanded && heard == Heard::Nothing).then(|| changed + DEMANDED);
-        self.watches.insert(number, Watch { want, guard, again, lost: false, stale, changed, task });
+        self.watches.insert(number, Watch { want, guard, again, lost: false, gaps: 0, stale, changed, task });
         heard
     }
 
@@ -344,6 +346,8 @@ impl Discovery {
                 instances: watch.guard.force().map(|all| all.len()),
                 changed_s: watch.changed.elapsed().as_secs(),
                 lost: view.lost.map(|why| why.to_string()),
+                gaps: view.gaps,
+                gap: view.gap.map(|why| why.to_string()),
                 held: watch.guard.doubts(),
                 stale: watch.stale,
             });
@@ -433,7 +437,12 @@ fn tell(watch: &mut Watch, view: &View, lost: &mut BTreeMap<String, usize>) {
                 tracing::info!(cluster, registry, "registry is back");
             }
         }
+        // It was well again before anybody looked.
+        None if view.gaps > watch.gaps => {
+            let why = view.gap.as_deref().unwrap_or_default();
+            tracing::debug!(cluster, registry, "changes may have been missed, all was asked again: {why}");
+        }
         _ => {}
     }
-    watch.lost = view.lost.is_some();
+    (watch.lost, watch.gaps) = (view.lost.is_some(), view.gaps);
 }

@@ -69,6 +69,11 @@ pub struct WatchFacts {
     /// Why the registry cannot be asked about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<String>,
+    /// How often changes may have been missed, after which all was asked again.
+    pub gaps: u64,
+    /// Why they may have been, the last time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gap: Option<String>,
     /// Fewer instances are told, and doubted.
     pub held: bool,
     /// What is in force is from before this process, and not confirmed.

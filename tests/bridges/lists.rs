@@ -243,7 +243,7 @@ pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
 /// Looks at lists all the time: each shall be the same at every look.
 pub(crate) struct Looker {
     over: Arc<AtomicBool>,
-    thread: JoinHandle<(usize, Vec<String>)>,
+    thread: JoinHandle<(u64, usize, Duration, Vec<String>)>,
 }
 
 impl Looker {
@@ -251,7 +251,8 @@ impl Looker {
         let over = Arc::<AtomicBool>::default();
         let ended = Arc::clone(&over);
         let thread = std::thread::spawn(move || {
-            let (began, mut looks, mut wrong) = (Instant::now(), 0, Vec::new());
+            let (began, mut rounds, mut looks, mut wrong) = (Instant::now(), 0, 0, Vec::new());
+            let (mut before, mut longest) = (began, Duration::ZERO);
             let mut last: BTreeMap<List, Vec<String>> = BTreeMap::new();
             while !ended.load(Ordering::SeqCst) {
                 for (list, wanted) in &lists {
@@ -262,20 +263,24 @@ impl Looker {
                     }
                     last.insert(list.clone(), stands);
                 }
+                rounds += 1;
+                longest = longest.max(before.elapsed());
+                before = Instant::now();
                 // As often as the servers bear it without that being all they do.
                 std::thread::sleep(Duration::from_millis(5));
             }
-            (looks, wrong)
+            (rounds, looks, longest, wrong)
         });
         Self { over, thread }
     }
 
-    /// How often it looked; it must have seen nothing else than it should.
+    /// How often it looked at all of them; it must have seen nothing else than it should.
     #[track_caller]
-    pub(crate) fn end(self, what: &str) {
+    pub(crate) fn end(self, what: &str) -> u64 {
         self.over.store(true, Ordering::SeqCst);
-        let (looks, wrong) = self.thread.join().expect("the registries answer");
+        let (rounds, looks, longest, wrong) = self.thread.join().expect("the registries answer");
         assert!(wrong.is_empty(), "{what}: of {looks} looks\n{}", wrong.join("\n"));
-        eprintln!("{what}: {looks} looks at lists, all as they should be");
+        eprintln!("{what}: {looks} looks at lists, all as they should be; {longest:?} at most for all lists");
+        rounds
     }
 }

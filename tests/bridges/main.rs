@@ -1,6 +1,6 @@
 //! Bridges between a real `ZooKeeper` and a real Nacos, carried by the whole binary.
 //!
-//! Copies come and go with what they are copies of, in both directions at once; writers are killed, stand still and leave while
+//! Copies come and go with what they are copies of, in both directions at once, and for a minute nothing changes that should not; writers are killed, stand still and leave while
 //! both registries are looked at without a pause; a registry is killed and comes back; and programs that know one registry call
 //! those that know only the other. What stands in a registry is read and written by means of the tests' own. All of it runs in a
 //! network of its own. Must never share what it breaks: the `ZooKeeper` that is killed is one of its own.
@@ -18,6 +18,8 @@ mod outages;
 mod programs;
 mod servers;
 mod sidecars;
+mod stage;
+mod steady;
 #[path = "../support/mod.rs"]
 mod support;
 mod takeovers;
@@ -33,8 +35,9 @@ use std::thread::JoinHandle;
 use support::netns;
 
 /// What is told here, and by whom.
-const STORIES: [(&str, fn()); 5] = [
+const STORIES: [(&str, fn()); 6] = [
     ("takeovers", takeovers::story),
+    ("steady", steady::story),
     ("programs", programs::story),
     ("outages", outages::story),
     ("originals", originals::story),
@@ -44,6 +47,11 @@ const STORIES: [(&str, fn()); 5] = [
 #[test]
 fn takeovers() {
     netns::inside("takeovers", || tell("takeovers"));
+}
+
+#[test]
+fn steady() {
+    netns::inside("steady", || tell("steady"));
 }
 
 #[test]

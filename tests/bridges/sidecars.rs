@@ -55,6 +55,16 @@ impl Sidecar {
         until(&format!("{role} of {bridges:?}"), || bridges.iter().all(|name| self.role(name) == role));
     }
 
+    /// These bridges carry nothing, and are well.
+    #[track_caller]
+    pub(crate) fn have_nothing(&self, bridges: &[String]) {
+        for bridge in bridges {
+            let told = self.bridge(bridge);
+            assert!(told["trouble"].is_null() && told["frozen"].is_null(), "{told:#}");
+            assert_eq!((&told["entries"], &told["instances"]), (&0.into(), &0.into()), "{told:#}");
+        }
+    }
+
     /// Waits until all of it is written that it found, in a bridge of which it is the writer.
     #[track_caller]
     pub(crate) fn is_done(&self, bridge: &str) {

@@ -13,8 +13,10 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Longer than a copy of a copy would need to come back.
-const STILL: Duration = Duration::from_secs(20);
+/// A minute, longer than a copy of a copy would need to come back.
+const STILL: Duration = Duration::from_secs(60);
+/// How long it is looked whether what is gone comes back.
+const GONE: Duration = Duration::from_secs(10);
 /// Longer than what a dead writer made known lasts in either.
 const LASTS: Duration = Duration::from_secs(12);
 /// The application of what a sidecar registers.
@@ -78,9 +80,11 @@ pub(crate) fn story() {
     for (kind, address) in originals(port) {
         kind.take(&address);
     }
-    for place in places {
-        place.becomes(&[]);
-    }
+    let places: Vec<Place> = places.into_iter().map(|place| Place { wanted: Vec::new(), ..place }).collect();
+    places.iter().for_each(Place::is_so);
+    let eye = Eye::open(places);
+    std::thread::sleep(GONE);
+    eye.close("ZooKeeper and etcd, all originals gone");
     for bridge in names(&lines) {
         second.has_nothing(&bridge);
     }

@@ -43,8 +43,9 @@ pub(crate) fn certificates(dir: &Path) {
     openssl("genrsa -out accounts.key 2048");
 }
 
-/// The API server at `port`, over the etcd at the one above.
-pub(crate) fn command(dir: &Path, port: u16) -> Command {
+/// The API server at `port`, over the etcd at the one above. Unless it `remembers` changes itself, it knows those alone that its
+/// etcd has not forgotten.
+pub(crate) fn command(dir: &Path, port: u16, remembers: bool) -> Command {
     let file = |name: &str| dir.join(name).display().to_string();
     let mut command = Command::new(peers::folder().join("kube-apiserver/out/kube-apiserver"));
     command
@@ -59,7 +60,8 @@ pub(crate) fn command(dir: &Path, port: u16) -> Command {
         .arg(format!("--service-account-key-file={}", file("accounts.key")))
         .arg(format!("--service-account-signing-key-file={}", file("accounts.key")))
         .args(["--service-cluster-ip-range=10.96.0.0/24", "--endpoint-reconciler-type=none"])
-        .args(["--disable-admission-plugins=ServiceAccount", "--profiling=false"]);
+        .args(["--disable-admission-plugins=ServiceAccount", "--profiling=false"])
+        .arg(format!("--watch-cache={remembers}"));
     command
 }
 
@@ -162,6 +164,20 @@ impl Hands {
                 self.delete(slice["metadata"]["name"].as_str().expect("a name"));
             }
         }
+    }
+
+    /// The version that whoever lists all slices now goes on from.
+    pub(crate) fn version(&self) -> String {
+        let (_, page) = self.ask("GET", SLICES, None).expect("it can be asked");
+        page["metadata"]["resourceVersion"].as_str().expect("a version").to_owned()
+    }
+
+    /// What is said to one who watches from a version of which the changes since are not known any more.
+    pub(crate) fn watched(&self, version: &str) -> Value {
+        let path = format!("{SLICES}?watch=true&resourceVersion={version}&timeoutSeconds=1");
+        let (status, page) = self.ask("GET", &path, None).expect("it can be asked");
+        assert_eq!(status, 200, "{page}");
+        page
     }
 
     fn delete(&self, name: &str) {

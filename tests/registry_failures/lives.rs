@@ -1,21 +1,26 @@
 //! What happens around a registry that is well: instances vanish, a sidecar hangs, an application comes and goes, a sidecar
-//! leaves.
+//! leaves, the past is forgotten.
 
 use super::registry::{Kind, Server};
 use super::support::echo::Upstream;
 use super::support::free_port;
 use super::support::raw::{Client, ECHO, Frame, Wire};
+use super::together;
 use super::world::{Conf, PATIENCE, Provider, Traffic, until, until_within};
+use serde_json::Value;
 use std::io::Write as _;
 use std::time::Duration;
 
+/// Longer than a sidecar's watch in Kubernetes lasts, which its server ends after a minute; and shorter than the minute and a half
+/// for which that keeps a connection over which nothing goes.
+const WATCHED: Duration = Duration::from_secs(65);
+
 pub(crate) fn story(server: &Server) {
     // Most of each is waiting, and none knows of the others.
-    let ends = std::thread::scope(|scope| {
-        let all: [fn(&Server); 5] = [emptied, hanging, gated, leaving, robbed];
-        all.map(|one| scope.spawn(move || one(server))).map(std::thread::ScopedJoinHandle::join)
+    std::thread::scope(|scope| {
+        let all: [fn(&Server); 6] = [emptied, hanging, gated, leaving, robbed, expired];
+        together(all.map(|one| scope.spawn(move || one(server))).into());
     });
-    assert!(ends.iter().all(Result::is_ok), "what went wrong is said above");
 }
 
 /// All instances are taken out of the registry at once, though they answer. `up` holds what it had for as long as this lasts,
@@ -185,6 +190,49 @@ fn robbed(server: &Server) {
     }
     server.keeps(SERVICE, &addresses);
     traffic.end("robbed");
+}
+
+/// A sidecar stands still until its watch in Kubernetes is over; one comes, one goes, and the store forgets it. When the sidecar goes
+/// on, the server cannot tell what was in between (410): all is listed anew, and nobody misses a call.
+fn expired(server: &Server) {
+    const SERVICE: &str = "t.Expired";
+    if server.kind != Kind::Kubernetes {
+        // etcd forgets while it is away; the others tell no past.
+        return;
+    }
+    let [stays, goes, comes] = [0, 1, 2].map(|_| Upstream::start_outside());
+    server.put(SERVICE, &[&stays.address(), &goes.address()]);
+    let conf = Conf::new(server).calls(SERVICE);
+    let mut caller = conf.start();
+    caller.until_endpoints("up", 2);
+    let traffic = Traffic::start(server.kind, conf.port);
+    traffic.goes_on("before the past is forgotten");
+    until("who will go is called", || goes.calls() > 0);
+    let before = caller.watch("up");
+    caller.signal("STOP");
+    let version = server.hands().version();
+    std::thread::sleep(WATCHED);
+    server.put(SERVICE, &[&comes.address()]);
+    server.take(SERVICE, &[&goes.address()]);
+    server.compacted();
+    let told = server.hands().watched(&version);
+    assert_eq!((&told["type"], &told["object"]["code"]), (&"ERROR".into(), &410.into()), "{told:#}");
+    caller.signal("CONT");
+    until("who came is called", || comes.calls() > 0);
+    caller.until_endpoints("up", 2);
+    let after = caller.watch("up");
+    let why = after["gap"].as_str().expect("why all was listed anew is told");
+    assert!(why.contains("did not keep the changes"), "{before:#} {after:#}");
+    assert!(after["gaps"].as_u64() > before["gaps"].as_u64(), "{before:#} {after:#}");
+    assert_eq!((&after["held"], &after["lost"]), (&false.into(), &Value::Null), "{after:#}");
+    traffic.goes_on("when all was listed anew");
+    let called = goes.calls();
+    traffic.goes_on("without who went");
+    assert_eq!(goes.calls(), called, "who went is called no more");
+    // And it goes on from there.
+    server.put(SERVICE, &[&goes.address()]);
+    caller.until_endpoints("up", 3);
+    traffic.end("expired");
 }
 
 fn is_answer(kind: Kind, frame: &Frame) -> bool {

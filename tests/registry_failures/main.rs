@@ -23,8 +23,10 @@ mod world;
 mod zookeeper;
 
 use registry::{Kind, Server};
+use std::any::Any;
+use std::panic::resume_unwind;
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, ScopedJoinHandle};
 use support::netns;
 
 #[test]
@@ -62,7 +64,24 @@ fn tell(kind: Kind) {
     let at = stories.iter().position(|(of, _)| *of == kind).expect("who is told was asked for");
     let (_, thread) = stories.swap_remove(at);
     drop(stories);
-    assert!(thread.join().is_ok(), "the story of {} went wrong", kind.name());
+    // What its thread printed went to the test that began it, which may be over.
+    if let Err(why) = thread.join() {
+        panic!("the story of {}: {}", kind.name(), said(&*why));
+    }
+}
+
+/// What a thread said last that panicked.
+fn said(why: &(dyn Any + Send)) -> &str {
+    let text = why.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| why.downcast_ref::<&str>().copied()).unwrap_or("it went wrong")
+}
+
+/// Waits for threads that tell parts of a story; what the first one said that went wrong, the story says.
+pub(crate) fn together(threads: Vec<ScopedJoinHandle<'_, ()>>) {
+    let ends: Vec<_> = threads.into_iter().map(ScopedJoinHandle::join).collect();
+    if let Some(why) = ends.into_iter().find_map(Result::err) {
+        resume_unwind(why);
+    }
 }
 
 /// Whether the words behind the command mean this test.
@@ -78,11 +97,10 @@ fn story(kind: Kind) {
         let calm = Server::start(kind, 1);
         (fragile.join().expect("a server starts"), calm)
     });
-    let both = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let broken = scope.spawn(|| outage::story(&mut fragile));
         let lived = scope.spawn(|| lives::story(&calm));
-        [broken.join(), lived.join()]
+        together(vec![broken, lived]);
     });
-    assert!(both.iter().all(Result::is_ok), "what went wrong is said above");
     moves::story(&fragile, &calm);
 }

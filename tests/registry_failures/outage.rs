@@ -7,12 +7,14 @@ use super::etcd;
 use super::registry::{Kind, Server};
 use super::support::echo::Upstream;
 use super::support::{Ran, Sidecar, TempDir, run};
-
-use super::world::{Conf, PATIENCE, Provider, Traffic, until, until_within};
+use super::world::{Conf, LOOK, PATIENCE, Provider, Traffic, until, until_within};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const ECHOES: &str = "t.Echo";
+/// How long a registry is away that is killed: what is promised is promised after a whole minute. By then every session and every
+/// lease has ended, who keeps a slice has missed its beats, and tries to reach the registry are as rare as they get.
+const AWAY: Duration = Duration::from_secs(60);
 /// A registry that is back has everything back within this.
 const BACK_MAX: Duration = Duration::from_secs(10);
 /// A process that remembers is ready within this, though its registry is down: one that does not waits for longer.
@@ -52,8 +54,18 @@ pub(crate) fn story(server: &mut Server) {
 fn killed(server: &mut Server, stage: &Stage) {
     let bystanders = Bystanders::before(server);
     server.kill();
+    let killed = Instant::now();
     let bystanders = during(server, stage, bystanders);
     assert!(!asked(stage).ok, "nobody can be asked");
+    while killed.elapsed() < AWAY {
+        assert_eq!(
+            stage.caller.endpoints("up"),
+            2,
+            "trouble must not empty a cluster, however long it lasts"
+        );
+        std::thread::sleep(LOOK);
+    }
+    stage.traffic.goes_on("after a minute without a registry");
     server.run();
     after(server, stage, bystanders);
 }

@@ -119,6 +119,8 @@ pub(crate) struct Server {
     child: Option<Child>,
     /// Those that were told to end, and may not have done so.
     leaving: Vec<Child>,
+    /// Whether that of Kubernetes tells changes of before that its etcd has forgotten.
+    remembers: bool,
     /// The hands in Kubernetes, and the etcd that it keeps all in.
     behind: Option<(kubernetes::Hands, Child)>,
 }
@@ -134,7 +136,8 @@ impl Server {
             let store = spawned(etcd::command(&dir, port + 1), &dir, "etcd.log");
             (kubernetes::Hands::new(&dir, port), store)
         });
-        let mut server = Self { kind, port, dir, child: None, leaving: Vec::new(), behind };
+        let mut server =
+            Self { kind, port, dir, child: None, leaving: Vec::new(), remembers: which == 0, behind };
         server.run();
         server
     }
@@ -145,7 +148,7 @@ impl Server {
             Kind::ZooKeeper => zookeeper::command(&self.dir, self.port),
             Kind::Nacos => nacos::command(&self.dir, self.port),
             Kind::Etcd => etcd::command(&self.dir, self.port),
-            Kind::Kubernetes => kubernetes::command(&self.dir, self.port),
+            Kind::Kubernetes => kubernetes::command(&self.dir, self.port, self.remembers),
         };
         self.child = Some(self.started(command, || self.answers()));
     }
@@ -185,7 +188,8 @@ impl Server {
         }
     }
 
-    fn hands(&self) -> &kubernetes::Hands {
+    /// The hands in Kubernetes.
+    pub(crate) fn hands(&self) -> &kubernetes::Hands {
         &self.behind.as_ref().expect("a server of Kubernetes").0
     }
 
@@ -227,6 +231,12 @@ impl Server {
         self.leaving.push(child);
         let is_free = || TcpListener::bind(self.at()).is_ok();
         assert!(within(START_MAX, is_free), "{} does not let go of its port", self.kind.name());
+    }
+
+    /// The store behind that of Kubernetes forgets all that was before now.
+    pub(crate) fn compacted(&self) {
+        assert!(self.behind.is_some(), "one of Kubernetes");
+        etcd::forget(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port + 1)));
     }
 
     /// It hangs from now on.

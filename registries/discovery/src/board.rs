@@ -28,6 +28,8 @@ pub struct View {
     pub answers: u64,
     /// How often it was lost before the instances were told the last time: more than before means that changes were missed.
     pub gaps: u64,
+    /// Why it was lost then; `None`: it never was.
+    pub gap: Option<Arc<str>>,
 }
 
 /// Nobody reads any more: the watch should end.
@@ -117,7 +119,8 @@ impl Teller {
         crate::instance::share(&mut instances);
         let gaps = *self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = self.view.send_if_modified(|view| {
-            let was_lost = view.lost.take().is_some();
+            let was_lost = view.lost.is_some();
+            view.gap = view.lost.take().or(view.gap.take());
             view.answers = view.answers.saturating_add(answers);
             view.gaps = gaps;
             let same = view.instances.as_ref().is_some_and(|before| {
@@ -235,11 +238,14 @@ mod tests {
         assert_eq!(board.news().await, [watch]);
         let view = board.view(watch).unwrap();
         assert_eq!((addresses(&view), view.lost.as_deref()), (Some(vec!["a:1", "b:1"]), Some("gone")));
-        assert_eq!((view.generation, view.answers, view.gaps), (1, 1, 0));
+        assert_eq!((view.generation, view.answers, view.gaps, view.gap), (1, 1, 0, None));
         teller.tell(vec![Instance::new("b:1")]);
         let view = board.view(watch).unwrap();
         assert_eq!((addresses(&view), view.lost.as_deref()), (Some(vec!["b:1"]), None));
         assert_eq!((view.generation, view.answers, view.gaps), (2, 1, 1));
+        // Why it was lost can still be said, also by who looks late.
+        teller.tell(vec![]);
+        assert_eq!(board.view(watch).unwrap().gap.as_deref(), Some("gone"));
     }
 
     #[tokio::test]

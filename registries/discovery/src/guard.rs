@@ -120,7 +120,7 @@ mod tests {
 
     fn view(count: u16, answers: u64, gaps: u64) -> View {
         let instances = (0..count).map(|port| Instance::new(format!("a:{port}"))).collect();
-        View { generation: 1, instances: Some(instances), lost: None, answers, gaps }
+        View { generation: 1, instances: Some(instances), lost: None, answers, gaps, gap: None }
     }
 
     fn lost(view: View) -> View {
