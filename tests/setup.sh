@@ -155,6 +155,7 @@ go_build go-http .
 go_build h2spec tool
 go_build go-grpc . tool
 go_build etcd-server .
+go_build dubbo-go-peer .
 go_install conformance connectrpc.com/conformance@v1.0.7 ./cmd/connectconformance ./cmd/referenceserver
 pip_install
 kube_apiserver

@@ -147,6 +147,13 @@ pub(crate) fn grpc_client(port: u16, case: &str) -> Command {
     command
 }
 
+/// An application on dubbo-go: a `provider` or a `consumer`.
+pub(crate) fn go_dubbo(role: &str) -> Command {
+    let mut command = at_home("dubbo-go-peer/out/dubbo-go-peer");
+    command.arg(role);
+    command
+}
+
 /// The conformance suite on one of its files: it calls `front` and starts its servers on `back`, where they speak this
 /// version of HTTP.
 pub(crate) fn conformance(file: &str, front: u16, back: u16, version: u8) -> Command {

@@ -152,7 +152,7 @@ fn heard(directory: Option<Range>, node: &str, value: String) -> Option<Step> {
 
 /// What a revision gives, then who has it, then which application that is: in this order nobody finds half of it.
 fn application(registrations: &[Registration], keys: &Keys) -> Option<Vec<Step>> {
-    let (info, member) = application::describe(registrations)?;
+    let (info, member) = application::by_endpoints(application::describe(registrations)?);
     let metadata = keys.metadata(&member.app, &info.revision)?;
     let told = info.to_string().into_bytes();
     // An instance has one weight; where its services differ, each says its own.
@@ -234,6 +234,8 @@ mod tests {
         );
         let other = Registration { service: "a.C".into(), ..at(2) };
         assert_eq!(plan_of_one(&[at(1), other]), ["/services/shop/10.0.0.1:1"], "one process has two ports");
+        let revisions: BTreeSet<&str> = plan.rows.iter().map(|row| row[0].key()).collect();
+        assert_eq!(revisions.len(), 1, "they differ in nothing but ports: {revisions:?}");
     }
 
     fn plan_of_one(registrations: &[Registration]) -> Vec<String> {

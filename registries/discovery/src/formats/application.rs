@@ -338,3 +338,18 @@ pub fn describe(registrations: &[Registration]) -> Option<(MetadataInfo, Member)
     let metadata = metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     Some((info, Member { app: first.app.clone(), address: first.address.clone(), metadata }))
 }
+
+/// The same for dubbo-go, which goes by the ports of a member's endpoints: without those that they tell as well, and with the
+/// revision of that. Members that differ in nothing but ports have one revision then; of several that give the same service
+/// dubbo-go takes up but one.
+pub fn by_endpoints((mut info, mut member): (MetadataInfo, Member)) -> (MetadataInfo, Member) {
+    let endpoints = member.endpoints();
+    for service in info.services.values_mut() {
+        if endpoints.get(&service.protocol) == Some(&service.port) {
+            service.port = 0;
+        }
+    }
+    info.revision = info.digest();
+    member.metadata.insert(REVISION.to_owned(), info.revision.clone());
+    (info, member)
+}
