@@ -144,6 +144,7 @@ pip_install() {
 install_tools
 maven dubbo-peer "$peers/dubbo-peer/out/d33" -Pd33
 maven dubbo-peer "$peers/dubbo-peer/out/d27" -Pd27
+maven dubbo-peer "$peers/dubbo-peer/out/d27-etcd" -Pd27-etcd
 maven sofa-peer "$peers/sofa-peer/out"
 maven spring-peer "$peers/spring-peer/out"
 maven spring-cloud-peer "$peers/spring-cloud-peer/out"

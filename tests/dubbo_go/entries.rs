@@ -92,9 +92,17 @@ fn url(kept: &Kept) -> Entry {
         let (name, value) = pair.split_once('=').expect("a parameter has a value");
         fields.insert(name.to_owned(), value.to_owned());
     }
+    // A set, in an order of Java's own.
+    if let Some(methods) = fields.get_mut("methods") {
+        let mut names: Vec<&str> = methods.split(',').collect();
+        names.sort_unstable();
+        *methods = names.join(",");
+    }
     fields.insert("the scheme".into(), protocol.to_owned());
     fields.insert("the path".into(), path.to_owned());
-    fields.insert("the value".into(), String::from_utf8(kept.value.clone()).expect("a text"));
+    let value = String::from_utf8(kept.value.clone()).expect("a text");
+    let is_lease = kept.lease != 0 && value == kept.lease.to_string();
+    fields.insert("the value".into(), if is_lease { "ITS LEASE".into() } else { value });
     fields.insert("on a lease".into(), (kept.lease != 0).to_string());
     Entry { address: address.to_owned(), fields }
 }

@@ -105,6 +105,21 @@ pub(crate) fn at(protocol: Protocol, port: u16) -> String {
     format!("at {}://{ADDRESS}:{port} token", protocol.name())
 }
 
+/// A provider of Dubbo 2.7 that registers itself, by its interface.
+pub(crate) fn java_own(name: &str, port: u16, registry: &str) -> Command {
+    let mut command = peers::dubbo27_with_etcd("peer.Provider");
+    command.args(["--name", name, "--app", "java-shop", "--host", ADDRESS, "--port", &port.to_string()]);
+    command.args(["--version", VERSION, "--registry", &format!("etcd3://{registry}")]);
+    command
+}
+
+/// A consumer of Dubbo 2.7 that finds its providers in the registry.
+pub(crate) fn java_consumer(registry: &str) -> Command {
+    let mut command = peers::dubbo27_with_etcd("peer.Consumer");
+    command.args(["--version", VERSION, "--registry", &format!("etcd3://{registry}")]);
+    command
+}
+
 /// A provider of Dubbo 3.3 that knows no registry.
 pub(crate) fn java_provider(name: &str, protocol: Protocol, port: u16) -> Command {
     let mut command = Peer::Dubbo33.java("peer.Provider");

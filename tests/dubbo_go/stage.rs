@@ -15,15 +15,17 @@ use std::process::Command;
 use std::time::Duration;
 
 /// How long news may take to be everywhere; also the news that a lease of dubbo-go, of thirty seconds, is over.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(crate) struct Stage {
     pub(crate) server: Server,
     /// The sidecar that callers without a registry go through.
     pub(crate) through: Sidecar,
     /// Such callers, of Go and of Java.
-    pub(crate) go: Process,
-    pub(crate) java: Process,
+    go: Process,
+    java: Process,
+    /// Known when it is needed: until then others start.
+    java_is_ready: bool,
     consumers: Vec<(Level, Protocol, Process)>,
 }
 
@@ -42,8 +44,7 @@ impl Stage {
         let through = Sidecar::start(&conf_of_callers(&server));
         let java = Process::spawn("the caller of Java", &mut go::java_caller(through.port("dubbo")));
         let go = Process::start("the caller of Go", &mut go::caller());
-        java.ready();
-        Self { server, through, go, java, consumers: Vec::new() }
+        Self { server, through, go, java, java_is_ready: false, consumers: Vec::new() }
     }
 
     /// Starts a consumer for each level and protocol: each finds its providers by itself.
@@ -101,6 +102,9 @@ impl Stage {
     /// Who answered a call of Go through the sidecar, and one of Java.
     #[track_caller]
     pub(crate) fn answer(&mut self, protocol: Protocol) -> [String; 2] {
+        if !std::mem::replace(&mut self.java_is_ready, true) {
+            self.java.ready();
+        }
         let port = self.through.port(protocol.name());
         let go = self.go.ask(&go::at(protocol, port));
         let java = self.java.ask(&format!("work {}://{ADDRESS}:{port} 8000 0 token", protocol.name()));
@@ -114,17 +118,22 @@ impl Stage {
     #[track_caller]
     pub(crate) fn are_found(&self, wanted: &[[u16; 2]]) {
         for (at, protocol) in Protocol::BOTH.into_iter().enumerate() {
-            let wanted: BTreeSet<String> =
-                wanted.iter().map(|ports| format!("{ADDRESS}:{}", ports[at])).collect();
-            let mut page = Value::Null;
-            let came = within(PATIENCE, || {
-                page = self.through.cluster(protocol.name());
-                let endpoints = page["endpoints"].as_array().into_iter().flatten();
-                let found = endpoints.filter_map(|one| Some(one["address"].as_str()?.to_owned()));
-                found.collect::<BTreeSet<_>>() == wanted
-            });
-            assert!(came, "the sidecar finds others than {wanted:?} by {protocol:?}: {page}");
+            self.is_found(protocol, &wanted.iter().map(|ports| ports[at]).collect::<Vec<_>>());
         }
+    }
+
+    /// The same for one protocol.
+    #[track_caller]
+    pub(crate) fn is_found(&self, protocol: Protocol, wanted: &[u16]) {
+        let wanted: BTreeSet<String> = wanted.iter().map(|port| format!("{ADDRESS}:{port}")).collect();
+        let mut page = Value::Null;
+        let came = within(PATIENCE, || {
+            page = self.through.cluster(protocol.name());
+            let endpoints = page["endpoints"].as_array().into_iter().flatten();
+            let found = endpoints.filter_map(|one| Some(one["address"].as_str()?.to_owned()));
+            found.collect::<BTreeSet<_>>() == wanted
+        });
+        assert!(came, "the sidecar finds others than {wanted:?} by {protocol:?}: {page}");
     }
 
     /// What the sidecar's own command says of the registry.

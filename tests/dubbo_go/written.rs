@@ -27,6 +27,15 @@ pub(crate) fn as_dubbo_go_would(stage: &Stage, [interface, _, remote]: &[Own; 3]
     assert!(wrong.is_empty(), "what we write is not what dubbo-go writes:\n{}", wrong.join("\n"));
 }
 
+/// The same beside a provider of Java.
+pub(crate) fn as_java_would(stage: &Stage, java: u16, beside: &Beside) {
+    let mut wrong = Vec::new();
+    let entries = entries::of_interface(&stage.server);
+    let (theirs, ours) = (one(&entries, &[java]), one(&entries, &beside.ports[..1]));
+    compare("Java, the interface", theirs, ours, &of_java(), &mut wrong);
+    assert!(wrong.is_empty(), "what we write is not what Java writes:\n{}", wrong.join("\n"));
+}
+
 type Fields = BTreeMap<String, String>;
 
 fn compare(what: &str, theirs: &Fields, ours: &Fields, known: &[Difference], wrong: &mut Vec<String>) {
@@ -60,6 +69,34 @@ const OF_JAVA: [Known; 3] = [
     // What a consumer takes that has no setting of its own: without it a consumer takes its own default.
     ("serialization", Some("hessian2"), None),
 ];
+
+/// In order of the fields' names.
+fn of_java() -> Vec<Difference> {
+    known(&[
+        // Whether every interface is bound is a matter of a provider's own.
+        ("anyhost", Some("false"), None),
+        // What the conf says of another application, in another language.
+        ("application", Some("java-shop"), Some("go-shop")),
+        (
+            "methods",
+            Some("bytes,crash,echo,fail,fire,fired,late,nothing,peak,process,slow,who,work"),
+            Some("Crash,Echo,Who,Work,crash,echo,who,work"),
+        ),
+        // Ours look like providers of 3.3, which say what they can read.
+        ("prefer.serialization", None, Some("hessian2,fastjson2")),
+        ("release", Some("2.7.23"), Some("3.3.6")),
+        // The version of the interface's jar, where it is told.
+        ("revision", Some("1"), Some("1.0.0")),
+        // It is found by its application as well, unlike theirs.
+        ("service-name-mapping", None, Some("true")),
+        // The bean of the provider's own, and its settings.
+        ("service.name", Some("ServiceBean:/peer.api.DemoService:1.0.0"), None),
+        // Nobody reads it.
+        ("the value", Some("ITS LEASE"), Some("")),
+        ("threads", Some("400"), None),
+        ("weight", None, Some("50")),
+    ])
+}
 
 /// In order of the fields' names.
 fn of_interface() -> Vec<Difference> {
