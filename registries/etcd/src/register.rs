@@ -13,7 +13,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    future::poll_fn,
+    future::{pending, poll_fn},
     sync::Arc,
     task::Poll,
     time::Duration,
@@ -54,9 +54,8 @@ pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
         yielding: desired.yielding(),
         ours: BTreeSet::new(),
         eyes: BTreeMap::new(),
-        fresh: BTreeSet::new(),
-        again: None,
     };
+    let mut repeats = Repeats::new(&keeper);
     // It goes before the keeper does: what that leaves behind goes with the lease, or by the next pass of another.
     let mut need: Option<Need> = None;
     loop {
@@ -87,12 +86,13 @@ pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
             },
         };
         desired.tell(Written { wish, pending: pass.pending, trouble: pass.trouble.take() });
+        repeats.found(std::mem::take(&mut pass.fresh));
         let is_up = hand.is_ok();
         if pass.pending == 0 && is_up {
             backoff.works();
         }
         let wait = match (is_up, pass.pending) {
-            (true, 0) => shared.settings.reconcile.min(keeper.rest()),
+            (true, 0) => shared.settings.reconcile,
             (true, _) => backoff.failed(),
             // Without a connection only a change of the link or the lease is worth a look.
             (false, _) => Duration::MAX,
@@ -110,6 +110,7 @@ pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
                 // Whoever takes the same key again and again is not met at once each time.
                 time::sleep(if pass.displaced { backoff.failed() } else { REST }).await;
             }
+            () = repeats.run(hand.as_ref().ok(), &plan) => {}
             () = time::sleep(wait.min(Duration::from_secs(86_400))) => {}
         }
     }
@@ -143,9 +144,52 @@ struct Keeper {
     ours: BTreeSet<String>,
     /// What sees the keys of the plan.
     eyes: BTreeMap<String, Eye>,
-    /// Keys that are to be put once more, and when; see [`AGAIN`].
+}
+
+/// What is put once more, so that it is heard of; see [`AGAIN`].
+struct Repeats {
+    shared: Arc<Shared>,
+    yielding: Yielding,
+    /// Keys that may not have been heard of.
     fresh: BTreeSet<String>,
-    again: Option<time::Instant>,
+    /// When the next are put.
+    at: Option<time::Instant>,
+}
+
+impl Repeats {
+    fn new(keeper: &Keeper) -> Self {
+        let (shared, yielding) = (Arc::clone(&keeper.shared), keeper.yielding.clone());
+        Self { shared, yielding, fresh: BTreeSet::new(), at: None }
+    }
+
+    /// These are what a pass found.
+    fn found(&mut self, fresh: BTreeSet<String>) {
+        let waits = self.at.filter(|_| fresh.is_subset(&self.fresh));
+        self.at = (!fresh.is_empty()).then(|| waits.unwrap_or_else(|| time::Instant::now() + AGAIN));
+        self.fresh = fresh;
+    }
+
+    /// Puts a key of each directory at a time; never ends. What goes wrong is left to the next pass, which finds it again.
+    async fn run(&mut self, hand: Option<&Hand>, plan: &Plan) {
+        let (Some(hand), Some(mut at)) = (hand, self.at) else { return pending().await };
+        while !self.fresh.is_empty() {
+            time::sleep_until(at).await;
+            let mut seen = BTreeSet::new();
+            let now: BTreeSet<String> =
+                self.fresh.iter().filter(|key| seen.insert(keys::directory(key))).cloned().collect();
+            let is_now = |step: &&Step| matches!(step, Step::Heard { key, .. } if now.contains(key));
+            for step in plan.rows.iter().flatten().filter(is_now) {
+                let (shared, yielding) = (Arc::clone(&self.shared), self.yielding.clone());
+                let work = Work { shared, hand: hand.clone(), yielding, again: true, row: Row::default() };
+                work.row(std::slice::from_ref(step)).await;
+            }
+            self.fresh.retain(|key| !now.contains(key));
+            at = time::Instant::now() + AGAIN;
+            self.at = Some(at);
+        }
+        self.at = None;
+        pending::<()>().await;
+    }
 }
 
 /// Sees one key of the plan.
@@ -186,27 +230,6 @@ impl Keeper {
                 Plan { rows: Vec::new(), refused: wanted.iter().map(|_| (*reason).to_owned()).collect() }
             }
         }
-    }
-
-    /// How long nothing need be put once more.
-    fn rest(&self) -> Duration {
-        self.again.map_or(Duration::MAX, |at| at.saturating_duration_since(time::Instant::now()))
-    }
-
-    /// What is put once more by a pass now: a key of each directory.
-    fn again(&self) -> BTreeSet<String> {
-        if !self.rest().is_zero() {
-            return BTreeSet::new();
-        }
-        let mut seen = BTreeSet::new();
-        self.fresh.iter().filter(|key| seen.insert(keys::directory(key))).cloned().collect()
-    }
-
-    /// What came of the pass.
-    fn heard(&mut self, fresh: &BTreeSet<String>, again: &BTreeSet<String>) {
-        let waits = self.again.filter(|_| again.is_empty() && fresh.is_subset(&self.fresh));
-        self.again = (!fresh.is_empty()).then(|| waits.unwrap_or_else(|| time::Instant::now() + AGAIN));
-        self.fresh.clone_from(fresh);
     }
 
     /// A pass that was not made: nothing of the plan is known to be done.
@@ -258,13 +281,11 @@ impl Keeper {
                 Err(error) => pass.trouble = Some(error.to_string()),
             }
         }
-        let again = Arc::new(self.again());
-        self.rows(hand, plan, &again, &mut pass).await;
-        self.heard(&pass.fresh, &again);
+        self.rows(hand, plan, &mut pass).await;
         pass
     }
 
-    async fn rows(&self, hand: &Hand, plan: &Arc<Plan>, again: &Arc<BTreeSet<String>>, pass: &mut Pass) {
+    async fn rows(&self, hand: &Hand, plan: &Arc<Plan>, pass: &mut Pass) {
         let mut tasks = JoinSet::new();
         let mut rows = 0..plan.rows.len();
         loop {
@@ -272,10 +293,10 @@ impl Keeper {
                 && let Some(row) = rows.next()
             {
                 let (shared, hand, plan) = (Arc::clone(&self.shared), hand.clone(), Arc::clone(plan));
-                let (yielding, again) = (self.yielding.clone(), Arc::clone(again));
+                let yielding = self.yielding.clone();
                 tasks.spawn(async move {
                     let steps = plan.rows.get(row).map(Vec::as_slice).unwrap_or_default();
-                    Work { shared, hand, yielding, again, row: Row::default() }.row(steps).await
+                    Work { shared, hand, yielding, again: false, row: Row::default() }.row(steps).await
                 });
             }
             let Some(done) = tasks.join_next().await else { return };
@@ -332,8 +353,8 @@ struct Work {
     shared: Arc<Shared>,
     hand: Hand,
     yielding: Yielding,
-    /// Keys that are put once more.
-    again: Arc<BTreeSet<String>>,
+    /// Whether what may not have been heard of is put once more.
+    again: bool,
     row: Row,
 }
 
@@ -375,7 +396,7 @@ impl Work {
                 Step::Heard { value, .. } => match self.ours(have.as_ref(), value) {
                     Some(value) => (value, self.hand.lease),
                     None if !self.is_fresh(have.as_ref()) => return Ok(()),
-                    None if self.again.contains(key) => (value.clone(), self.hand.lease),
+                    None if self.again => (value.clone(), self.hand.lease),
                     None => {
                         self.row.fresh = Some(key.to_owned());
                         return Ok(());
