@@ -15,7 +15,7 @@ import threading
 import time
 
 # Tests of the binary, by the name of their target, that mostly wait: for JVMs to start, for sessions to expire, for news to arrive.
-WAITING = {"bridges", "bridges_kubernetes", "learn", "mesh", "migration", "registries", "registry_failures"}
+WAITING = {"bridges", "bridges_kubernetes", "dubbo_go", "learn", "mesh", "migration", "registries", "registry_failures"}
 # Where the registries' own suites are, which wait as well.
 REGISTRIES = "registries/"
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

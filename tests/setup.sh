@@ -144,6 +144,7 @@ pip_install() {
 install_tools
 maven dubbo-peer "$peers/dubbo-peer/out/d33" -Pd33
 maven dubbo-peer "$peers/dubbo-peer/out/d27" -Pd27
+maven dubbo-peer "$peers/dubbo-peer/out/d27-etcd" -Pd27-etcd
 maven sofa-peer "$peers/sofa-peer/out"
 maven spring-peer "$peers/spring-peer/out"
 maven spring-cloud-peer "$peers/spring-cloud-peer/out"
@@ -155,6 +156,7 @@ go_build go-http .
 go_build h2spec tool
 go_build go-grpc . tool
 go_build etcd-server .
+go_build dubbo-go-peer .
 go_install conformance connectrpc.com/conformance@v1.0.7 ./cmd/connectconformance ./cmd/referenceserver
 pip_install
 kube_apiserver

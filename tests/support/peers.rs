@@ -59,26 +59,35 @@ impl Peer {
 
     /// A program of this family by its class.
     pub(crate) fn java(self, class: &str) -> Command {
-        // Hessian reads private fields of these packages by reflection.
-        const OPENED: [&str; 5] = [
-            "java.lang",
-            "java.math",
-            "java.util",
-            "java.util.concurrent",
-            "sun.reflect.generics.reflectiveObjects",
-        ];
         let (project, jar) = match self {
             Self::Dubbo27 => ("dubbo-peer/out/d27", "dubbo-peer-1.jar"),
             Self::Sofa => ("sofa-peer/out", "sofa-peer-1.jar"),
             _ => ("dubbo-peer/out/d33", "dubbo-peer-1.jar"),
         };
-        let mut command = jvm(project, jar);
-        for package in OPENED {
-            command.arg(format!("--add-opens=java.base/{package}=ALL-UNNAMED"));
-        }
-        command.arg(class);
-        command
+        opened(project, jar, class)
     }
+}
+
+/// A program of Dubbo 2.7 that has its client of etcd in the place of those of other registries.
+pub(crate) fn dubbo27_with_etcd(class: &str) -> Command {
+    opened("dubbo-peer/out/d27-etcd", "dubbo-peer-1.jar", class)
+}
+
+fn opened(project: &str, jar: &str, class: &str) -> Command {
+    // Hessian reads private fields of these packages by reflection.
+    const OPENED: [&str; 5] = [
+        "java.lang",
+        "java.math",
+        "java.util",
+        "java.util.concurrent",
+        "sun.reflect.generics.reflectiveObjects",
+    ];
+    let mut command = jvm(project, jar);
+    for package in OPENED {
+        command.arg(format!("--add-opens=java.base/{package}=ALL-UNNAMED"));
+    }
+    command.arg(class);
+    command
 }
 
 /// A program that speaks HTTP and is told nothing but its port.
@@ -144,6 +153,13 @@ pub(crate) fn grpc_server(port: u16) -> Command {
 pub(crate) fn grpc_client(port: u16, case: &str) -> Command {
     let mut command = at_home("go-grpc/out/client");
     command.args(["-server_host", "127.0.0.1", "-server_port", &port.to_string(), "-test_case", case]);
+    command
+}
+
+/// An application on dubbo-go: a `provider` or a `consumer`.
+pub(crate) fn go_dubbo(role: &str) -> Command {
+    let mut command = at_home("dubbo-go-peer/out/dubbo-go-peer");
+    command.arg(role);
     command
 }
 

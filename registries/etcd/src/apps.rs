@@ -111,6 +111,8 @@ struct Node {
     changed: i64,
     /// `None`: it cannot be read, or is not to be called.
     member: Option<Arc<Member>>,
+    /// What it says itself that it gives: nobody need be asked.
+    own: Option<Arc<MetadataInfo>>,
     given: Option<Arc<MetadataInfo>>,
 }
 
@@ -205,7 +207,9 @@ impl Keeper {
                     shared.status.unreadable();
                     None
                 });
-                let node = Node { changed: entry.changed, member: member.map(Arc::new), given };
+                let (member, own) = member.map_or((None, None), |(member, own)| (Some(member), own));
+                let (member, own) = (member.map(Arc::new), own.map(Arc::new));
+                let node = Node { changed: entry.changed, member, own, given };
                 nodes.insert(key.clone(), node);
             }
         });
@@ -214,7 +218,8 @@ impl Keeper {
     /// Asks for the revisions that are not known, and forgets those that nobody has.
     fn fetch(&mut self, client: &Client) {
         let mut members: BTreeMap<&str, Vec<Arc<Member>>> = BTreeMap::new();
-        for member in self.nodes.values().filter_map(|node| node.member.as_ref()) {
+        let silent = self.nodes.values().filter(|node| node.own.is_none());
+        for member in silent.filter_map(|node| node.member.as_ref()) {
             if let Some(revision) = member.revision() {
                 members.entry(revision).or_default().push(Arc::clone(member));
             }
@@ -278,7 +283,9 @@ impl Keeper {
             // Without a revision nothing is exported there yet.
             let Some(member) = node.member.as_ref() else { continue };
             let Some(revision) = member.revision() else { continue };
-            if let Some(Revision::Known(info)) = self.revisions.get(revision) {
+            if let Some(info) = &node.own {
+                node.given = Some(Arc::clone(info));
+            } else if let Some(Revision::Known(info)) = self.revisions.get(revision) {
                 node.given = Some(Arc::clone(info));
             }
             found.push((Arc::clone(member), node.given.clone()));

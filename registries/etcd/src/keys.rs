@@ -64,8 +64,8 @@ impl Keys {
         Some(format!("{}/mapping/{}", self.dubbo, name(interface)?))
     }
 
-    /// What an application gives: where dubbo-go writes it, and where Java's conventions have it.
-    pub(crate) fn metadata(&self, app: &str, revision: &str) -> Option<[String; 2]> {
+    /// What an application gives: where dubbo-go looks for it since 3.3.2, in 3.3.0 and 3.3.1, which forgot a slash, and before.
+    pub(crate) fn metadata(&self, app: &str, revision: &str) -> Option<[String; 3]> {
         let (app, revision) = (name(app)?, name(revision)?);
         // An application may not be called like what else stands there.
         if BESIDE_INTERFACES.contains(&app) {
@@ -73,6 +73,7 @@ impl Keys {
         }
         Some([
             format!("{}/{app}/{revision}", self.dubbo),
+            format!("{}{app}/{revision}", self.dubbo),
             format!("{}/metadata/{app}/{revision}", self.dubbo),
         ])
     }
@@ -81,6 +82,16 @@ impl Keys {
 /// The instances of an application of dubbo-go.
 pub(crate) fn application(app: &str) -> Option<Range> {
     Some(below(&format!("{APPLICATIONS}/{}", name(app)?)))
+}
+
+/// The directory that a key is in.
+pub(crate) fn directory(key: &str) -> &str {
+    key.rsplit_once('/').map_or("", |(directory, _)| directory)
+}
+
+/// Whether an instance of an application may stand there.
+pub(crate) fn is_member(key: &str) -> bool {
+    key.strip_prefix(APPLICATIONS).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// Every service of a framework that has no layout of its own.
@@ -127,7 +138,10 @@ mod tests {
         assert_eq!(keys.providers("a.B$C").unwrap().start(), "/dubbo/a.B%24C/providers/");
         assert_eq!(keys.configurators("a.B").unwrap().start(), "/dubbo/a.B/configurators/");
         assert_eq!(keys.mapping("a.B$C").unwrap(), "/dubbo/mapping/a.B$C");
-        assert_eq!(keys.metadata("shop", "f0").unwrap(), ["/dubbo/shop/f0", "/dubbo/metadata/shop/f0"]);
+        assert_eq!(
+            keys.metadata("shop", "f0").unwrap(),
+            ["/dubbo/shop/f0", "/dubboshop/f0", "/dubbo/metadata/shop/f0"]
+        );
         assert_eq!(application("shop").unwrap().start(), "/services/shop/");
         assert_eq!(Keys::new("/prod/").unwrap().mapping("a.B").unwrap(), "/prod/mapping/a.B");
     }

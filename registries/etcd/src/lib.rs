@@ -9,7 +9,7 @@
 //! | framework | found at | made known at |
 //! |---|---|---|
 //! | Dubbo, interface | `/dubbo/<interface>/{providers,configurators}/<url>` | `/dubbo/<interface>/providers/<url>` |
-//! | dubbo-go, application | `/dubbo/mapping/<interface>`, `/services/<app>/<host:port>`, `/dubbo/<app>/<revision>`, `/dubbo/metadata/<app>/<revision>` | the same but for the last |
+//! | dubbo-go, application | `/dubbo/mapping/<interface>`, `/services/<app>/<host:port>`, `/dubbo/<app>/<revision>`, `/dubbo<app>/<revision>`, `/dubbo/metadata/<app>/<revision>` | the same |
 //! | any other, or none | `/outrigger/<framework>/<service>/<host:port>` | the same |
 //!
 //! The last layout is our own, since no other framework has one in etcd; it is made for hands as well. `<framework>` is
@@ -23,8 +23,8 @@
 //!
 //! A seat is the key `/outrigger/seats/<seat>`, which holds its holder's name.
 //!
-//! The conventions of Dubbo are those of the sources of dubbo-go 3 (`registry/etcdv3`, `metadata/report/etcd`); what etcd does
-//! was read in its version 3.6.
+//! The conventions of Dubbo are those of dubbo-go 3 (`registry/etcdv3`, `metadata/report/etcd`), compared with what 3.3.0 wrote;
+//! what etcd does was read in its version 3.6.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
 mod apps;

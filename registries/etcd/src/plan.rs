@@ -22,6 +22,8 @@ use crate::{
 pub(crate) enum Step {
     /// It is there, goes with our lease, and says this.
     Ours { key: String, value: Vec<u8> },
+    /// The same, and it is put once more some time after: see [`crate::register`].
+    Heard { key: String, value: Vec<u8> },
     /// It is there, whoever made it, stays, and says this or the same in other words.
     Stays { key: String, value: Vec<u8> },
     /// It is there, stays, and names this application beside others.
@@ -31,7 +33,10 @@ pub(crate) enum Step {
 impl Step {
     /// The key.
     pub(crate) fn key(&self) -> &str {
-        let (Self::Ours { key, .. } | Self::Stays { key, .. } | Self::Named { key, .. }) = self;
+        let (Self::Ours { key, .. }
+        | Self::Heard { key, .. }
+        | Self::Stays { key, .. }
+        | Self::Named { key, .. }) = self;
         key
     }
 }
@@ -68,7 +73,7 @@ impl Plan {
                         continue;
                     }
                     let node = percent::encode(&dubbo::url(r).to_string());
-                    ours(keys.providers(&r.service), &node, String::new())
+                    heard(keys.providers(&r.service), &node, String::new())
                 }
                 Framework::Sofarpc | Framework::Spring | Framework::Plain => {
                     ours(keys::plain(r.framework, &r.service), &r.address, values::plain_value(r))
@@ -98,7 +103,10 @@ impl Plan {
     pub(crate) fn ours(&self) -> BTreeSet<&str> {
         let steps = self.rows.iter().flatten();
         steps
-            .filter_map(|step| if let Step::Ours { key, .. } = step { Some(key.as_str()) } else { None })
+            .filter_map(|step| match step {
+                Step::Ours { key, .. } | Step::Heard { key, .. } => Some(key.as_str()),
+                Step::Stays { .. } | Step::Named { .. } => None,
+            })
             .collect()
     }
 
@@ -112,7 +120,7 @@ impl Plan {
         let mut seen = BTreeMap::new();
         for row in &mut self.rows {
             row.retain(|step| match step {
-                Step::Ours { key, value } => match seen.get(key) {
+                Step::Ours { key, value } | Step::Heard { key, value } => match seen.get(key) {
                     None => {
                         seen.insert(key.clone(), value.clone());
                         true
@@ -137,17 +145,23 @@ fn ours(directory: Option<Range>, node: &str, value: String) -> Option<Step> {
     Some(Step::Ours { key, value: value.into_bytes() })
 }
 
+fn heard(directory: Option<Range>, node: &str, value: String) -> Option<Step> {
+    let key = keys::child(&directory?, node)?;
+    Some(Step::Heard { key, value: value.into_bytes() })
+}
+
 /// What a revision gives, then who has it, then which application that is: in this order nobody finds half of it.
 fn application(registrations: &[Registration], keys: &Keys) -> Option<Vec<Step>> {
-    let (info, member) = application::describe(registrations)?;
-    let [metadata, _] = keys.metadata(&member.app, &info.revision)?;
+    let (info, member) = application::by_endpoints(application::describe(registrations)?);
+    let metadata = keys.metadata(&member.app, &info.revision)?;
+    let told = info.to_string().into_bytes();
     // An instance has one weight; where its services differ, each says its own.
     let mut weights: BTreeSet<u32> = registrations.iter().map(|r| r.weight).collect();
     let weight = weights.pop_first().filter(|_| weights.is_empty()).unwrap_or(WEIGHT_DEFAULT);
-    let mut row = vec![
-        Step::Stays { key: metadata, value: info.to_string().into_bytes() },
-        ours(keys::application(&member.app), &member.address, values::go_instance(&member, weight))?,
-    ];
+    // A consumer of dubbo-go that does not find it takes up nothing of the application any more, so each finds it in its place.
+    let mut row: Vec<Step> =
+        metadata.into_iter().map(|key| Step::Stays { key, value: told.clone() }).collect();
+    row.push(heard(keys::application(&member.app), &member.address, values::go_instance(&member, weight))?);
     let services: BTreeSet<&str> = registrations.iter().map(|r| r.service.as_str()).collect();
     for service in services {
         row.push(Step::Named { key: keys.mapping(service)?, app: member.app.clone() });
@@ -189,17 +203,20 @@ mod tests {
         let heavy =
             Registration { service: "a.C".into(), weight: 50, level: Level::Application, ..both.clone() };
         let plan = plan(&[both, heavy]);
-        assert_eq!((plan.rows.len(), plan.len()), (2, 5));
+        assert_eq!((plan.rows.len(), plan.len()), (2, 7));
         assert!(plan.rows[0][0].key().starts_with("/dubbo/a.B/providers/tri%3A%2F%2F10.0.0.1%3A1%2Fa.B%3F"));
-        let [metadata, member, first, second] = &keys_of(&plan.rows[1])[..] else { panic!("four steps") };
-        assert!(metadata.starts_with("/dubbo/shop/"));
+        let [new, old, older, member, first, second] = &keys_of(&plan.rows[1])[..] else {
+            panic!("six steps")
+        };
+        assert!(new.starts_with("/dubbo/shop/") && old.starts_with("/dubboshop/"));
+        assert!(older.starts_with("/dubbo/metadata/shop/"));
         assert_eq!(
             [*member, *first, *second],
             ["/services/shop/10.0.0.1:1", "/dubbo/mapping/a.B", "/dubbo/mapping/a.C"]
         );
         assert_eq!(plan.ours().len(), 2);
-        let Step::Ours { value, .. } = &plan.rows[1][1] else { panic!("an instance") };
-        let member = values::go_member(value).unwrap().unwrap();
+        let Step::Heard { value, .. } = &plan.rows[1][3] else { panic!("an instance") };
+        let (member, _) = values::go_member(value).unwrap().unwrap();
         assert_eq!(
             member.metadata["weight"], "100",
             "an instance whose services differ has the usual weight"
@@ -217,6 +234,8 @@ mod tests {
         );
         let other = Registration { service: "a.C".into(), ..at(2) };
         assert_eq!(plan_of_one(&[at(1), other]), ["/services/shop/10.0.0.1:1"], "one process has two ports");
+        let revisions: BTreeSet<&str> = plan.rows.iter().map(|row| row[0].key()).collect();
+        assert_eq!(revisions.len(), 1, "they differ in nothing but ports: {revisions:?}");
     }
 
     fn plan_of_one(registrations: &[Registration]) -> Vec<String> {

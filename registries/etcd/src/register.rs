@@ -5,10 +5,15 @@
 //! written over that somebody else wrote meanwhile. A key that another lease has is put again with ours, without a moment in
 //! which it is not there, or is left to its owner by who yields. Nothing is deleted that does not bear a lease of ours.
 //! Passes follow each new lease, each change of the desire, each change of a key of ours, and a slow clock.
+//!
+//! Consumers of dubbo-go (3.3.0 to 3.3.2) hear less than etcd says. Of an application's instances they hear only what is written
+//! over, and take no deletion; of an interface's providers they lose what changes right after another change, since they watch
+//! anew after each. So what they look at is put once more when it has stood for a while, one key of a directory at a time; and an
+//! instance says that it gives nothing any more before it is deleted.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    future::poll_fn,
+    future::{pending, poll_fn},
     sync::Arc,
     task::Poll,
     time::Duration,
@@ -19,11 +24,13 @@ use tokio::{sync::watch, task::JoinSet, time};
 
 use crate::{
     client::{Client, Error},
+    keys,
     lease::Need,
     mirror::{Entry, Mirror, Range, State},
     plan::{Plan, Step},
     read,
     session::{Hub, Link, Shared, Up, lock},
+    values,
     wire::{Compare, DeleteRangeRequest, Op, PutRequest, RequestOp, TxnRequest},
 };
 
@@ -33,6 +40,10 @@ const TRIES: u32 = 6;
 const ROWS_AT_ONCE: usize = 32;
 /// The time from a change of a key of ours to the pass that it causes: changes come in swarms.
 const REST: Duration = Duration::from_millis(50);
+
+/// The time from a put that may not be heard to the one that is, and from one of these to the next in the same directory. A watch
+/// of dubbo-go is new within milliseconds, unless its machine is busy.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Keeps in the registry what is desired, until nobody desires anything.
 pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
@@ -44,6 +55,7 @@ pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
         ours: BTreeSet::new(),
         eyes: BTreeMap::new(),
     };
+    let mut repeats = Repeats::new(&keeper);
     // It goes before the keeper does: what that leaves behind goes with the lease, or by the next pass of another.
     let mut need: Option<Need> = None;
     loop {
@@ -74,6 +86,7 @@ pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
             },
         };
         desired.tell(Written { wish, pending: pass.pending, trouble: pass.trouble.take() });
+        repeats.found(std::mem::take(&mut pass.fresh));
         let is_up = hand.is_ok();
         if pass.pending == 0 && is_up {
             backoff.works();
@@ -97,6 +110,7 @@ pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
                 // Whoever takes the same key again and again is not met at once each time.
                 time::sleep(if pass.displaced { backoff.failed() } else { REST }).await;
             }
+            () = repeats.run(hand.as_ref().ok(), &plan) => {}
             () = time::sleep(wait.min(Duration::from_secs(86_400))) => {}
         }
     }
@@ -118,6 +132,8 @@ struct Pass {
     trouble: Option<String>,
     /// Somebody else's key stood in the place of ours.
     displaced: bool,
+    /// Keys that may not have been heard of.
+    fresh: BTreeSet<String>,
 }
 
 struct Keeper {
@@ -128,6 +144,52 @@ struct Keeper {
     ours: BTreeSet<String>,
     /// What sees the keys of the plan.
     eyes: BTreeMap<String, Eye>,
+}
+
+/// What is put once more, so that it is heard of; see [`AGAIN`].
+struct Repeats {
+    shared: Arc<Shared>,
+    yielding: Yielding,
+    /// Keys that may not have been heard of.
+    fresh: BTreeSet<String>,
+    /// When the next are put.
+    at: Option<time::Instant>,
+}
+
+impl Repeats {
+    fn new(keeper: &Keeper) -> Self {
+        let (shared, yielding) = (Arc::clone(&keeper.shared), keeper.yielding.clone());
+        Self { shared, yielding, fresh: BTreeSet::new(), at: None }
+    }
+
+    /// These are what a pass found.
+    fn found(&mut self, fresh: BTreeSet<String>) {
+        let waits = self.at.filter(|_| fresh.is_subset(&self.fresh));
+        self.at = (!fresh.is_empty()).then(|| waits.unwrap_or_else(|| time::Instant::now() + AGAIN));
+        self.fresh = fresh;
+    }
+
+    /// Puts a key of each directory at a time; never ends. What goes wrong is left to the next pass, which finds it again.
+    async fn run(&mut self, hand: Option<&Hand>, plan: &Plan) {
+        let (Some(hand), Some(mut at)) = (hand, self.at) else { return pending().await };
+        while !self.fresh.is_empty() {
+            time::sleep_until(at).await;
+            let mut seen = BTreeSet::new();
+            let now: BTreeSet<String> =
+                self.fresh.iter().filter(|key| seen.insert(keys::directory(key))).cloned().collect();
+            let is_now = |step: &&Step| matches!(step, Step::Heard { key, .. } if now.contains(key));
+            for step in plan.rows.iter().flatten().filter(is_now) {
+                let (shared, yielding) = (Arc::clone(&self.shared), self.yielding.clone());
+                let work = Work { shared, hand: hand.clone(), yielding, again: true, row: Row::default() };
+                work.row(std::slice::from_ref(step)).await;
+            }
+            self.fresh.retain(|key| !now.contains(key));
+            at = time::Instant::now() + AGAIN;
+            self.at = Some(at);
+        }
+        self.at = None;
+        pending::<()>().await;
+    }
 }
 
 /// Sees one key of the plan.
@@ -234,13 +296,14 @@ impl Keeper {
                 let yielding = self.yielding.clone();
                 tasks.spawn(async move {
                     let steps = plan.rows.get(row).map(Vec::as_slice).unwrap_or_default();
-                    Work { shared, hand, yielding, displaced: false, done: 0 }.row(steps).await
+                    Work { shared, hand, yielding, again: false, row: Row::default() }.row(steps).await
                 });
             }
             let Some(done) = tasks.join_next().await else { return };
             match done {
-                Ok(Row { done, displaced, failed }) => {
+                Ok(Row { done, displaced, fresh, failed }) => {
                     pass.pending = pass.pending.saturating_sub(done);
+                    pass.fresh.extend(fresh);
                     pass.displaced |= displaced;
                     let Some((key, error)) = failed else { continue };
                     pass.trouble = Some(format!("{key}: {error}"));
@@ -276,8 +339,8 @@ impl Eye {
             }
             let Some(have) = state.entries.values().next() else { return true };
             match &self.step {
-                Step::Ours { .. } if have.lease != lease => !yields,
-                Step::Ours { value, .. } => have.value != *value,
+                Step::Ours { .. } | Step::Heard { .. } if have.lease != lease => !yields,
+                Step::Ours { value, .. } | Step::Heard { value, .. } => have.value != *value,
                 Step::Stays { value, .. } => application::described(&have.value, value).is_some(),
                 Step::Named { app, .. } => named(&have.value, app).is_some(),
             }
@@ -290,31 +353,34 @@ struct Work {
     shared: Arc<Shared>,
     hand: Hand,
     yielding: Yielding,
-    displaced: bool,
-    done: usize,
+    /// Whether what may not have been heard of is put once more.
+    again: bool,
+    row: Row,
 }
 
 /// What came of a row.
+#[derive(Default)]
 struct Row {
     done: usize,
     displaced: bool,
+    /// A key that may not have been heard of.
+    fresh: Option<String>,
     failed: Option<(String, Error)>,
 }
 
 impl Work {
     async fn row(mut self, steps: &[Step]) -> Row {
-        let mut failed = None;
         for step in steps {
             if let Err(error) = self.step(step).await {
                 if error == Error::NoLease {
                     self.shared.lease.doubted();
                 }
-                failed = Some((step.key().to_owned(), error));
+                self.row.failed = Some((step.key().to_owned(), error));
                 break;
             }
-            self.done = self.done.saturating_add(1);
+            self.row.done = self.row.done.saturating_add(1);
         }
-        Row { done: self.done, displaced: self.displaced, failed }
+        self.row
     }
 
     /// Does a step and reads it back.
@@ -326,6 +392,15 @@ impl Work {
                 Step::Ours { value, .. } => match self.ours(have.as_ref(), value) {
                     Some(value) => (value, self.hand.lease),
                     None => return Ok(()),
+                },
+                Step::Heard { value, .. } => match self.ours(have.as_ref(), value) {
+                    Some(value) => (value, self.hand.lease),
+                    None if !self.is_fresh(have.as_ref()) => return Ok(()),
+                    None if self.again => (value.clone(), self.hand.lease),
+                    None => {
+                        self.row.fresh = Some(key.to_owned());
+                        return Ok(());
+                    }
                 },
                 Step::Stays { value, .. } => {
                     match wanted(have.as_ref(), |have| application::described(have, value)) {
@@ -346,6 +421,11 @@ impl Work {
         Err(busy())
     }
 
+    /// Whether what stands there is of this lease, and nothing was written over.
+    fn is_fresh(&self, have: Option<&Entry>) -> bool {
+        have.is_some_and(|have| have.lease == self.hand.lease && have.created == have.changed)
+    }
+
     /// What is to be put under a key of ours; `None`: it is as it shall be, or is left to another.
     fn ours(&mut self, have: Option<&Entry>, value: &[u8]) -> Option<Vec<u8>> {
         if let Some(have) = have {
@@ -358,14 +438,14 @@ impl Work {
                 if self.yielding.now() {
                     return None;
                 }
-                self.displaced = true;
+                self.row.displaced = true;
             }
         }
         Some(value.to_vec())
     }
 }
 
-/// Takes a key away, if it bears a lease of ours.
+/// Takes a key away, if it bears a lease of ours; an instance of an application says that it gives nothing any more before.
 async fn withdraw(shared: &Shared, client: &Client, key: &str) -> Result<(), Error> {
     for _ in 0..TRIES {
         let Some(have) = read::key(client, key).await? else { return Ok(()) };
@@ -373,8 +453,12 @@ async fn withdraw(shared: &Shared, client: &Client, key: &str) -> Result<(), Err
             return Ok(());
         }
         let compare = vec![Compare::lease(key, have.lease), Compare::changed(key, have.changed)];
-        let delete = RequestOp { request: Some(Op::Delete(DeleteRangeRequest { key: key.into() })) };
-        client.txn(TxnRequest { compare, success: vec![delete] }).await?;
+        let farewell = keys::is_member(key).then(|| values::go_farewell(&have.value)).flatten();
+        let op = match farewell {
+            Some(value) => Op::Put(PutRequest { key: key.into(), value, lease: have.lease }),
+            None => Op::Delete(DeleteRangeRequest { key: key.into() }),
+        };
+        client.txn(TxnRequest { compare, success: vec![RequestOp { request: Some(op) }] }).await?;
     }
     Err(busy())
 }

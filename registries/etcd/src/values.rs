@@ -8,16 +8,27 @@ use std::collections::BTreeMap;
 
 use outrigger_discovery::{
     Instance, Registration, WEIGHT_DEFAULT, WEIGHT_MAX, check_address,
-    formats::{BadEntry, application::Member, join, split},
+    formats::{
+        BadEntry,
+        application::{Member, MetadataInfo},
+        join, split,
+    },
 };
 use serde_json::{Map, Value, json};
 
 /// Under this dubbo-go tells an instance's tag to consumers.
 const TAG: &str = "dubbo.tag";
 const WEIGHT: &str = "weight";
+/// Under this an instance tells what it gives.
+const REVISION: &str = "dubbo.metadata.revision";
+/// The revision of who gives nothing.
+const NOTHING: &str = "0";
 
-/// The instance of an application that dubbo-go wrote; `None`: it is not to be called.
-pub fn go_member(value: &[u8]) -> Result<Option<Member>, BadEntry> {
+/// The instance of an application that dubbo-go wrote, and what it gives, if it says that itself; `None`: it is not to be called.
+///
+/// What it says is worth more than what its revision is known to give: dubbo-go's revision is the same for other ports, weights,
+/// groups and versions.
+pub fn go_member(value: &[u8]) -> Result<Option<(Member, Option<MetadataInfo>)>, BadEntry> {
     let root: Value = serde_json::from_slice(value).map_err(|_| BadEntry("the instance is no JSON"))?;
     let text = |name: &str| {
         root.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
@@ -42,7 +53,9 @@ pub fn go_member(value: &[u8]) -> Result<Option<Member>, BadEntry> {
     if let Some(tag) = text("Tag") {
         metadata.entry(TAG.to_owned()).or_insert(tag);
     }
-    Ok(Some(Member { app, address, metadata }))
+    let info = root.get("ServiceMetadata").and_then(|info| MetadataInfo::read(info).ok());
+    let info = info.filter(|info| info.services().next().is_some());
+    Ok(Some((Member { app, address, metadata }, info)))
 }
 
 /// The instance as dubbo-go would write it; `weight`: its share beside others, which its consumers take for all its services.
@@ -63,6 +76,19 @@ pub fn go_instance(member: &Member, weight: u32) -> String {
         "Tag": member.metadata.get(TAG).map_or("", String::as_str),
     })
     .to_string()
+}
+
+/// What is to stand in the place of an instance that is about to leave, for consumers of dubbo-go: they are told of what is
+/// written over, and never of what is deleted. `None`: it stands there already, or there is no such instance.
+pub fn go_farewell(value: &[u8]) -> Option<Vec<u8>> {
+    let mut root: Value = serde_json::from_slice(value).ok()?;
+    let revision = root.get_mut("Metadata")?.get_mut(REVISION)?;
+    if revision.as_str() == Some(NOTHING) {
+        return None;
+    }
+    *revision = NOTHING.into();
+    *root.get_mut("Enable")? = false.into();
+    Some(root.to_string().into_bytes())
 }
 
 /// The instance in our own layout: its address is the last part of its key.
@@ -121,11 +147,15 @@ fn texting(value: &Value) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use outrigger_discovery::{ServiceKey, formats::application::MetadataInfo};
+    use outrigger_discovery::ServiceKey;
 
     use super::*;
 
-    /// As Go's encoder writes a `DefaultServiceInstance` of an application with one service of Triple, and a new line.
+    /// What dubbo-go 3.3.0 left in etcd 3.6.4 of an application with one service by two protocols, key and value by turns, where
+    /// each instance answers what it gives, and where the registry has that. Must never be edited to fit.
+    const LOCAL: &str = include_str!("../tests/golden/dubbo-go-3.3.0-local.txt");
+    const REMOTE: &str = include_str!("../tests/golden/dubbo-go-3.3.0-remote.txt");
+    /// As Go's encoder writes a `DefaultServiceInstance` of dubbo-go 3.3.2, which has a weight, and a new line.
     const GO: &str = concat!(
         r#"{"ID":"10.9.9.2:20000","ServiceName":"go-shop","Host":"10.9.9.2","Port":20000,"Weight":100,"Enable":true,"#,
         r#""Healthy":true,"Metadata":{"dubbo.endpoints":"[{\"port\":20000,\"protocol\":\"tri\"}]","#,
@@ -134,38 +164,90 @@ mod tests {
         "\n"
     );
 
+    /// What stands under the only key that begins like this.
+    fn under<'a>(golden: &'a str, prefix: &str) -> &'a str {
+        let lines: Vec<&str> = golden.lines().collect();
+        let found = lines.chunks(2).find(|entry| entry[0].starts_with(prefix));
+        found.expect("a key")[1]
+    }
+
+    fn member(golden: &str) -> (Member, MetadataInfo) {
+        let (member, info) =
+            go_member(under(golden, "/services/go-shop/").as_bytes()).unwrap().expect("a member");
+        (member, info.expect("what it gives"))
+    }
+
     #[test]
     fn what_dubbo_go_writes_is_a_member() {
-        let member = go_member(GO.as_bytes()).unwrap().unwrap();
-        assert_eq!((member.app.as_str(), member.address.as_str()), ("go-shop", "10.9.9.2:20000"));
-        assert_eq!((member.revision(), member.is_remote()), (Some("8a3c"), true));
-        assert_eq!(member.metadata["dubbo.tag"], "gray");
-        assert_eq!(member.metadata["weight"], "100");
+        for (golden, is_remote) in [(LOCAL, false), (REMOTE, true)] {
+            let (member, info) = member(golden);
+            assert_eq!((member.app.as_str(), member.address.as_str()), ("go-shop", "10.9.9.1:20880"));
+            assert_eq!((member.revision(), member.is_remote()), (Some("29673542044"), is_remote));
+            assert_eq!(member.metadata["dubbo.tag"], "gray");
+            assert!(!member.metadata.contains_key("weight"), "its services have weights");
+            assert_eq!((info.app.as_str(), info.revision.as_str()), ("go-shop", "29673542044"));
+        }
+        let asks = member(LOCAL).0.asks().expect("whom to ask");
+        assert_eq!((asks.protocol.as_str(), asks.app.as_str()), ("dubbo", "go-shop"));
+        assert!(asks.address.starts_with("10.9.9.1:") && asks.address != "10.9.9.1:20880", "{asks:?}");
+        let (later, info) = go_member(GO.as_bytes()).unwrap().unwrap();
+        assert_eq!((later.metadata["weight"].as_str(), info), ("100", None));
     }
 
     #[test]
     fn a_service_of_dubbo_go_is_found_with_its_own_weight() {
-        // As Go's encoder writes a `MetadataInfo`: what is empty is left out.
-        let info = concat!(
-            r#"{"app":"go-shop","revision":"8a3c","services":{"g1/a.B:1.0.0:tri":{"name":"a.B","group":"g1","#,
-            r#""version":"1.0.0","protocol":"tri","port":20001,"path":"a.B","params":{"application":"go-shop","#,
-            r#""group":"g1","methods":"Say","path":"a.B","version":"1.0.0","weight":"50"}},"#,
-            r#""a.C:tri":{"name":"a.C","protocol":"tri","path":"a.C","params":{"methods":"Say"}}},"lastUpdatedTime":7}"#
+        for golden in [LOCAL, REMOTE] {
+            let (member, info) = member(golden);
+            let found = info.instances(&ServiceKey::new("peer.api.DemoService"), &member);
+            let [dubbo, tri] = &found[..] else { panic!("two instances: {found:?}") };
+            assert_eq!(
+                (dubbo.address.as_str(), dubbo.protocol.as_deref()),
+                ("10.9.9.1:20880", Some("dubbo"))
+            );
+            assert_eq!((tri.address.as_str(), tri.protocol.as_deref()), ("10.9.9.1:20881", Some("tri")));
+            for one in [dubbo, tri] {
+                assert_eq!((one.group.as_deref(), one.version.as_deref()), (Some("blue"), Some("1.0.0")));
+                assert_eq!((one.weight, one.metadata["dubbo.tag"].as_str()), (50, "gray"));
+                let started = one.started.expect("a start");
+                assert!(
+                    (1_796_000_000_000..1_797_000_000_000).contains(&started),
+                    "told in seconds: {started}"
+                );
+            }
+        }
+        // What the registry has is what the instance says.
+        let written = MetadataInfo::parse(under(REMOTE, "/dubbogo-shop/29673542044").as_bytes());
+        assert_eq!(written, Ok(member(REMOTE).1));
+    }
+
+    #[test]
+    fn a_revision_of_dubbo_go_is_shared_by_members_on_other_ports() {
+        let (mut other, info) = member(REMOTE);
+        let endpoints = r#"[{"port":1,"protocol":"dubbo"},{"port":2,"protocol":"tri"}]"#;
+        other.metadata.insert("dubbo.endpoints".into(), endpoints.into());
+        let found = info.instances(&ServiceKey::new("peer.api.DemoService"), &other);
+        let addresses: Vec<&str> = found.iter().map(|one| one.address.as_str()).collect();
+        assert_eq!(addresses, ["10.9.9.1:1", "10.9.9.1:2"]);
+    }
+
+    #[test]
+    fn a_farewell_is_said_once_and_by_members_alone() {
+        let farewell = go_farewell(under(REMOTE, "/services/").as_bytes()).expect("a farewell");
+        assert_eq!(go_member(&farewell), Ok(None));
+        let root: Value = serde_json::from_slice(&farewell).unwrap();
+        assert_eq!(
+            (root["ServiceName"].as_str(), root["Metadata"][REVISION].as_str()),
+            (Some("go-shop"), Some("0"))
         );
-        let info = MetadataInfo::parse(info.as_bytes()).unwrap();
-        let member = go_member(GO.as_bytes()).unwrap().unwrap();
-        let found = |service: &str| info.instances(&ServiceKey::new(service), &member);
-        let [one] = &found("a.B")[..] else { panic!("one instance") };
-        assert_eq!((one.address.as_str(), one.weight), ("10.9.9.2:20001", 50));
-        assert_eq!((one.group.as_deref(), one.version.as_deref()), (Some("g1"), Some("1.0.0")));
-        assert_eq!(one.metadata["dubbo.tag"], "gray");
-        let [other] = &found("a.C")[..] else { panic!("one instance") };
-        assert_eq!((other.address.as_str(), other.weight), ("10.9.9.2:20000", 100), "of its protocol's port");
+        assert_eq!(go_farewell(&farewell), None);
+        for other in ["", "[]", "{}", r#"{"Metadata":7}"#, r#"{"Metadata":{}}"#, r#"{"weight":5}"#] {
+            assert_eq!(go_farewell(other.as_bytes()), None, "{other}");
+        }
     }
 
     #[test]
     fn what_is_written_has_the_fields_of_go_and_is_read_back() {
-        let member = go_member(GO.as_bytes()).unwrap().unwrap();
+        let (member, _) = go_member(GO.as_bytes()).unwrap().unwrap();
         let written = go_instance(&member, 100);
         let fields = |text: &str| {
             let root: Value = serde_json::from_str(text).unwrap();
@@ -180,7 +262,12 @@ mod tests {
             fields.map(|(name, value)| (name.clone(), kind(value))).collect::<BTreeMap<_, _>>()
         };
         assert_eq!(fields(&written), fields(GO));
-        assert_eq!(go_member(written.as_bytes()).unwrap().unwrap(), member);
+        assert_eq!(go_member(written.as_bytes()).unwrap().unwrap(), (member, None));
+        // Before 3.3.2 there was no weight; the rest is the same, but that an instance says itself what it gives.
+        let mut earlier = fields(under(REMOTE, "/services/"));
+        earlier.insert("Weight".into(), "number");
+        earlier.insert("ServiceMetadata".into(), "null");
+        assert_eq!(fields(&written), earlier);
     }
 
     #[test]
@@ -190,7 +277,7 @@ mod tests {
             assert_eq!(go_member(off.as_bytes()), Ok(None));
         }
         let by_address = r#"{"ServiceName":"a","Address":"[fd00::1]:1"}"#;
-        assert_eq!(go_member(by_address.as_bytes()).unwrap().unwrap().address, "[fd00::1]:1");
+        assert_eq!(go_member(by_address.as_bytes()).unwrap().unwrap().0.address, "[fd00::1]:1");
         for bad in [
             "",
             "[]",

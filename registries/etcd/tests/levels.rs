@@ -275,9 +275,12 @@ async fn a_registration_is_found_at_both_levels_and_leaves_what_others_need() {
     assert_eq!(gateway.below("/dubbo/a.C/").len(), 0);
     let [member] = &gateway.below("/services/shop/")[..] else { panic!("one instance") };
     assert_eq!((member.node(), member.lease != 0), ("10.9.9.1:20880", true));
-    let revision = values::go_member(&member.value).expect("a member").expect("a member");
-    let metadata = format!("/dubbo/shop/{}", revision.revision().expect("a revision"));
-    assert_eq!(gateway.get(&metadata).expect("metadata").lease, 0);
+    let (told, _) = values::go_member(&member.value).expect("a member").expect("a member");
+    let revision = told.revision().expect("a revision");
+    // Each dubbo-go looks for it elsewhere.
+    for place in ["/dubbo/shop/", "/dubboshop/", "/dubbo/metadata/shop/"] {
+        assert_eq!(gateway.get(&format!("{place}{revision}")).expect("metadata").lease, 0);
+    }
     let reader = server.registry();
     for (service, weight) in [("a.B", 100), ("a.C", 50)] {
         let watched = Watched::start(&reader, ServiceKey::new(service));
@@ -293,6 +296,65 @@ async fn a_registration_is_found_at_both_levels_and_leaves_what_others_need() {
     keeper.end().await;
     assert_eq!(gateway.below("/services/").len(), 0);
     assert_eq!(mapping().value, b"others,shop");
+}
+
+#[tokio::test]
+async fn consumers_of_dubbo_go_hear_of_who_comes_and_who_goes() {
+    let server = Server::start().await;
+    let gateway = server.gateway();
+    let registry = server.registry();
+    let mut keeper = Keeper::start(&registry);
+    let since = gateway.revision();
+    let one = registration(Framework::Dubbo, Level::Both, 20880);
+    keeper
+        .set(&[one.clone(), Registration { protocol: "tri".into(), address: "10.9.9.1:20881".into(), ..one }])
+        .await;
+    let key = "/services/shop/10.9.9.1:20880";
+    let twice =
+        |prefix: &str| gateway.below(prefix).iter().filter(|entry| entry.created != entry.changed).count();
+    until("all is put twice", async || twice("/services/shop/") == 1 && twice("/dubbo/a.B/providers/") == 2)
+        .await;
+    keeper.end().await;
+    // They are told of what is written over, never of what is new or deleted, and read all that is there then.
+    let told: Vec<_> =
+        (since..=gateway.revision()).filter_map(|revision| gateway.get_at(key, revision)).collect();
+    let mut told: Vec<(bool, bool)> = told
+        .iter()
+        .map(|entry| (entry.created != entry.changed, matches!(values::go_member(&entry.value), Ok(Some(_)))))
+        .collect();
+    told.dedup();
+    assert_eq!(
+        told,
+        [(false, true), (true, true), (true, false)],
+        "new, told of, told of as one that gives nothing"
+    );
+    assert_eq!(gateway.get(key), None);
+}
+
+#[tokio::test]
+async fn what_an_instance_says_itself_is_asked_of_nobody() {
+    let server = Server::start().await;
+    let gateway = server.gateway();
+    let asker = Arc::new(Asker::default());
+    let registry = open(Settings { ask: Some(asker.clone()), ..server.settings() });
+    // As dubbo-go 3.3.0 wrote it; one more instance has another port and another version of the service, and the same revision.
+    let golden: Vec<&str> = include_str!("golden/dubbo-go-3.3.0-local.txt").lines().collect();
+    let value = golden.chunks(2).find(|entry| entry[0].starts_with("/services/")).expect("an instance")[1];
+    gateway.put("/services/go-shop/10.9.9.1:20880", value.as_bytes());
+    let other = value.replace("20880", "30880").replace("20881", "30881").replace("1.0.0", "1.1.0");
+    gateway.put("/services/go-shop/10.9.9.1:30880", other.as_bytes());
+    gateway.put("/dubbo/mapping/peer.api.DemoService", b"go-shop");
+    let of = |version: &str| ServiceKey {
+        version: Some(version.into()),
+        protocol: Some("tri".into()),
+        ..ServiceKey::new("peer.api.DemoService")
+    };
+    for (version, address) in [("1.0.0", "10.9.9.1:20881"), ("1.1.0", "10.9.9.1:30881")] {
+        let watched = Watched::start(&registry, of(version));
+        watched.until_addresses(&[address]).await;
+        assert_eq!(watched.instances()[0].weight, 50);
+    }
+    assert!(asker.asked().is_empty());
 }
 
 #[tokio::test]

@@ -3,10 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use outrigger_discovery::{
-    Framework, Level, Registration, WEIGHT_MAX, check_address,
-    formats::application::{self, Member},
-};
+use outrigger_discovery::{Framework, Level, Registration, WEIGHT_MAX, check_address, formats::application};
 use outrigger_registry_etcd::values;
 use proptest::prelude::*;
 
@@ -68,10 +65,13 @@ proptest! {
         node in prop_oneof![any::<String>(), Just("10.0.0.1:80".to_owned()), Just("[::1]:80".to_owned())],
         bytes in any_bytes(),
     ) {
-        if let Ok(Some(member)) = values::go_member(&bytes) {
+        if let Ok(Some((member, _))) = values::go_member(&bytes) {
             prop_assert!(check_address(&member.address).is_ok() && !member.app.is_empty());
             let again = values::go_member(values::go_instance(&member, 100).as_bytes());
-            prop_assert_eq!(again.map(|again| again.map(|again| again.address)), Ok(Some(member.address)));
+            prop_assert_eq!(again.map(|again| again.map(|again| again.0.address)), Ok(Some(member.address)));
+        }
+        if let Some(farewell) = values::go_farewell(&bytes) {
+            prop_assert_eq!(values::go_farewell(&farewell), None);
         }
         if let Ok(instance) = values::plain_instance(&node, &bytes) {
             prop_assert!(check_address(&instance.address).is_ok() && instance.weight <= WEIGHT_MAX);
@@ -90,6 +90,6 @@ proptest! {
         let dubbo = Registration { framework: Framework::Dubbo, level: Level::Application, ..r };
         let (_, member) = application::describe(&[dubbo]).unwrap();
         let back = values::go_member(values::go_instance(&member, 0).as_bytes()).unwrap();
-        prop_assert_eq!(back, Some(Member { ..member }));
+        prop_assert_eq!(back, Some((member, None)));
     }
 }

@@ -173,6 +173,11 @@ impl MetadataInfo {
     /// Reads the JSON. A service without a name is left out.
     pub fn parse(json: &[u8]) -> Result<Self, BadEntry> {
         let root: Value = serde_json::from_slice(json).map_err(|_| BadEntry("the metadata is no JSON"))?;
+        Self::read(&root)
+    }
+
+    /// The same of JSON that is a part of another.
+    pub fn read(root: &Value) -> Result<Self, BadEntry> {
         let services = root.get("services").and_then(Value::as_object);
         let services = services.ok_or(BadEntry("the metadata tells no services"))?;
         let text = |name: &str| root.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -190,7 +195,12 @@ impl MetadataInfo {
         let endpoints = member.endpoints();
         let mut found = Vec::new();
         for service in self.services.values().filter(|service| service.name == key.service) {
-            let ports = [service.port, endpoints.get(&service.protocol).copied().unwrap_or(0)];
+            let mut ports = [service.port, endpoints.get(&service.protocol).copied().unwrap_or(0)];
+            // Its revision is a sum over the names of interfaces and methods, so members on other ports share it, and the port
+            // that it tells is that of any of them.
+            if dubbo::is_go(&service.params) {
+                ports.reverse();
+            }
             let port = ports.into_iter().find(|port| *port > 0).unwrap_or(own_port);
             let mut params = member.metadata.clone();
             params.retain(|name, _| !is_about_metadata(name));
@@ -327,4 +337,19 @@ pub fn describe(registrations: &[Registration]) -> Option<(MetadataInfo, Member)
     ];
     let metadata = metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     Some((info, Member { app: first.app.clone(), address: first.address.clone(), metadata }))
+}
+
+/// The same for dubbo-go, which goes by the ports of a member's endpoints: without those that they tell as well, and with the
+/// revision of that. Members that differ in nothing but ports have one revision then; of several that give the same service
+/// dubbo-go takes up but one.
+pub fn by_endpoints((mut info, mut member): (MetadataInfo, Member)) -> (MetadataInfo, Member) {
+    let endpoints = member.endpoints();
+    for service in info.services.values_mut() {
+        if endpoints.get(&service.protocol) == Some(&service.port) {
+            service.port = 0;
+        }
+    }
+    info.revision = info.digest();
+    member.metadata.insert(REVISION.to_owned(), info.revision.clone());
+    (info, member)
 }

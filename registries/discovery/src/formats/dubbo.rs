@@ -51,7 +51,7 @@ pub fn instance(protocol: &str, address: &str, params: &Params) -> Option<Instan
         version: version(params).map(str::to_owned),
         group: filled(params, "group").map(str::to_owned),
         protocol: Some(protocol.to_owned()),
-        started: moment(params, "timestamp"),
+        started: started(params),
         metadata: metadata.into(),
     })
 }
@@ -72,6 +72,22 @@ pub fn provider(node: &str) -> Result<Option<Instance>, BadEntry> {
 fn read(node: &str) -> Result<Url, BadEntry> {
     let text = percent::decode(node).ok_or(BadEntry("the name of the node is not escaped well"))?;
     Url::parse(&text).ok_or(BadEntry("the name of the node is no URL"))
+}
+
+/// How the release of every dubbo-go begins.
+const DUBBO_GO: &str = "dubbo-golang-";
+/// As milliseconds this is in 1973, as seconds it is in the year 5138.
+const SECONDS_MAX: u64 = 100_000_000_000;
+
+/// Whether dubbo-go says this of a provider, and not Java.
+pub(super) fn is_go(params: &Params) -> bool {
+    filled(params, "release").is_some_and(|release| release.starts_with(DUBBO_GO))
+}
+
+/// Milliseconds since 1970. Java tells those, dubbo-go tells seconds.
+fn started(params: &Params) -> Option<u64> {
+    let told = moment(params, "timestamp")?;
+    Some(if is_go(params) && told < SECONDS_MAX { told.saturating_mul(1000) } else { told })
 }
 
 /// Consumers say 0.0.0 where they want a provider without a version.
@@ -247,6 +263,20 @@ mod tests {
         assert_eq!(names, ["interface", "path", "zone"]);
         assert_eq!(one.metadata["path"], "x/a.B");
         assert!(!given("dubbo://h:1/a.B?interface=a.B").unwrap().metadata.contains_key("path"));
+    }
+
+    #[test]
+    fn a_start_is_told_in_milliseconds_and_by_dubbo_go_in_seconds() {
+        let started = |query: &str| given(&format!("dubbo://h:1/a.B?{query}")).unwrap().started;
+        for (query, expected) in [
+            ("release=dubbo-golang-3.2.0&timestamp=1796069524", Some(1_796_069_524_000)),
+            ("release=dubbo-golang-9.9.9&timestamp=1796069524123", Some(1_796_069_524_123)),
+            ("release=3.3.6&timestamp=1796069524", Some(1_796_069_524)),
+            ("release=dubbo-golang-3.2.0&timestamp=0", None),
+            ("release=dubbo-golang-3.2.0&timestamp=soon", None),
+        ] {
+            assert_eq!(started(query), expected, "{query}");
+        }
     }
 
     #[test]

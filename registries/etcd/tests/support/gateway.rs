@@ -20,6 +20,7 @@ pub(crate) struct Entry {
     pub(crate) value: Vec<u8>,
     pub(crate) lease: i64,
     pub(crate) created: i64,
+    pub(crate) changed: i64,
 }
 
 impl Entry {
@@ -104,9 +105,16 @@ impl Gateway {
 
     /// What stands below a prefix.
     pub(crate) fn below(&self, prefix: &str) -> Vec<Entry> {
+        self.below_at(prefix, 0)
+    }
+
+    /// What stood there at a revision; 0: what stands there.
+    fn below_at(&self, prefix: &str, revision: i64) -> Vec<Entry> {
         let mut end = prefix.as_bytes().to_vec();
         *end.last_mut().expect("a prefix") += 1;
-        let what = json!({ "key": encode(prefix.as_bytes()), "range_end": encode(&end) });
+        let what = json!({
+            "key": encode(prefix.as_bytes()), "range_end": encode(&end), "revision": revision.to_string(),
+        });
         let answer = self.call("kv/range", &what);
         let number =
             |kv: &Value, name: &str| kv[name].as_str().map_or(0, |text| text.parse().expect("a number"));
@@ -116,6 +124,7 @@ impl Gateway {
             value: decode(kv["value"].as_str().unwrap_or_default()),
             lease: number(kv, "lease"),
             created: number(kv, "create_revision"),
+            changed: number(kv, "mod_revision"),
         };
         kvs.iter().map(entry).collect()
     }
@@ -123,6 +132,11 @@ impl Gateway {
     /// What stands under a key.
     pub(crate) fn get(&self, key: &str) -> Option<Entry> {
         self.below(key).into_iter().find(|entry| entry.key == key)
+    }
+
+    /// What stood under a key at a revision.
+    pub(crate) fn get_at(&self, key: &str, revision: i64) -> Option<Entry> {
+        self.below_at(key, revision).into_iter().find(|entry| entry.key == key)
     }
 
     /// The revision of the store.
