@@ -12,9 +12,8 @@ use std::{
     time::Duration,
 };
 
-use outrigger_codec::Wants;
 use outrigger_core as core;
-use outrigger_core::{ClusterSettings, Endpoint, Pattern, RouteTable, Selector, Snapshot, Target, Tick};
+use outrigger_core::{ClusterSettings, Endpoint, Pattern, Selector, Target};
 
 use outrigger_discovery::ServiceKey;
 
@@ -43,6 +42,7 @@ mod http;
 mod learn;
 mod registries;
 mod respond;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -124,42 +124,6 @@ pub struct ClusterPlan {
     pub used: Option<Arc<AtomicU64>>,
 }
 
-impl ClusterPlan {
-    /// The cluster itself; `before`: what it was in the last snapshot.
-    fn made(
-        &self,
-        found: Option<&Arc<[Endpoint]>>,
-        before: Option<&Arc<core::Cluster>>,
-        anew: bool,
-        now: Tick,
-    ) -> Arc<core::Cluster> {
-        if let Some(before) = before.filter(|_| !anew) {
-            let same = match &self.source {
-                Source::Fixed(_) => true,
-                Source::Found { .. } => match (found, &before.told) {
-                    (Some(found), Some(told)) => Arc::ptr_eq(found, told),
-                    (None, None) => true,
-                    _ => false,
-                },
-            };
-            if same {
-                return Arc::clone(before);
-            }
-        }
-        let endpoints = match &self.source {
-            Source::Fixed(endpoints) => endpoints.clone(),
-            Source::Found { .. } => found.map(|found| found.to_vec()).unwrap_or_default(),
-        };
-        let mut made = core::Cluster::new(&self.name, self.balance, self.settings.clone(), endpoints);
-        made.told = found.cloned();
-        made.used.clone_from(&self.used);
-        if let Some(before) = before {
-            made.inherit(before, now);
-        }
-        Arc::new(made)
-    }
-}
-
 /// Where a cluster's endpoints come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -177,70 +141,6 @@ pub enum Source {
 }
 
 impl Plan {
-    /// The snapshot of this plan, with the endpoints that registries found by cluster name. What is known of endpoints that
-    /// stay is taken over from the last; what is the same altogether is the same thing. `anew`: the plan is another than the
-    /// last snapshot's.
-    pub fn snapshot(
-        &self,
-        revision: u64,
-        found: &BTreeMap<String, Arc<[Endpoint]>>,
-        last: Option<&Snapshot>,
-        anew: bool,
-        now: Tick,
-    ) -> Snapshot {
-        // Both are in the order of names, as far as they go: one walk beside the other finds what a search each would.
-        let mut at = 0;
-        let mut before = |name: &str| {
-            let last = last?;
-            let here =
-                u32::try_from(at).ok().and_then(|at| last.cluster(at)).filter(|before| &*before.name == name);
-            at += 1;
-            here.or_else(|| last.cluster(last.cluster_named(name)?))
-        };
-        let mut clusters = Vec::with_capacity(self.clusters.len());
-        for cluster in &self.clusters {
-            let found = found.get(&cluster.name);
-            // One that was made on demand is there when something is known of it: calls wait for that.
-            if cluster.used.is_none() || found.is_some() {
-                clusters.push(cluster.made(found, before(&cluster.name), anew, now));
-            }
-        }
-        let listeners = self.listeners.iter().enumerate().map(|(at, listener)| {
-            let before = last.and_then(|last| last.listeners().get(at)).filter(|_| !anew);
-            core::Listener {
-                name: listener.name.as_str().into(),
-                routes: before.map_or_else(
-                    || RouteTable::wanting(listener.routes.clone(), self.keys_want(listener)).into(),
-                    |before| Arc::clone(&before.routes),
-                ),
-            }
-        });
-        let listeners = listeners.collect();
-        match last {
-            Some(last) => Snapshot::after(last, revision, listeners, clusters),
-            None => Snapshot::of(revision, listeners, clusters),
-        }
-    }
-
-    /// What the clusters that a listener's calls may go to read of a call to pick by.
-    fn keys_want(&self, listener: &ListenerPlan) -> Wants {
-        let wants = |cluster: &ClusterPlan| core::Cluster::wants(&cluster.settings);
-        let of = |route: &core::Route| match (&route.by_header, &route.by_service) {
-            (_, Some(demand)) => {
-                let same = |plan: &&DemandPlan| Arc::ptr_eq(&plan.demand, demand);
-                self.demands.iter().find(same).map_or(Wants::NONE, |plan| wants(plan.like()))
-            }
-            // Any of them.
-            (Some(_), None) => self.clusters.iter().map(wants).fold(Wants::FIELDS, Wants::and),
-            (None, None) => {
-                let named =
-                    route.targets.iter().filter_map(|target| self.clusters.get(target.cluster as usize));
-                named.map(wants).fold(Wants::NONE, Wants::and)
-            }
-        };
-        listener.routes.iter().map(of).fold(Wants::NONE, Wants::and)
-    }
-
     /// Takes over from the last plan what a reload must not reset: the state of limits that stayed the same.
     pub fn inherit(&mut self, last: &Self) {
         for listener in &mut self.listeners {

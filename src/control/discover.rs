@@ -37,6 +37,10 @@ pub struct Discovery {
     watches: BTreeMap<usize, Watch>,
     /// What each cluster has: in force until a watch of it has spoken.
     found: BTreeMap<String, Arc<[Endpoint]>>,
+    /// Clusters that have others since somebody asked last.
+    changed: BTreeSet<String>,
+    /// No watch is to be looked at again before then.
+    soonest: Option<Instant>,
     keeper: kept::Keeper,
     began: Instant,
     clock: Clock,
@@ -117,6 +121,8 @@ impl Discovery {
             registries: BTreeMap::new(),
             watches: BTreeMap::new(),
             found: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            soonest: None,
             keeper: kept::Keeper::default(),
             began: Instant::now(),
             clock,
@@ -203,11 +209,13 @@ impl Discovery {
             let view = View { instances: Some(instances.into()), ..View::default() };
             if let Verdict::Take(instances) = guard.look(&view, Instant::now()) {
                 self.found.insert(want.cluster.clone(), endpoints(&instances, self.clock.now()));
+                self.changed.insert(want.cluster.clone());
                 (heard, stale) = (Heard::First, true);
             }
         }
         let changed = Instant::now();
         let again = (want.demanded && heard == Heard::Nothing).then(|| changed + DEMANDED);
+        self.soonest = self.soonest.into_iter().chain(again).min();
         self.watches.insert(number, Watch { want, guard, again, lost: false, gaps: 0, stale, changed, task });
         heard
     }
@@ -215,8 +223,7 @@ impl Discovery {
     /// Waits until registries say something that makes a difference. Losing the future loses nothing.
     pub async fn next(&mut self) -> Heard {
         loop {
-            let again = self.watches.values().filter_map(|watch| watch.again).min();
-            let again = again.into_iter().chain(self.keeper.due()).min();
+            let again = self.soonest.into_iter().chain(self.keeper.due()).min();
             let sleep = async {
                 match again {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -229,8 +236,13 @@ impl Discovery {
             };
             let now = Instant::now();
             self.keeper.write_due(now);
-            let due = |watch: &Watch| watch.again.is_some_and(|at| at <= now);
-            numbers.extend(self.watches.iter().filter(|(_, watch)| due(watch)).map(|(number, _)| *number));
+            if self.soonest.is_some_and(|at| at <= now) {
+                let due = |watch: &Watch| watch.again.is_some_and(|at| at <= now);
+                numbers
+                    .extend(self.watches.iter().filter(|(_, watch)| due(watch)).map(|(number, _)| *number));
+                let others = self.watches.values().filter(|watch| !due(watch));
+                self.soonest = others.filter_map(|watch| watch.again).min();
+            }
             let heard = numbers.into_iter().map(|number| self.look(number, now)).max();
             if let Some(heard @ (Heard::First | Heard::Change)) = heard {
                 return heard;
@@ -254,9 +266,12 @@ impl Discovery {
                 if waited {
                     // Calls have waited long enough: as far as anybody knows, nobody gives it.
                     self.found.insert(watch.want.cluster.clone(), Arc::from([]));
+                    self.changed.insert(watch.want.cluster.clone());
                     return Heard::First;
                 }
-                watch.again = Some(watch.changed + DEMANDED);
+                let again = watch.changed + DEMANDED;
+                watch.again = Some(again);
+                self.soonest = Some(self.soonest.map_or(again, |at| at.min(again)));
                 Heard::Nothing
             }
             Verdict::Same => {
@@ -274,10 +289,12 @@ impl Discovery {
                     self.keeper.keep(&watch.want.registry, &watch.want.key, &instances, now);
                 }
                 self.found.insert(watch.want.cluster.clone(), endpoints(&instances, self.clock.now()));
+                self.changed.insert(watch.want.cluster.clone());
                 if first { Heard::First } else { Heard::Change }
             }
             Verdict::Hold { until, ask } => {
                 watch.again = Some(until);
+                self.soonest = Some(self.soonest.map_or(until, |at| at.min(until)));
                 if !doubted {
                     let (cluster, service) = (&watch.want.cluster, &watch.want.key.service);
                     tracing::warn!(
@@ -297,6 +314,11 @@ impl Discovery {
     /// The endpoints found, by cluster; what did not change is the same list.
     pub const fn found(&self) -> &BTreeMap<String, Arc<[Endpoint]>> {
         &self.found
+    }
+
+    /// The clusters of which another thing was found since this was asked last.
+    pub fn take_changed(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.changed)
     }
 
     /// Who gives the service of a cluster, as far as it is known; `None`: nothing is known of it yet.

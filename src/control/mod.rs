@@ -70,6 +70,8 @@ pub struct Control {
     draining: bool,
     /// Something was told for the first time, and workers do not know it yet.
     unpublished: bool,
+    /// The plan may have other clusters than the last snapshot.
+    replanned: bool,
 }
 
 /// What tells one version of a file from another; an atomic rename or a swapped symlink changes it too.
@@ -251,6 +253,7 @@ impl Control {
             reload_failed: false,
             draining: false,
             unpublished: false,
+            replanned: true,
         };
         Ok(control)
     }
@@ -260,8 +263,16 @@ impl Control {
         self.unpublished = false;
         let revision = self.snapshot.revision + 1;
         let now = self.clock.now();
-        let found = self.discovery.found();
-        self.snapshot = Arc::new(self.plan.snapshot(revision, found, Some(&self.snapshot), anew, now));
+        let changed = self.discovery.take_changed();
+        let (found, last) = (self.discovery.found(), &self.snapshot);
+        let patched = if anew || self.replanned {
+            None
+        } else {
+            self.plan.patched(revision, found, last, &changed, now)
+        };
+        let all = || self.plan.snapshot(revision, found, Some(last), anew, now);
+        self.snapshot = Arc::new(patched.unwrap_or_else(all));
+        self.replanned = false;
         let manners = self.plan.listeners.iter().map(|listener| Arc::clone(&listener.speaks.manners));
         let manners: Vec<_> = manners.collect();
         for worker in self.workers.iter() {
@@ -327,6 +338,7 @@ impl Control {
             self.demands.ask(awaited, now);
         }
         self.demands.put(&mut self.plan);
+        self.replanned = true;
         // What was known of one when the process ended last is known at once.
         if self.discovery.follow(&self.plan) == discover::Heard::First {
             self.publish(false);
@@ -342,6 +354,7 @@ impl Control {
         };
         if self.demands.expire(is_empty, self.clock.now()) {
             self.demands.put(&mut self.plan);
+            self.replanned = true;
             self.discovery.follow(&self.plan);
             self.publish(false);
         }
