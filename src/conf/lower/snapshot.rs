@@ -151,8 +151,10 @@ mod tests {
     /// A snapshot in which only what changed is looked at is the one in which everything is.
     #[test]
     fn what_changed_alone_makes_the_same_snapshot() {
-        let text = "app: a\nregistries: { f: { file: r.yaml } }\nlisteners: { l: { bind: 127.0.0.1:1, protocol: bolt, routes: [{ to: a }] } }
-    clusters:\n  a: { discover: { registry: f, service: a.A } }\n  b: { endpoints: [\"127.0.0.1:2\"] }\n  c: { discover: { registry: f, service: a.C } }\n";
+        let text = "app: a\nregistries: { f: { file: { path: r.yaml } } }\n\
+                    listeners: { l: { bind: 127.0.0.1:1, protocol: bolt, routes: [{ to: a }] } }\nclusters:\n  \
+                    a: { discover: { registry: f, service: a.A } }\n  b: { endpoints: [\"127.0.0.1:2\"] }\n  \
+                    c: { discover: { registry: f, service: a.C } }\n";
         let plan = read(Path::new("conf.yaml"), text.as_bytes(), &|_| None)
             .unwrap_or_else(|report| panic!("{report}"));
         let some = |ports: &[u16]| -> Arc<[Endpoint]> {
