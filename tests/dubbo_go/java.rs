@@ -18,10 +18,11 @@ pub(crate) fn tell() {
     let registry = stage.server.address();
     let port = free_port();
     let mut own = Process::spawn("the provider of Java", &mut go::java_own(NAME, port, &registry));
+    own.ready();
+    // Java's looks after the provider has come: while it begins to look, it may miss who comes at that moment.
     let mut consumer = Process::spawn("the consumer of Java", &mut go::java_consumer(&registry));
     let mut command = go::consumer(Protocol::Dubbo2, Level::Interface, &registry);
     let mut go_consumer = Process::start("the consumer of Go", &mut command);
-    own.ready();
     consumer.ready();
     // It is found through the sidecar, by its own kind, and by dubbo-go.
     stage.is_found(Protocol::Dubbo2, &[port]);

@@ -146,11 +146,16 @@ impl Stage {
         serde_json::from_slice(&asked.stdout).expect("JSON")
     }
 
-    /// The weights of all who give the service, of whatever protocol.
+    /// These are the weights of all who give the service, of whatever protocol.
     #[track_caller]
-    pub(crate) fn weights(&self) -> Vec<u64> {
-        let all = self.asked(&["get", SERVICE]);
-        all.as_array().expect("a list").iter().map(|one| one["weight"].as_u64().expect("a weight")).collect()
+    pub(crate) fn weigh(&self, wanted: &[u64]) {
+        let mut all = Value::Null;
+        let came = within(PATIENCE, || {
+            all = self.asked(&["get", SERVICE]);
+            let weights = all.as_array().expect("a list").iter().map(|one| one["weight"].as_u64());
+            weights.eq(wanted.iter().map(|weight| Some(*weight)))
+        });
+        assert!(came, "others than {wanted:?} give the service: {all}");
     }
 
     /// The services that there are.

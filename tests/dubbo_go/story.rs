@@ -52,14 +52,14 @@ fn own(stage: &Stage, name: &str, level: Level, metadata: &str) -> Own {
 fn those_that_register_themselves_are_found(stage: &mut Stage) -> [Own; 3] {
     let interface = own(stage, "interface", Level::Interface, "local");
     stage.are_found(&[interface.ports]);
-    assert_eq!(stage.weights(), [OWN; 2]);
+    stage.weigh(&[OWN; 2]);
     for protocol in Protocol::BOTH {
         assert_eq!(stage.answer(protocol), ["interface", "interface"], "{protocol:?}");
     }
     let local = own(stage, "local", Level::Application, "local");
     let remote = own(stage, "remote", Level::Application, "remote");
     stage.are_found(&[local.ports, remote.ports]);
-    assert_eq!(stage.weights(), [OWN; 4]);
+    stage.weigh(&[OWN; 4]);
     for protocol in Protocol::BOTH {
         let mut callers = [BTreeSet::new(), BTreeSet::new()];
         let both = BTreeSet::from(["local".to_owned(), "remote".to_owned()]);
@@ -105,7 +105,7 @@ fn those_that_register_themselves_are_killed(stage: &mut Stage, own: &mut [Own; 
         one.process.kill();
     }
     stage.are_found(&[beside.ports]);
-    assert_eq!(stage.weights(), [OWN; 2]);
+    stage.weigh(&[OWN; 2]);
     stage.stand(&[beside.ports], &[beside.ports]);
     for protocol in Protocol::BOTH {
         assert_eq!(stage.answer(protocol), ["behind", "behind"], "{protocol:?}");
@@ -134,7 +134,10 @@ fn a_sidecar_leaves(stage: &mut Stage, mut leaving: Beside, java: &[(Process, u1
     let status = leaving.sidecar.wait(LEAVE_MAX);
     assert!(status.success(), "{status}");
     for consumer in stage.consumers(Level::Application) {
-        assert_eq!(consumer.ask("ebb")["value"], "behind\njava");
+        // Which of the two it calls is dubbo-go's choice, anew with each of their news; that a call failed would be told here.
+        let called = consumer.ask("ebb");
+        let called = called["value"].as_str().expect("names");
+        assert!(["behind\njava", "java"].contains(&called), "{called}");
     }
     stage.find_only(Level::Application, "java");
     stage.are_found(&[staying.ports]);
