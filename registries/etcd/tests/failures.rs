@@ -18,6 +18,7 @@ use support::{
 };
 
 const PROVIDERS: &str = "/dubbo/a.B/providers/";
+const PLAIN: &str = "/outrigger/plain/a.B/";
 
 fn dubbo(port: u16) -> outrigger_discovery::Registration {
     registration(Framework::Dubbo, Level::Interface, port)
@@ -125,12 +126,12 @@ async fn a_lease_that_an_operator_ended_is_made_anew_and_everything_put_again() 
         let lease = lease_of(&gateway.below(PROVIDERS));
         gateway.revoke(lease);
         until("everything again", async || {
-            let have = gateway.below(PROVIDERS);
-            have.len() == 2 && have.iter().all(|one| one.lease != lease)
+            let have = [gateway.below(PROVIDERS), gateway.below(PLAIN)].concat();
+            have.len() == 3 && have.iter().all(|one| one.lease != lease)
         })
         .await;
     }
-    let plain = gateway.below("/outrigger/plain/a.B/");
+    let plain = gateway.below(PLAIN);
     assert_eq!(lease_of(&plain), lease_of(&gateway.below(PROVIDERS)));
     assert_ne!(lease_of(&plain), before);
     keeper.end().await;
