@@ -36,9 +36,7 @@ pub struct Discovery {
     registries: BTreeMap<String, Open>,
     watches: BTreeMap<usize, Watch>,
     /// What each cluster has: in force until a watch of it has spoken.
-    found: BTreeMap<String, Arc<[Endpoint]>>,
-    /// Clusters that have others since somebody asked last.
-    changed: BTreeSet<String>,
+    found: Found,
     /// No watch is to be looked at again before then.
     soonest: Option<Instant>,
     keeper: kept::Keeper,
@@ -46,6 +44,25 @@ pub struct Discovery {
     clock: Clock,
     /// By registry: how many watches cannot be answered. A person is told of the first, not of thousands.
     lost: BTreeMap<String, usize>,
+}
+
+/// What clusters have.
+#[derive(Debug, Default)]
+struct Found {
+    all: BTreeMap<String, Arc<[Endpoint]>>,
+    /// Those that have others since somebody asked last.
+    changed: BTreeSet<String>,
+}
+
+impl Found {
+    fn set(&mut self, cluster: &str, endpoints: Arc<[Endpoint]>) {
+        self.all.insert(cluster.to_owned(), endpoints);
+        self.changed.insert(cluster.to_owned());
+    }
+}
+
+fn sooner(soonest: &mut Option<Instant>, at: Instant) {
+    *soonest = Some(soonest.map_or(at, |before| before.min(at)));
 }
 
 /// A registry that is connected to.
@@ -120,8 +137,7 @@ impl Discovery {
             board: Board::default(),
             registries: BTreeMap::new(),
             watches: BTreeMap::new(),
-            found: BTreeMap::new(),
-            changed: BTreeSet::new(),
+            found: Found::default(),
             soonest: None,
             keeper: kept::Keeper::default(),
             began: Instant::now(),
@@ -135,7 +151,7 @@ impl Discovery {
         self.keeper.keep_in(plan.state.clone());
         let replaced = self.open(plan);
         let mut wanted = wants(plan);
-        self.found.retain(|name, _| wanted.contains_key(name));
+        self.found.all.retain(|name, _| wanted.contains_key(name));
         let mut before = BTreeMap::new();
         self.watches.retain(|number, watch| {
             let same = wanted.get(&watch.want.cluster).is_some_and(|want| *want == watch.want);
@@ -202,20 +218,21 @@ impl Discovery {
             }
             guard.look(&View { instances: Some(known.force), ..View::default() }, now);
             stale = known.stale;
-        } else if !self.found.contains_key(&want.cluster)
+        } else if !self.found.all.contains_key(&want.cluster)
             && open.registry.name() != "file"
             && let Some(instances) = self.keeper.recall(&want.registry, &want.key)
         {
             let view = View { instances: Some(instances.into()), ..View::default() };
             if let Verdict::Take(instances) = guard.look(&view, Instant::now()) {
-                self.found.insert(want.cluster.clone(), endpoints(&instances, self.clock.now()));
-                self.changed.insert(want.cluster.clone());
+                self.found.set(&want.cluster, endpoints(&instances, self.clock.now()));
                 (heard, stale) = (Heard::First, true);
             }
         }
         let changed = Instant::now();
         let again = (want.demanded && heard == Heard::Nothing).then(|| changed + DEMANDED);
-        self.soonest = self.soonest.into_iter().chain(again).min();
+        if let Some(again) = again {
+            sooner(&mut self.soonest, again);
+        }
         self.watches.insert(number, Watch { want, guard, again, lost: false, gaps: 0, stale, changed, task });
         heard
     }
@@ -261,17 +278,16 @@ impl Discovery {
         let waited = watch.again.take().is_some_and(|at| at <= now);
         match watch.guard.look(&view, now) {
             Verdict::Same
-                if first && watch.want.demanded && !self.found.contains_key(&watch.want.cluster) =>
+                if first && watch.want.demanded && !self.found.all.contains_key(&watch.want.cluster) =>
             {
                 if waited {
                     // Calls have waited long enough: as far as anybody knows, nobody gives it.
-                    self.found.insert(watch.want.cluster.clone(), Arc::from([]));
-                    self.changed.insert(watch.want.cluster.clone());
+                    self.found.set(&watch.want.cluster, Arc::from([]));
                     return Heard::First;
                 }
                 let again = watch.changed + DEMANDED;
                 watch.again = Some(again);
-                self.soonest = Some(self.soonest.map_or(again, |at| at.min(again)));
+                sooner(&mut self.soonest, again);
                 Heard::Nothing
             }
             Verdict::Same => {
@@ -288,13 +304,12 @@ impl Discovery {
                 {
                     self.keeper.keep(&watch.want.registry, &watch.want.key, &instances, now);
                 }
-                self.found.insert(watch.want.cluster.clone(), endpoints(&instances, self.clock.now()));
-                self.changed.insert(watch.want.cluster.clone());
+                self.found.set(&watch.want.cluster, endpoints(&instances, self.clock.now()));
                 if first { Heard::First } else { Heard::Change }
             }
             Verdict::Hold { until, ask } => {
                 watch.again = Some(until);
-                self.soonest = Some(self.soonest.map_or(until, |at| at.min(until)));
+                sooner(&mut self.soonest, until);
                 if !doubted {
                     let (cluster, service) = (&watch.want.cluster, &watch.want.key.service);
                     tracing::warn!(
@@ -313,17 +328,17 @@ impl Discovery {
 
     /// The endpoints found, by cluster; what did not change is the same list.
     pub const fn found(&self) -> &BTreeMap<String, Arc<[Endpoint]>> {
-        &self.found
+        &self.found.all
     }
 
     /// The clusters of which another thing was found since this was asked last.
     pub fn take_changed(&mut self) -> BTreeSet<String> {
-        std::mem::take(&mut self.changed)
+        std::mem::take(&mut self.found.changed)
     }
 
     /// Who gives the service of a cluster, as far as it is known; `None`: nothing is known of it yet.
     pub fn instances(&self, cluster: &str) -> Option<Arc<[Instance]>> {
-        self.found.get(cluster)?;
+        self.found.all.get(cluster)?;
         let watch = self.watches.values().find(|watch| watch.want.cluster == cluster);
         Some(watch.and_then(|watch| watch.guard.force()).map_or_else(|| Arc::from([]), Arc::clone))
     }

@@ -337,9 +337,14 @@ impl Control {
         while let Ok(awaited) = self.wanted.try_recv() {
             self.demands.ask(awaited, now);
         }
+        self.replan();
+    }
+
+    /// Takes the clusters that are demanded now into the plan, and has them looked for. What was known of one when the process ended
+    /// last is known at once.
+    fn replan(&mut self) {
         self.demands.put(&mut self.plan);
         self.replanned = true;
-        // What was known of one when the process ended last is known at once.
         if self.discovery.follow(&self.plan) == discover::Heard::First {
             self.publish(false);
         }
@@ -353,9 +358,7 @@ impl Control {
             cluster.is_none_or(|cluster| cluster.endpoints.is_empty())
         };
         if self.demands.expire(is_empty, self.clock.now()) {
-            self.demands.put(&mut self.plan);
-            self.replanned = true;
-            self.discovery.follow(&self.plan);
+            self.replan();
             self.publish(false);
         }
     }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     session::counters::Counts,
-    worker::{Command, EndpointReport, Handle, Report},
+    worker::{Command, ENDPOINTS_AT_ONCE, EndpointReport, Handle, Report},
 };
 
 mod bridges;
@@ -142,13 +142,18 @@ pub async fn join(workers: Arc<Vec<Handle>>, facts: Facts) -> Joined {
     joined
 }
 
-/// What all workers know of endpoints that had calls, by (cluster, address).
-pub async fn called(workers: Arc<Vec<Handle>>) -> Endpoints {
+/// What all workers know of endpoints that had calls, by (cluster, address). `None`: one of them did not answer in time, and sums
+/// without it would be smaller than those before.
+pub async fn called(workers: Arc<Vec<Handle>>) -> Option<Endpoints> {
+    let answers = ask(&workers, Command::Called).await;
+    if answers.len() < workers.len() {
+        return None;
+    }
     let mut joined = Joined::default();
-    for some in ask(&workers, Command::Called).await {
+    for some in answers {
         joined.add_endpoints(some).await;
     }
-    joined.endpoints
+    Some(joined.endpoints)
 }
 
 /// What each worker answers; one that does not in time is left out.
@@ -167,9 +172,6 @@ async fn ask<T>(workers: &[Handle], command: impl Fn(oneshot::Sender<T>) -> Comm
     }
     all
 }
-
-/// Endpoints that are added before others have their turn in the control thread.
-const ENDPOINTS_AT_ONCE: usize = 512;
 
 impl Joined {
     async fn add(&mut self, report: Report) {

@@ -321,8 +321,8 @@ impl Shared {
     }
 }
 
-/// Endpoints that are told of before calls have their turn: some 50 µs.
-const ENDPOINTS_AT_ONCE: usize = 512;
+/// Endpoints that are told of before calls have their turn, and taken in before other news have it: some 50 µs.
+pub const ENDPOINTS_AT_ONCE: usize = 512;
 
 /// Tasks run between two looks at the sockets: enough that the connections ready in one poll are all read before
 /// the flusher runs.

@@ -2,7 +2,7 @@
 //! pauses.
 
 use super::servers::{NACOS, ZOOKEEPER};
-use super::support::{http_delete, http_get, http_post, within};
+use super::support::{decoded, http_delete, http_get, http_post, within};
 use super::{zk, zookeeper};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -198,19 +198,6 @@ fn of_url(url: &str) -> Entry {
     let address = head.split('/').next().unwrap_or_default().to_owned();
     let pairs = query.split('&').map(|pair| pair.split_once('=').expect("a parameter has a value"));
     Entry { address, said: pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect() }
-}
-
-fn decoded(name: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = name.bytes();
-    while let Some(byte) = rest.next() {
-        let mut digit = || char::from(rest.next()?).to_digit(16);
-        match byte {
-            b'%' => bytes.push((digit().expect("a digit") * 16 + digit().expect("a digit")) as u8),
-            byte => bytes.push(byte),
-        }
-    }
-    String::from_utf8(bytes).expect("names are UTF-8")
 }
 
 fn escaped(text: &str) -> String {

@@ -7,7 +7,7 @@ use super::lists::{In, List, Of, until};
 use super::provider::{Provider, addresses};
 use super::servers::etcd;
 use super::sidecars::names;
-use super::support::{Sidecar, free_port};
+use super::support::{Sidecar, decoded, free_port};
 use super::zk;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -286,15 +286,4 @@ fn escaped(url: &str) -> String {
         c => format!("%{:02X}", c as u32),
     };
     url.chars().map(one).collect()
-}
-
-fn decoded(node: &str) -> String {
-    let mut parts = node.split('%');
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let byte = u8::from_str_radix(&part[..2], 16).expect("two digits");
-        text.push(char::from(byte));
-        text.push_str(&part[2..]);
-    }
-    text
 }

@@ -5,6 +5,7 @@
 use super::gateway::Entry as Kept;
 use super::go::{APP, SERVICE};
 use super::server::Server;
+use super::support::decoded;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -105,19 +106,6 @@ fn url(kept: &Kept) -> Entry {
     fields.insert("the value".into(), if is_lease { "ITS LEASE".into() } else { value });
     fields.insert("on a lease".into(), (kept.lease != 0).to_string());
     Entry { address: address.to_owned(), fields }
-}
-
-fn decoded(name: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = name.bytes();
-    while let Some(byte) = rest.next() {
-        let mut digit = || char::from(rest.next()?).to_digit(16);
-        match byte {
-            b'%' => bytes.push((digit().expect("a digit") * 16 + digit().expect("a digit")) as u8),
-            byte => bytes.push(byte),
-        }
-    }
-    String::from_utf8(bytes).expect("names are UTF-8")
 }
 
 fn json(bytes: &[u8]) -> BTreeMap<String, String> {

@@ -5,7 +5,7 @@
 
 use super::java::{APP, Java, Registry, Service};
 use super::servers::NACOS;
-use super::support::http_get;
+use super::support::{decoded, http_get};
 use super::zk;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -90,19 +90,6 @@ fn url(node: &zk::Node) -> Entry {
     fields.insert("path".into(), path.to_owned());
     fields.insert("ephemeral".into(), node.ephemeral.to_string());
     entry(address.to_owned(), fields)
-}
-
-fn decoded(name: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = name.bytes();
-    while let Some(byte) = rest.next() {
-        let mut digit = || char::from(rest.next()?).to_digit(16);
-        match byte {
-            b'%' => bytes.push((digit().expect("a digit") * 16 + digit().expect("a digit")) as u8),
-            byte => bytes.push(byte),
-        }
-    }
-    String::from_utf8(bytes).expect("names are UTF-8")
 }
 
 /// A node that holds Curator's JSON.

@@ -19,12 +19,14 @@ mod process;
 mod program;
 pub(crate) mod raw;
 mod sidecar;
+mod text;
 
 pub(crate) use child::Child;
 pub(crate) use http::{http_delete, http_get, http_post};
 pub(crate) use process::Process;
 pub(crate) use program::{Ran, run};
 pub(crate) use sidecar::Sidecar;
+pub(crate) use text::decoded;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};

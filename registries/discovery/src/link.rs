@@ -3,7 +3,7 @@
 //! A connection that is there has an epoch, which grows with each connection and whenever changes may have been missed: a watch
 //! is begun anew with each. A watch must never end while anybody listens, nor be silent about a gap.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, future::pending, sync::Arc};
 
 use tokio::{sync::watch, time};
 
@@ -77,7 +77,7 @@ pub async fn follow<U: Clone + Send + Sync>(
         };
         let Some(up) = up else {
             tokio::select! {
-                _ = link.changed() => continue,
+                () = turned(&mut link) => continue,
                 () = teller.closed() => return,
             }
         };
@@ -87,7 +87,7 @@ pub async fn follow<U: Clone + Send + Sync>(
             teller.lost("the connection to the server was lost for a moment");
         }
         let end = tokio::select! {
-            _ = link.changed() => continue,
+            () = turned(&mut link) => continue,
             Err(stop) = eye.look(&up, &mut teller) => stop.into(),
         };
         drop(up);
@@ -95,10 +95,17 @@ pub async fn follow<U: Clone + Send + Sync>(
         teller.lost(&reason);
         // The server was well enough for a connection: it is asked again without waiting for another one.
         tokio::select! {
-            _ = link.changed() => {}
+            () = turned(&mut link) => {}
             () = time::sleep(backoff.failed()) => {}
             () = teller.closed() => return,
         }
+    }
+}
+
+/// Waits until the connection does otherwise: for ever, when nobody is left who could tell.
+async fn turned<U>(link: &mut watch::Receiver<Link<U>>) {
+    if link.changed().await.is_err() {
+        pending::<()>().await;
     }
 }
 
@@ -108,6 +115,8 @@ fn epoch_of<U, L: Look<U>>(_: &L, up: &U) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::{future::poll_fn, pin::pin, time::Duration};
+
     use super::*;
     use crate::{Board, Instance};
 
@@ -163,5 +172,23 @@ mod tests {
         assert!(!task.is_finished(), "somebody listens");
         board.close(number);
         task.await.expect("an end");
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_nobody_tells_of_its_connection_any_more_waits_and_does_not_turn() {
+        for last in [Link::New, Link::Down("gone".into()), Link::Up(1), Link::Closed] {
+            let (tells, link) = watch::channel(last);
+            let mut board = Board::default();
+            let (_, teller) = board.open();
+            drop(tells);
+            let mut polls = 0;
+            let mut watch = pin!(follow(link, teller, Eye(0)));
+            let counted = poll_fn(|waking| {
+                polls += 1;
+                watch.as_mut().poll(waking)
+            });
+            let ended = time::timeout(Duration::from_millis(50), counted).await;
+            assert!(ended.is_err() && polls < 10, "{polls} polls");
+        }
     }
 }

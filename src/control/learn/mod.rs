@@ -319,12 +319,7 @@ impl Control {
         }
         if wants {
             self.demands.hold(self.learning.awaits(&self.plan), self.clock.now());
-            self.demands.put(&mut self.plan);
-            self.replanned = true;
-            // What was known of one when the process ended last is known at once.
-            if self.discovery.follow(&self.plan) == discover::Heard::First {
-                self.publish(false);
-            }
+            self.replan();
         }
         for (wanted, reply) in waiting {
             let found = wanted.map(|name| {
