@@ -183,6 +183,11 @@ impl Desired {
         self.wanted.changed().await.map_err(|_| Closed)
     }
 
+    /// Tells that it begins to write, and that what kept it from that before, as a lost connection does, is over.
+    pub fn begins(&self, wish: u64, pending: usize) {
+        self.tell(Written { wish, pending, trouble: None });
+    }
+
     /// Tells how far it is.
     pub fn tell(&self, written: Written) {
         self.told.send_replace(written);

@@ -58,6 +58,7 @@ pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
     let mut repeats = Repeats::new(&keeper);
     // It goes before the keeper does: what that leaves behind goes with the lease, or by the next pass of another.
     let mut need: Option<Need> = None;
+    let mut was_kept = true;
     loop {
         let (wish, wanted) = desired.now();
         let plan = Arc::new(keeper.plan(&wanted));
@@ -76,6 +77,10 @@ pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
                 _ => Err(Some(lease.trouble.as_deref().unwrap_or("there is no lease yet"))),
             },
         };
+        if was_kept && hand.is_ok() {
+            desired.begins(wish, keeper.nothing(&plan, None).pending);
+        }
+        was_kept = hand.is_err();
         let mut pass = match &hand {
             Err(reason) => keeper.nothing(&plan, *reason),
             Ok(hand) => tokio::select! {

@@ -106,7 +106,8 @@ async fn many_registrations_live_on_one_lease() {
     let mut keeper = Keeper::start(&registry);
     let one = registration(Framework::Dubbo, Level::Both, 20880);
     let each = |service| Registration { service: name(service), ..one.clone() };
-    keeper.set(&(0..500).map(each).collect::<Vec<_>>()).await;
+    keeper.wish.set((0..500).map(each).collect());
+    keeper.done_within(PATIENCE * 3).await;
     let owned = || {
         let keys = gateway.below("/dubbo/com.example");
         let mut leases: Vec<i64> = keys.iter().map(|key| key.lease).collect();
@@ -120,7 +121,11 @@ async fn many_registrations_live_on_one_lease() {
     server.kill();
     keeper.until_pending().await;
     server.restart().await;
-    keeper.done().await;
+    assert!(
+        keeper.until_at_work().await > 500,
+        "that the server is back is said at the start, not at the end"
+    );
+    keeper.done_within(PATIENCE * 3).await;
     assert_eq!(owned(), before, "the lease went on");
     keeper.end().await;
     assert_eq!(owned().0, 0);

@@ -94,6 +94,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut closing: watch::Receiver<bool>)
     let (mut link, mut changes) = (shared.link(), shared.ledger.changes());
     let mut backoff = Backoff::default();
     let mut writer = Writer::new(Arc::clone(&shared));
+    let mut was_kept = true;
     loop {
         let now = link.borrow_and_update().clone();
         if *closing.borrow() || matches!(now, Link::Closed) {
@@ -105,6 +106,12 @@ pub(crate) async fn run(shared: Arc<Shared>, mut closing: watch::Receiver<bool>)
         changes.borrow_and_update();
         let rows = shared.ledger.rows();
         let plan = Plan::of(&rows, &shared.holder);
+        let is_up = matches!(now, Link::Up(_));
+        if was_kept && is_up {
+            // What kept it from writing is over.
+            shared.ledger.tell(Pass::nothing(&plan, &writer.ours, None).told(&rows, &plan));
+        }
+        was_kept = !is_up;
         let pass = match &now {
             Link::Up(up) => tokio::select! {
                 _ = link.changed() => continue,
@@ -117,7 +124,6 @@ pub(crate) async fn run(shared: Arc<Shared>, mut closing: watch::Receiver<bool>)
             Link::New | Link::Closed => Pass::nothing(&plan, &writer.ours, None),
         };
         shared.ledger.tell(pass.told(&rows, &plan));
-        let is_up = matches!(now, Link::Up(_));
         let wait = if !is_up {
             // Without a server only a change of the link is worth a look.
             Duration::MAX

@@ -185,15 +185,22 @@ async fn connected(
 ) -> Result<Option<Arc<Session>>, Closed> {
     client.start();
     let mut states = client.state.subscribe();
+    let mut was_kept = false;
     loop {
         let state = states.borrow_and_update().clone();
         let why = match state {
-            State::Up(session) => return Ok(Some(session)),
+            State::Up(session) => {
+                if was_kept {
+                    desired.begins(wish, pending.max(1));
+                }
+                return Ok(Some(session));
+            }
             State::Down(why) => Some(why.to_string()),
             State::Closed => Some(CLOSED.to_owned()),
             State::Fresh => None,
         };
         desired.tell(Written { wish, pending: pending.max(1), trouble: why });
+        was_kept = true;
         tokio::select! {
             changed = desired.changed() => return changed.map(|()| None),
             // The sender is the client's, which is held here.

@@ -42,11 +42,17 @@ pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
         eyes: BTreeMap::new(),
         epoch: 0,
     };
+    let mut was_kept = true;
     loop {
         let (wish, wanted) = desired.now();
         let plan = keeper.plan(&wanted);
         let plan = keeper.want(plan);
         let now = link.borrow_and_update().clone();
+        let is_up = matches!(now, Link::Up(_));
+        if was_kept && is_up {
+            desired.begins(wish, keeper.nothing(&plan, None).pending);
+        }
+        was_kept = !is_up;
         let mut pass = match &now {
             Link::New => keeper.nothing(&plan, None),
             Link::Down(reason) => keeper.nothing(&plan, Some(reason)),
@@ -59,7 +65,6 @@ pub(crate) async fn keep(hub: Arc<Hub>, mut desired: Desired) {
             },
         };
         desired.tell(Written { wish, pending: pass.pending, trouble: pass.trouble.take() });
-        let is_up = matches!(now, Link::Up(_));
         if pass.pending == 0 && is_up {
             backoff.works();
         }

@@ -94,8 +94,27 @@ impl Keeper {
     }
 
     pub(crate) async fn done(&mut self) {
-        let done = time::timeout(PATIENCE, self.wish.done()).await;
+        self.done_within(PATIENCE).await;
+    }
+
+    /// For what is so much that a busy machine is not done with it as soon as with one.
+    pub(crate) async fn done_within(&mut self, patience: Duration) {
+        let done = time::timeout(patience, self.wish.done()).await;
         assert!(done.is_ok(), "not done in time: {:?}", self.wish.written());
+    }
+
+    /// Waits until nothing stands in the way of the writing any more, and that is said; how much has still to be written then.
+    pub(crate) async fn until_at_work(&self) -> usize {
+        // A look after each step of the others, so that none is missed.
+        let wait = async {
+            loop {
+                match self.wish.written() {
+                    Some(written) if written.trouble.is_none() => return written.pending,
+                    _ => tokio::task::yield_now().await,
+                }
+            }
+        };
+        time::timeout(PATIENCE, wait).await.expect("a start in time")
     }
 
     /// What went wrong last.
