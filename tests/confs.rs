@@ -41,6 +41,15 @@ fn every_example_passes_the_check() {
 }
 
 #[test]
+fn a_check_tells_what_it_found_bridges_and_registries_too() {
+    let told = |name: &str| outrigger(&["check", "-c", folder().join(name).to_str().expect("a path")]).1;
+    let bridges = told("bridges.yaml");
+    assert!(bridges.ends_with("clusters: 0, registries: 2, bridges: 3\n"), "{bridges}");
+    let echo = told("echo.yaml");
+    assert!(echo.ends_with("well; listeners: 1, routes: 1, clusters: 1\n"), "{echo}");
+}
+
+#[test]
 fn every_example_runs() {
     for file in examples() {
         let written = std::fs::read_to_string(&file).expect("an example");

@@ -539,6 +539,26 @@ fn term_without_any_connection_ends_at_once() {
 }
 
 #[test]
+fn what_hangs_in_the_operating_system_does_not_hold_up_the_end() {
+    // Nobody ever writes into it, so that whoever reads it waits: as for a file on a dead disk, or a name that no DNS answers for.
+    let dir = TempDir::new();
+    let ca = dir.path().join("ca.pem");
+    assert!(Command::new("mkfifo").arg(&ca).status().expect("mkfifo runs").success());
+    let etcd = format!("{{ address: \"127.0.0.1:{}\", tls: {{ ca: {} }} }}", free_port(), ca.display());
+    let clusters = format!(
+        "registries: {{ et: {{ etcd: {etcd} }} }}\n\
+         clusters: {{ up: {{ discover: {{ registry: et, service: com.example.EchoService }} }} }}"
+    );
+    let text = conf(EVERYTHING, &clusters);
+    let mut sidecar = Sidecar::start(&text);
+    sidecar.term();
+    assert_eq!(sidecar.wait(SOON).code(), Some(0));
+    let file = dir.path().join("outrigger.yaml");
+    fs::write(&file, text).expect("a file can be written");
+    says(&["registry", "ls", "-c", file.to_str().expect("a path"), "--timeout", "1"], 1, &["no answer"]);
+}
+
+#[test]
 fn term_does_not_wait_for_what_has_not_said_what_it_speaks() {
     let upstream = Upstream::start();
     let listener =

@@ -14,7 +14,7 @@ use clap::Args;
 use outrigger_discovery::{Board, Instance, Registration, Registry, ServiceKey};
 use serde_json::json;
 
-use super::{Format, print};
+use super::{Format, live, print};
 use crate::{
     conf::lower::{BridgePlan, Plan},
     control::{
@@ -68,12 +68,16 @@ impl Bridge {
                 None => format!("error: {} has no bridges", self.conf.display()),
             });
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| format!("error: cannot start: {error}"))?;
         let limit = Duration::from_secs(self.timeout.max(1));
+        let found = live(async {
+            let mut found = Vec::new();
+            for bridge in bridges {
+                found.push((bridge, rows(&plan, bridge, limit).await?));
+            }
+            Ok(found)
+        })?;
         let (mut text, mut all) = (String::new(), Vec::new());
-        for bridge in bridges {
-            let rows = runtime.block_on(rows(&plan, bridge, limit))?;
+        for (bridge, rows) in found {
             let _ = writeln!(text, "# {}: {} to {}", bridge.name, bridge.from, bridge.to);
             for row in &rows {
                 let line = format!("{}\t{}\t{}\t{}", row.verdict, row.service, row.address, row.text);

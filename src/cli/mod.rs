@@ -3,15 +3,18 @@
 //! Data goes to standard output, messages to standard error. Exit status: 0 well, 1 conf or usage, 2 the admin address
 //! did not answer.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::{control, demo, logs, worker::Clock};
+use crate::{conf::lower::Plan, control, demo, logs, worker::Clock};
 
 pub mod bridge;
 pub mod explain;
 pub mod registry;
+
+/// How long files may take that are being written when everything else has ended.
+const LEAVING: Duration = Duration::from_millis(500);
 
 /// A sidecar that carries all of an application's RPC calls.
 #[derive(Debug, Parser)]
@@ -99,25 +102,26 @@ fn run(conf: PathBuf) -> ExitCode {
         Ok(plan) => plan,
         Err(mistakes) => return finish(Err(mistakes.to_string())),
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return finish(Err(format!("error: cannot start: {error}"))),
-    };
-    finish(runtime.block_on(control::run(conf, plan, clock)))
+    finish(live(control::run(conf, plan, clock)))
+}
+
+/// Runs what a verb does. What the operating system still holds up on another thread then (a name that no DNS server answers for, a
+/// file on a disk that hangs) is waited for until `LEAVING`, and ends with the process after that.
+fn live<T>(what: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("error: cannot start: {error}"))?;
+    let result = runtime.block_on(what);
+    runtime.shutdown_timeout(LEAVING);
+    result
 }
 
 fn check(conf: &std::path::Path, format: Format) -> ExitCode {
     match control::read(conf) {
         Ok(plan) => {
-            let (listeners, clusters) = (plan.listeners.len(), plan.clusters.len());
-            let routes: usize = plan.listeners.iter().map(|listener| listener.routes.len()).sum();
             if format == Format::Json {
                 print("[]\n");
             } else {
-                let file = conf.display();
-                print(&format!(
-                    "{file}: well; listeners: {listeners}, routes: {routes}, clusters: {clusters}\n"
-                ));
+                print(&format!("{}: well; {}\n", conf.display(), counted(&plan)));
             }
             ExitCode::SUCCESS
         }
@@ -127,6 +131,19 @@ fn check(conf: &std::path::Path, format: Format) -> ExitCode {
         }
         Err(mistakes) => finish(Err(mistakes.to_string())),
     }
+}
+
+/// How much of what is in a plan; what an application may do without is told where it is.
+fn counted(plan: &Plan) -> String {
+    let routes = plan.listeners.iter().map(|listener| listener.routes.len()).sum();
+    let always = [("listeners", plan.listeners.len()), ("routes", routes), ("clusters", plan.clusters.len())];
+    let more = [
+        ("registries", plan.registries.len()),
+        ("registered services", plan.register.len()),
+        ("bridges", plan.bridges.len()),
+    ];
+    let told = always.into_iter().chain(more.into_iter().filter(|(_, count)| *count > 0));
+    told.map(|(what, count)| format!("{what}: {count}")).collect::<Vec<_>>().join(", ")
 }
 
 fn finish(result: Result<(), String>) -> ExitCode {

@@ -13,7 +13,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use outrigger_discovery::{Board, Framework, Instance, Registry, ServiceKey, View};
 use serde_json::json;
 
-use super::{Format, print};
+use super::{Format, live, print};
 use crate::{conf::lower::Plan, control, plugins};
 
 /// Ask the registries of a conf. Example: outrigger registry ls -c conf/shop-zookeeper.yaml
@@ -104,9 +104,7 @@ impl Of {
 impl Ask {
     /// Asks, and prints what is answered. An error for a person where a registry could not be asked.
     pub fn run(self) -> Result<(), String> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| format!("error: cannot start: {error}"))?;
-        runtime.block_on(async {
+        live(async {
             match self.verb {
                 Verb::Ls { whom } => list(&whom).await,
                 Verb::Get { what } => get(&what).await,

@@ -57,6 +57,16 @@ impl Child {
         status
     }
 
+    /// What each of its threads does, for the message of a failed test: name, state, and where in the kernel it waits.
+    pub(crate) fn threads(&self) -> String {
+        let all = std::fs::read_dir(format!("/proc/{}/task", self.pid())).into_iter().flatten().flatten();
+        let says = |task: std::fs::DirEntry| {
+            let read = |name| std::fs::read_to_string(task.path().join(name)).unwrap_or_default();
+            format!("{}\n{}{}", read("stat"), read("syscall"), read("stack"))
+        };
+        all.map(says).collect()
+    }
+
     /// Kills at once and reaps.
     pub(crate) fn kill(&mut self) {
         // Killing what has already ended is no error here.

@@ -62,14 +62,16 @@ fn is_free(port: u16) -> bool {
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into()).is_ok()
 }
 
-/// Asks `done` every few milliseconds until it says yes; false when the limit passes first.
+/// Asks `done` every few milliseconds until it says yes; false when the limit passes first. The last time is after the end: a machine
+/// that stood still meanwhile is nobody's fault.
 pub(crate) fn within(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + limit;
     loop {
+        let is_over = Instant::now() > end;
         if done() {
             return true;
         }
-        if Instant::now() > end {
+        if is_over {
             return false;
         }
         std::thread::sleep(Duration::from_millis(10));

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-const READY_MAX: Duration = Duration::from_secs(10);
+/// A registry that has just been started takes its time to answer, beside others on a busy machine.
+const READY_MAX: Duration = Duration::from_secs(30);
 
 pub(crate) struct Sidecar {
     child: Child,
@@ -107,7 +108,9 @@ impl Sidecar {
 
     /// The exit status; a sidecar that still runs after the limit fails the test.
     pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
-        self.child.wait(limit).unwrap_or_else(|| panic!("the sidecar still runs after {limit:?}"))
+        self.child.wait(limit).unwrap_or_else(|| {
+            panic!("the sidecar still runs after {limit:?}; its threads:\n{}", self.child.threads())
+        })
     }
 
     /// Fails the test when the sidecar is no longer running.

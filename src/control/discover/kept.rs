@@ -5,8 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -193,11 +192,11 @@ fn write(path: &Path, kept: &Kept) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let beside = path.with_extension(format!("{}.new", std::process::id()));
-    let mut file = fs::File::create(&beside)?;
-    serde_json::to_writer(&mut file, kept).map_err(io::Error::other)?;
+    let mut text = serde_json::to_vec(kept).map_err(io::Error::other)?;
+    text.push(b'\n');
     // Not waited for until it is on the disk: what a power cut spoils is not read, and the end of a process must not wait for
     // thousands of them.
-    file.write_all(b"\n")?;
+    fs::write(&beside, text)?;
     fs::rename(&beside, path)
 }
 
