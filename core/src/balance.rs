@@ -372,9 +372,15 @@ mod tests {
         local.reconcile(&snapshot);
         let mut count = vec![0; weights.len()];
         for _ in 0..picks {
-            let slot =
-                pick(&mut local, &snapshot.clusters()[0], (0, Lot::ALL), None, Tried::default(), Tick(1))
-                    .unwrap();
+            let slot = pick(
+                &mut local,
+                snapshot.cluster(0).unwrap(),
+                (0, Lot::ALL),
+                None,
+                Tried::default(),
+                Tick(1),
+            )
+            .unwrap();
             let position = (0..weights.len()).find(|at| local.slot_of(0, *at) == Some(slot)).unwrap();
             count[position] += 1;
         }
@@ -398,9 +404,15 @@ mod tests {
         let bad = local.slot_of(0, 0).unwrap();
         let mut first = 0;
         for _ in 0..100 {
-            let slot =
-                pick(&mut local, &snapshot.clusters()[0], (0, Lot::ALL), None, Tried::default(), Tick(1))
-                    .unwrap();
+            let slot = pick(
+                &mut local,
+                snapshot.cluster(0).unwrap(),
+                (0, Lot::ALL),
+                None,
+                Tried::default(),
+                Tick(1),
+            )
+            .unwrap();
             if slot == bad {
                 first += 1;
                 assert!(local.elsewhere(&snapshot, bad, (Lot::ALL, Tried::default()), Tick(1)).is_some());
@@ -441,7 +453,7 @@ mod tests {
             let picks = |local: &mut Local, picks: usize, now: Tick| {
                 let mut seen = HashMap::<_, usize>::new();
                 for _ in 0..picks {
-                    let cluster = &snapshot.clusters()[0];
+                    let cluster = snapshot.cluster(0).unwrap();
                     let slot = pick(local, cluster, (0, Lot::ALL), None, Tried::default(), now).unwrap();
                     *seen.entry(slot).or_default() += 1;
                 }
@@ -476,7 +488,7 @@ mod tests {
             let snapshot = snapshot(balance, &[1, 1, 1]);
             let mut local = Local::new(1);
             local.reconcile(&snapshot);
-            let cluster = &snapshot.clusters()[0];
+            let cluster = snapshot.cluster(0).unwrap();
             let slot = |local: &Local, at| local.slot_of(0, at).unwrap();
             let later = Tick::ZERO.after(Duration::from_secs(1));
             let (bad, worse, good) = (slot(&local, 0), slot(&local, 1), slot(&local, 2));
@@ -505,7 +517,7 @@ mod tests {
     #[test]
     fn who_is_left_out_comes_before_who_refuses_connections() {
         for balance in [Balance::RoundRobin, Balance::Random, Balance::LeastRequest, Balance::P2cEwma] {
-            let mut cluster = (*snapshot(balance, &[1, 1, 1]).clusters()[0]).clone();
+            let mut cluster = (**snapshot(balance, &[1, 1, 1]).cluster(0).unwrap()).clone();
             cluster.crowd =
                 std::sync::Arc::new(crate::health::Crowd::new(3, Some(crate::Outlier::default())));
             let snapshot = Snapshot::new(1, Vec::new(), vec![cluster]);
@@ -524,7 +536,7 @@ mod tests {
 
     #[test]
     fn who_was_left_out_is_tried_again_however_bad_it_was() {
-        let mut cluster = (*snapshot(Balance::P2cEwma, &[1, 1]).clusters()[0]).clone();
+        let mut cluster = (**snapshot(Balance::P2cEwma, &[1, 1]).cluster(0).unwrap()).clone();
         cluster.crowd = std::sync::Arc::new(crate::health::Crowd::new(2, Some(crate::Outlier::default())));
         let snapshot = Snapshot::new(1, Vec::new(), vec![cluster]);
         let mut local = Local::new(1);
@@ -532,7 +544,8 @@ mod tests {
         let [out, good] = [0, 1].map(|at| local.slot_of(0, at).unwrap());
         (0..5).for_each(|_| local.failed_at(out, Tick(5)));
         let picked = |local: &mut Local, now| {
-            let pick = |_| pick(local, &snapshot.clusters()[0], (0, Lot::ALL), None, Tried::default(), now);
+            let pick =
+                |_| pick(local, snapshot.cluster(0).unwrap(), (0, Lot::ALL), None, Tried::default(), now);
             (0..50).map(pick).filter(|slot| *slot == Some(out)).count()
         };
         assert_ne!(out, good);
@@ -560,7 +573,7 @@ mod tests {
             for _ in 0..50 {
                 let picked = pick(
                     &mut local,
-                    &snapshot.clusters()[0],
+                    snapshot.cluster(0).unwrap(),
                     (0, Lot::ALL),
                     None,
                     Tried::default(),

@@ -8,6 +8,7 @@
 
 pub mod balance;
 pub mod cluster;
+pub mod clusters;
 pub mod decide;
 pub mod demand;
 pub mod hash;
@@ -28,6 +29,7 @@ mod window;
 
 pub use balance::Balance;
 pub use cluster::{Cluster, ClusterSettings, Endpoint, HashBy};
+pub use clusters::Clusters;
 pub use decide::{Plan, Refused, decide};
 pub use demand::{Awaited, Demand};
 pub use health::{Health, Outlier, Probed};

@@ -9,8 +9,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use outrigger_codec::{Outcome, Refusal};
 
 use crate::{
-    Awaited, Budget, Cluster, ClusterSettings, End, Failure, ListenerId, Random, Snapshot, Tally, Tick,
-    Tried, demand,
+    Awaited, Budget, Cluster, ClusterSettings, Clusters, End, Failure, Listener, ListenerId, Random,
+    RouteTable, Snapshot, Tally, Tick, Tried, demand,
     health::{Crowd, Health},
     slots::Slots,
     subset::{Lot, Part, Standing},
@@ -32,7 +32,11 @@ pub struct Local {
     endpoints: Slots<EndpointState>,
     /// For each listener of the snapshot: the slots of its routes, and last the slot of calls without a route.
     by_listener: Vec<Vec<RouteSlot>>,
+    /// The listeners of the snapshot, which that is of.
+    listeners: Vec<(Box<str>, Arc<RouteTable>)>,
     by_cluster: Vec<ClusterTurn>,
+    /// The clusters of the snapshot, which that is of.
+    clusters: Clusters,
     /// Endpoints that no snapshot lists, as long as anything holds them.
     leaving: Vec<EndpointSlot>,
     /// The same of routes.
@@ -93,9 +97,8 @@ pub struct EndpointState {
 /// When it was looked how the endpoints of a part do: the changes until then, and the time.
 type Seen = (u32, Tick);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct ClusterTurn {
-    cluster: Arc<Cluster>,
     slots: Vec<EndpointSlot>,
     /// The next turn of each part.
     next: Vec<usize>,
@@ -123,7 +126,9 @@ impl Local {
             routes: Slots::default(),
             endpoints: Slots::default(),
             by_listener: Vec::new(),
+            listeners: Vec::new(),
             by_cluster: Vec::new(),
+            clusters: Clusters::default(),
             leaving: Vec::new(),
             leaving_routes: Vec::new(),
             unsettled: 0,
@@ -135,33 +140,27 @@ impl Local {
     }
 
     /// Takes up a new snapshot: finds slots again by key, makes new ones, gives up those that nothing holds. Costs what is new
-    /// in it; a cluster that is the same thing as before costs nothing to speak of.
+    /// in it; clusters that are the same things as before cost nothing to speak of.
     pub fn reconcile(&mut self, snapshot: &Snapshot) {
         self.take_routes(snapshot);
-        let mut before = std::mem::take(&mut self.by_cluster).into_iter().map(Some).collect::<Vec<_>>();
-        let mut places: Option<HashMap<Box<str>, usize>> = None;
-        let mut now = Vec::with_capacity(snapshot.clusters().len());
-        for (at, cluster) in snapshot.clusters().iter().enumerate() {
-            // Most are where they were; else they are looked for, all by one map.
-            let named = |turn: &Option<ClusterTurn>| {
-                turn.as_ref().is_some_and(|turn| turn.cluster.name == cluster.name)
-            };
-            let at = if before.get(at).is_some_and(named) {
-                Some(at)
-            } else {
-                let all = || {
-                    let each = before.iter().enumerate();
-                    each.filter_map(|(at, turn)| Some((turn.as_ref()?.cluster.name.clone(), at))).collect()
-                };
-                places.get_or_insert_with(all).get(&cluster.name).copied()
-            };
-            let turn = at.and_then(|at| before.get_mut(at)?.take());
-            now.push(self.take_cluster(cluster, turn));
+        let last = std::mem::replace(&mut self.clusters, snapshot.clusters().clone());
+        // Mostly each is where one of its name was, and nearly all are those of before.
+        let same_names = last.len() == snapshot.clusters().len()
+            && snapshot
+                .clusters()
+                .new_since(&last)
+                .all(|(at, cluster)| last.get(at).is_some_and(|before| before.name == cluster.name));
+        if same_names {
+            for (at, cluster) in snapshot.clusters().new_since(&last) {
+                let turn = self.by_cluster.get_mut(at).map(std::mem::take);
+                let turn = self.take_cluster(cluster, turn);
+                if let Some(place) = self.by_cluster.get_mut(at) {
+                    *place = turn;
+                }
+            }
+        } else {
+            self.take_others(snapshot, &last);
         }
-        for turn in before.into_iter().flatten() {
-            self.unlist(&turn.slots);
-        }
-        self.by_cluster = now;
         // What calls waited for is known now; those that still wait are told by who holds them.
         let known: Vec<EndpointSlot> = self
             .awaited
@@ -174,8 +173,48 @@ impl Local {
         self.give_up_endpoints();
     }
 
+    /// The slots of clusters that are others than before, or elsewhere: they are looked for by their names.
+    fn take_others(&mut self, snapshot: &Snapshot, last: &Clusters) {
+        let before = last.iter().zip(std::mem::take(&mut self.by_cluster));
+        let mut before: HashMap<&str, (&Arc<Cluster>, ClusterTurn)> =
+            before.map(|(cluster, turn)| (&*cluster.name, (cluster, turn))).collect();
+        for cluster in snapshot.clusters().iter() {
+            let turn = match before.remove(&*cluster.name) {
+                Some((same, turn)) if Arc::ptr_eq(same, cluster) => turn,
+                other => self.take_cluster(cluster, other.map(|(_, turn)| turn)),
+            };
+            self.by_cluster.push(turn);
+        }
+        for (_, turn) in before.into_values() {
+            self.unlist(&turn.slots);
+        }
+    }
+
     /// The slots of a snapshot's routes.
     fn take_routes(&mut self, snapshot: &Snapshot) {
+        let same = |(before, now): (&(Box<str>, Arc<RouteTable>), &Listener)| {
+            Arc::ptr_eq(&before.1, &now.routes) && before.0 == now.name
+        };
+        let listeners = snapshot.listeners();
+        if self.listeners.len() != listeners.len() || !self.listeners.iter().zip(listeners).all(same) {
+            let each = listeners.iter().map(|listener| (listener.name.clone(), Arc::clone(&listener.routes)));
+            self.listeners = each.collect();
+            self.take_other_routes(snapshot);
+        }
+        let routes = &mut self.routes;
+        self.leaving_routes.retain(|slot| match routes.get(slot.0) {
+            Some(route) if route.listed => false,
+            Some(route) if route.in_flight > 0 => true,
+            Some(route) => {
+                let (listener, name) = (route.listener.clone(), route.name.clone());
+                routes.give_up(slot.0, &listener, &name);
+                false
+            }
+            None => false,
+        });
+    }
+
+    fn take_other_routes(&mut self, snapshot: &Snapshot) {
         let before = std::mem::take(&mut self.by_listener);
         for slot in before.iter().flatten() {
             if let Some(route) = self.routes.get_mut(slot.0) {
@@ -196,31 +235,16 @@ impl Local {
         });
         self.by_listener = each.collect();
         self.leaving_routes.extend(before.into_iter().flatten());
-        let routes = &mut self.routes;
         self.leaving_routes.sort_unstable_by_key(|slot| slot.0);
         self.leaving_routes.dedup();
-        self.leaving_routes.retain(|slot| match routes.get(slot.0) {
-            Some(route) if route.listed => false,
-            Some(route) if route.in_flight > 0 => true,
-            Some(route) => {
-                let (listener, name) = (route.listener.clone(), route.name.clone());
-                routes.give_up(slot.0, &listener, &name);
-                false
-            }
-            None => false,
-        });
     }
 
     /// The slots of a cluster's endpoints; `before`: what it was in the last snapshot.
     fn take_cluster(&mut self, cluster: &Arc<Cluster>, before: Option<ClusterTurn>) -> ClusterTurn {
         let mut next = Vec::new();
-        match before {
-            Some(turn) if Arc::ptr_eq(&turn.cluster, cluster) => return turn,
-            Some(turn) => {
-                self.unlist(&turn.slots);
-                next = turn.next;
-            }
-            None => {}
+        if let Some(turn) = before {
+            self.unlist(&turn.slots);
+            next = turn.next;
         }
         let known = cluster.endpoints.iter().zip(&cluster.healths);
         let slots = known.map(|(endpoint, health)| {
@@ -237,7 +261,7 @@ impl Local {
         });
         let slots = slots.collect();
         next.resize(cluster.parts.len(), 0);
-        ClusterTurn { cluster: Arc::clone(cluster), slots, next, standings: vec![None; cluster.parts.len()] }
+        ClusterTurn { slots, next, standings: vec![None; cluster.parts.len()] }
     }
 
     fn unlist(&mut self, slots: &[EndpointSlot]) {

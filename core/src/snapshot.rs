@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use crate::{Cluster, RouteTable};
+use crate::{Cluster, Clusters, RouteTable};
 
 /// A listener's index in its snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,7 +26,7 @@ pub struct Snapshot {
     /// Grows by one with every swap.
     pub revision: u64,
     listeners: Box<[Listener]>,
-    clusters: Box<[Arc<Cluster>]>,
+    clusters: Clusters,
     by_name: Arc<HashMap<Box<str>, u32>>,
 }
 
@@ -39,18 +39,33 @@ impl Snapshot {
     /// The same of clusters that other snapshots may have, too: workers see at once that nothing of these is new.
     pub fn of(revision: u64, listeners: Vec<Listener>, clusters: Vec<Arc<Cluster>>) -> Self {
         let by_name = clusters.iter().zip(0..).map(|(cluster, at)| (cluster.name.clone(), at)).collect();
-        Self { revision, listeners: listeners.into(), clusters: clusters.into(), by_name: Arc::new(by_name) }
+        let clusters = Clusters::new(clusters);
+        Self { revision, listeners: listeners.into(), clusters, by_name: Arc::new(by_name) }
     }
 
     /// The same after `last`: where the names are those of before, in their order, they need not be indexed again.
     pub fn after(last: &Self, revision: u64, listeners: Vec<Listener>, clusters: Vec<Arc<Cluster>>) -> Self {
         let same =
             |(one, other): (&Arc<Cluster>, &Arc<Cluster>)| Arc::ptr_eq(one, other) || one.name == other.name;
-        if clusters.len() != last.clusters.len() || !clusters.iter().zip(&last.clusters).all(same) {
+        if clusters.len() != last.clusters.len() || !clusters.iter().zip(last.clusters.iter()).all(same) {
             return Self::of(revision, listeners, clusters);
         }
-        let by_name = Arc::clone(&last.by_name);
-        Self { revision, listeners: listeners.into(), clusters: clusters.into(), by_name }
+        let (clusters, by_name) = (Clusters::new(clusters), Arc::clone(&last.by_name));
+        Self { revision, listeners: listeners.into(), clusters, by_name }
+    }
+
+    /// The same after `last` with these clusters in the places of those that had their names; others are as they were, and nobody looks
+    /// at them. A name that `last` has not is passed over.
+    pub fn patched(
+        last: &Self,
+        revision: u64,
+        listeners: Vec<Listener>,
+        clusters: impl IntoIterator<Item = Arc<Cluster>>,
+    ) -> Self {
+        let placed =
+            clusters.into_iter().filter_map(|new| Some((last.cluster_named(&new.name)? as usize, new)));
+        let (clusters, by_name) = (last.clusters.with(placed), Arc::clone(&last.by_name));
+        Self { revision, listeners: listeners.into(), clusters, by_name }
     }
 
     /// The listeners, in the order of their ids.
@@ -59,7 +74,7 @@ impl Snapshot {
     }
 
     /// The clusters, in the order of their indices.
-    pub fn clusters(&self) -> &[Arc<Cluster>] {
+    pub fn clusters(&self) -> &Clusters {
         &self.clusters
     }
 

@@ -23,7 +23,11 @@ use tokio::{
 };
 
 use super::Ask;
-use crate::{logs, telemetry};
+use crate::{
+    logs,
+    telemetry::{self, Joined},
+    worker::Detail,
+};
 
 /// Readers at once; more wait.
 const READERS_MAX: usize = 32;
@@ -151,7 +155,7 @@ async fn read(path: &str, asks: &mpsc::UnboundedSender<Ask>) -> Answer {
             None => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: ending\n"),
         },
         "/config" => json_answer(ask(asks, Ask::Written).await),
-        "/metrics" => match ask(asks, Ask::Joined).await {
+        "/metrics" => match joined(asks, Detail::Counts).await {
             Some(joined) => {
                 let mut page = text(StatusCode::OK, telemetry::metrics::render(&joined));
                 let kind = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -161,11 +165,17 @@ async fn read(path: &str, asks: &mpsc::UnboundedSender<Ask>) -> Answer {
             None => text(StatusCode::SERVICE_UNAVAILABLE, "ending\n"),
         },
         "/registries" => json_answer(
-            ask(asks, Ask::Joined).await.map(|joined| telemetry::stats::registries(&joined.facts)),
+            joined(asks, Detail::None).await.map(|joined| telemetry::stats::registries(&joined.facts)),
         ),
-        "/stats" => json_answer(ask(asks, Ask::Joined).await.map(|joined| telemetry::stats::stats(&joined))),
-        _ => json_answer(ask(asks, Ask::Joined).await.map(|joined| telemetry::stats::clusters(&joined))),
+        "/stats" => {
+            json_answer(joined(asks, Detail::None).await.map(|joined| telemetry::stats::stats(&joined)))
+        }
+        _ => json_answer(joined(asks, Detail::All).await.map(|joined| telemetry::stats::clusters(&joined))),
     }
+}
+
+async fn joined(asks: &mpsc::UnboundedSender<Ask>, detail: Detail) -> Option<Joined> {
+    ask(asks, |reply| Ask::Joined(detail, reply)).await
 }
 
 async fn change(path: &str, query: &str, asks: &mpsc::UnboundedSender<Ask>) -> Answer {

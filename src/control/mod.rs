@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use outrigger_core::Snapshot;
+use outrigger_core::{Clusters, Snapshot};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot},
@@ -19,7 +19,7 @@ use tokio::{
 use crate::{
     conf::{self, lower::Plan, report::Report},
     telemetry::{self, Joined},
-    worker::{Clock, Command, Handle},
+    worker::{Clock, Command, Detail, Handle},
 };
 
 pub mod admin;
@@ -41,7 +41,7 @@ pub enum Ask {
     /// Drain and exit.
     Drain,
     /// Everything that is known, joined over the workers.
-    Joined(oneshot::Sender<Joined>),
+    Joined(Detail, oneshot::Sender<Joined>),
     /// The conf in force, as YAML-compatible JSON.
     Written(oneshot::Sender<serde_json::Value>),
     /// Whether calls can be taken; otherwise why not.
@@ -376,8 +376,8 @@ impl Control {
     fn answer(&mut self, ask: Ask) {
         match ask {
             Ask::Reload(reply) => drop(reply.send(self.reload("POST /reload"))),
-            Ask::Joined(reply) => {
-                let joining = telemetry::join(Arc::clone(&self.workers), self.facts());
+            Ask::Joined(detail, reply) => {
+                let joining = telemetry::join(Arc::clone(&self.workers), self.facts(detail), detail);
                 // Workers may take their time; nobody else waits for them.
                 tokio::spawn(async move { drop(reply.send(joining.await)) });
             }
@@ -411,10 +411,10 @@ impl Control {
         .collect()
     }
 
-    fn facts(&self) -> telemetry::Facts {
+    fn facts(&self, detail: Detail) -> telemetry::Facts {
         let now = self.clock.now();
-        let panics =
-            self.snapshot.clusters().iter().filter(|cluster| outrigger_core::balance::panics(cluster, now));
+        let asked = if detail == Detail::None { &Clusters::default() } else { self.snapshot.clusters() };
+        let panics = asked.iter().filter(|cluster| outrigger_core::balance::panics(cluster, now));
         telemetry::Facts {
             app: self.plan.app.clone(),
             revision: self.snapshot.revision,
@@ -432,7 +432,7 @@ impl Control {
                 .collect(),
             checks: self.probes.checks(),
             found: self.probes.found(),
-            said: self.said(),
+            said: if detail == Detail::All { self.said() } else { BTreeMap::new() },
             panics: panics.map(|cluster| cluster.name.clone()).collect(),
         }
     }

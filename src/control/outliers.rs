@@ -23,11 +23,16 @@ use crate::{
 
 /// How often it is looked whose interval is over.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often all clusters are gone through, of which there may be thousands, although nobody's interval is known to be over: some may
+/// be new, or have more endpoints or another interval than before.
+const ALL_EVERY: Duration = Duration::from_secs(5);
 
 /// When clusters were last compared, and what their endpoints had done by then.
 #[derive(Debug)]
 pub struct Compares {
     next: Instant,
+    /// Before this nobody's interval is over, as far as is known.
+    due: Instant,
     /// What workers were asked. Whoever waits for it here is called away by all other news.
     asked: Option<JoinHandle<Option<Endpoints>>>,
     clusters: HashMap<Box<str>, Since>,
@@ -42,7 +47,8 @@ struct Since {
 impl Compares {
     /// Nothing was compared yet.
     pub fn new() -> Self {
-        Self { next: Instant::now() + LOOK_EVERY, asked: None, clusters: HashMap::new() }
+        let next = Instant::now() + LOOK_EVERY;
+        Self { next, due: next, asked: None, clusters: HashMap::new() }
     }
 
     /// Waits until some cluster is to be compared, and what the workers know by then of endpoints that had calls. Whoever stops waiting
@@ -57,47 +63,66 @@ impl Compares {
                 }
             }
             tokio::time::sleep_until(self.next).await;
-            self.next = Instant::now() + LOOK_EVERY;
-            if snapshot.clusters().iter().any(|cluster| self.is_due(cluster)) {
+            let now = Instant::now();
+            self.next = now + LOOK_EVERY;
+            if self.due <= now && self.is_any_due(snapshot, now) {
                 self.asked = Some(tokio::spawn(called(Arc::clone(workers))));
             }
         }
     }
 
-    /// Whether a cluster's interval is over. One that nobody can be left out of is never compared.
-    fn is_due(&mut self, cluster: &Cluster) -> bool {
-        let Some(outlier) = &cluster.settings.outlier else { return false };
-        let compares = outlier.deviation > 0 || outlier.slower > 0;
-        if !compares || cluster.endpoints.len() < 3 {
-            return false;
-        }
-        match self.clusters.get(&cluster.name) {
-            Some(since) => since.at.elapsed() >= outlier.interval,
-            None => {
-                self.clusters.insert(cluster.name.clone(), Since { at: Instant::now(), did: HashMap::new() });
-                false
+    /// Whether a cluster's interval is over; if not, when it will be.
+    fn is_any_due(&mut self, snapshot: &Snapshot, now: Instant) -> bool {
+        let mut due = now + ALL_EVERY;
+        for cluster in snapshot.clusters().iter() {
+            match self.due_at(cluster, now) {
+                Some(at) if at <= now => return true,
+                Some(at) => due = due.min(at),
+                None => {}
             }
         }
+        self.due = due;
+        false
+    }
+
+    /// When a cluster's interval is over; one that was not known begins its first. One that nobody can be left out of is never
+    /// compared.
+    fn due_at(&mut self, cluster: &Cluster, now: Instant) -> Option<Instant> {
+        let outlier = cluster.settings.outlier.as_ref()?;
+        let compares = outlier.deviation > 0 || outlier.slower > 0;
+        if !compares || cluster.endpoints.len() < 3 {
+            return None;
+        }
+        let since = match self.clusters.get(&cluster.name) {
+            Some(since) => since.at,
+            None => {
+                let did = HashMap::new();
+                self.clusters.insert(cluster.name.clone(), Since { at: now, did });
+                now
+            }
+        };
+        Some(since + outlier.interval)
     }
 
     /// Compares the clusters whose interval is over, by what their endpoints did, ever.
-    pub fn compare(&mut self, snapshot: &Snapshot, did: &Endpoints, now: Tick) {
+    pub fn compare(&mut self, snapshot: &Snapshot, did: &Endpoints, tick: Tick) {
+        let now = Instant::now();
         self.clusters.retain(|name, _| snapshot.cluster_named(name).is_some());
         let called: HashSet<&str> = did.keys().map(|(cluster, _)| &**cluster).collect();
-        for cluster in snapshot.clusters() {
-            if !self.is_due(cluster) {
+        for cluster in snapshot.clusters().iter() {
+            if self.due_at(cluster, now).is_none_or(|at| at > now) {
                 continue;
             }
             if called.contains(&*cluster.name) {
-                self.compare_one(cluster, did, now);
+                self.compare_one(cluster, did, (now, tick));
             } else if let Some(since) = self.clusters.get_mut(&cluster.name) {
                 // Of thousands that stand in a registry most are never called: they cost no more than this.
-                *since = Since { at: Instant::now(), did: HashMap::new() };
+                *since = Since { at: now, did: HashMap::new() };
             }
         }
     }
 
-    fn compare_one(&mut self, cluster: &Cluster, did: &Endpoints, now: Tick) {
+    fn compare_one(&mut self, cluster: &Cluster, did: &Endpoints, (now, tick): (Instant, Tick)) {
         let Some(outlier) = &cluster.settings.outlier else { return };
         let Some(since) = self.clusters.get_mut(&cluster.name) else { return };
         let mut doings = Vec::with_capacity(cluster.endpoints.len());
@@ -112,12 +137,12 @@ impl Compares {
                 took: all.took.saturating_sub(before.took),
             });
         }
-        since.at = Instant::now();
+        since.at = now;
         for odd in odd_ones(outlier, &doings) {
             if let (Some(health), Some(endpoint)) = (cluster.healths.get(odd), cluster.endpoints.get(odd)) {
                 let (cluster_name, address) = (&*cluster.name, &*endpoint.address);
                 tracing::warn!(cluster = cluster_name, endpoint = address, "does far worse than the others");
-                health.eject(&cluster.crowd, now);
+                health.eject(&cluster.crowd, tick);
             }
         }
     }
@@ -213,12 +238,10 @@ mod tests {
             each.into_iter().enumerate().map(|(at, endpoint)| (key(at), endpoint)).collect()
         };
         let mut look = |did: &Endpoints| {
-            for cluster in snapshot.clusters() {
-                compares.is_due(cluster);
-            }
+            compares.is_any_due(&snapshot, Instant::now());
             std::thread::sleep(2 * MS);
             compares.compare(&snapshot, did, Tick::ZERO);
-            let cluster = &snapshot.clusters()[0];
+            let cluster = snapshot.cluster(0).unwrap();
             cluster.healths.iter().map(|health| health.out_for(Tick::ZERO).is_some()).collect::<Vec<_>>()
         };
         // What was long ago is compared once.

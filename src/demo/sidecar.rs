@@ -19,7 +19,7 @@ use super::speech::SPEECHES;
 use crate::{
     control::{self, Ask, Host},
     telemetry::Facts,
-    worker::Clock,
+    worker::{Clock, Detail},
 };
 
 /// A sidecar that runs in a thread of this process; its conf file goes with it.
@@ -82,7 +82,8 @@ impl Sidecar {
 
     /// What the control thread knows, unless it is slow to say so.
     pub(super) async fn facts(&self) -> Option<Facts> {
-        let joined = tokio::time::timeout(Duration::from_millis(500), self.ask(Ask::Joined)).await;
+        let asked = self.ask(|reply| Ask::Joined(Detail::None, reply));
+        let joined = tokio::time::timeout(Duration::from_millis(500), asked).await;
         joined.ok()?.map(|joined| joined.facts)
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     session::counters::Counts,
-    worker::{Command, ENDPOINTS_AT_ONCE, EndpointReport, Handle, Report},
+    worker::{Command, Detail, ENDPOINTS_AT_ONCE, EndpointReport, Handle, Report},
 };
 
 mod bridges;
@@ -51,9 +51,9 @@ pub struct Facts {
     pub checks: BTreeMap<Box<str>, Checks>,
     /// What they found, by (cluster, address).
     pub found: BTreeMap<(Box<str>, Box<str>), Found>,
-    /// What endpoints say of themselves, by (cluster, address).
+    /// What endpoints say of themselves, by (cluster, address), if that was asked for.
     pub said: BTreeMap<(Box<str>, Box<str>), Arc<outrigger_core::Metadata>>,
-    /// Clusters of which so few endpoints are usable that all are used.
+    /// Clusters of which so few endpoints are usable that all are used, if endpoints were asked for.
     pub panics: Vec<Box<str>>,
 }
 
@@ -134,9 +134,9 @@ pub struct Protocol {
 }
 
 /// Asks all workers and adds up what they say.
-pub async fn join(workers: Arc<Vec<Handle>>, facts: Facts) -> Joined {
+pub async fn join(workers: Arc<Vec<Handle>>, facts: Facts, detail: Detail) -> Joined {
     let mut joined = Joined { facts, ..Joined::default() };
-    for report in ask(&workers, Command::Report).await {
+    for report in ask(&workers, |reply| Command::Report(detail, reply)).await {
         joined.add(report).await;
     }
     joined

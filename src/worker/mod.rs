@@ -105,7 +105,7 @@ pub enum Command {
     /// Draining takes too long: read nothing more.
     Press,
     /// Say what you know.
-    Report(oneshot::Sender<Report>),
+    Report(Detail, oneshot::Sender<Report>),
     /// Say what you know of endpoints that had calls.
     Called(oneshot::Sender<Vec<EndpointReport>>),
     /// End now; answered when everything is said and closed.
@@ -148,6 +148,17 @@ impl Drop for Place {
         self.load.connections.fetch_sub(1, Ordering::Relaxed);
         self.load.places.fetch_sub(self.places, Ordering::Relaxed);
     }
+}
+
+/// How much is told of endpoints: there may be a hundred thousand, and to tell of them takes the control thread its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Nothing.
+    None,
+    /// Their counts and states.
+    Counts,
+    /// What they say of themselves, too.
+    All,
 }
 
 /// What one worker knows, copied out for telemetry.
@@ -272,8 +283,11 @@ impl Shared {
     }
 
     /// What is known, without protocols.
-    async fn report(&self) -> Report {
-        let endpoints = self.endpoints(|_| true).await;
+    async fn report(&self, detail: Detail) -> Report {
+        let endpoints = match detail {
+            Detail::None => Vec::new(),
+            Detail::Counts | Detail::All => self.endpoints(|_| true).await,
+        };
         let local = self.local.borrow();
         let routes = local.routes().map(|route| RouteReport {
             listener: route.listener.clone(),
@@ -405,12 +419,12 @@ async fn live(
                 protocols.iter().for_each(|protocol| Rc::clone(protocol).drain());
             }
             Command::Press => protocols.iter().for_each(|protocol| Rc::clone(protocol).press()),
-            Command::Report(reply) => {
+            Command::Report(detail, reply) => {
                 // Whoever has left since the last snapshot is not shown as leaving for good.
                 shared.local.borrow_mut().give_up_endpoints();
                 let (shared, protocols) = (Rc::clone(&shared), Rc::clone(&protocols));
                 tokio::task::spawn_local(async move {
-                    let mut report = shared.report().await;
+                    let mut report = shared.report(detail).await;
                     report.protocols = protocols.iter().map(|protocol| protocol.report()).collect();
                     let _ = reply.send(report); // Whoever asked did not wait.
                 });

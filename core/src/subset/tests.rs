@@ -80,7 +80,7 @@ impl World {
     }
 
     fn probe(&self, address: &str, found: Probed) {
-        let cluster = &self.snapshot.clusters()[0];
+        let cluster = self.snapshot.cluster(0).unwrap();
         let at = cluster.endpoints.iter().position(|endpoint| &*endpoint.address == address).unwrap();
         cluster.healths[at].probed(&cluster.crowd, found, NOW);
     }

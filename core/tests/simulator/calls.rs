@@ -50,7 +50,7 @@ impl World {
         let plan = match decided {
             Ok(plan) => plan,
             Err(refused) => {
-                assert!(at.snapshot.clusters()[0].endpoints.is_empty(), "{refused:?}");
+                assert!(at.snapshot.cluster(0).unwrap().endpoints.is_empty(), "{refused:?}");
                 self.judge.nowhere += 1;
                 return None;
             }

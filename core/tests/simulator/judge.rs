@@ -73,7 +73,7 @@ impl Judge {
         self.last_rules.extend(before.cloned());
         let old = self.last_rules.len().saturating_sub(RULES_MAX);
         self.last_rules.drain(..old);
-        let cluster = &snapshot.clusters()[0];
+        let cluster = snapshot.cluster(0).unwrap();
         for (endpoint, health) in cluster.endpoints.iter().zip(&cluster.healths) {
             if let Some(known) = self.outs.get_mut(&endpoint.address)
                 && known.until.is_some()
@@ -86,7 +86,7 @@ impl Judge {
 
     /// Looks at the whole cluster.
     pub(crate) fn look(&mut self, snapshot: &Snapshot, now: Tick) {
-        let cluster = &snapshot.clusters()[0];
+        let cluster = snapshot.cluster(0).unwrap();
         let quiet = cluster.healths.iter().all(|health| health.out_for(now).is_none() && !health.is_ill());
         if quiet && std::mem::replace(&mut self.quiet, quiet) && cluster.crowd.unusable() == 0 {
             return;
@@ -143,7 +143,7 @@ impl Judge {
     /// Endpoints that a worker can use now without breaking a rule; empty: any will do.
     #[allow(clippy::unused_self)] // what is judged of a life is judged here
     pub(crate) fn usable(&self, worker: &Worker, now: Tick) -> Vec<EndpointSlot> {
-        let all = panics(&worker.snapshot.clusters()[0], now);
+        let all = panics(worker.snapshot.cluster(0).unwrap(), now);
         let weightless = worker.slots.iter().all(|(_, weight)| *weight == 0);
         let fine = |slot: &EndpointSlot| {
             let state = worker.local.endpoint(*slot);

@@ -212,7 +212,7 @@ impl World {
 
     /// The cluster as the control thread knows it.
     pub(crate) fn cluster(&self) -> &Cluster {
-        &self.snapshot.clusters()[0]
+        self.snapshot.cluster(0).unwrap()
     }
 
     /// Makes a snapshot of who is listed, and sends it to all workers.
@@ -220,7 +220,7 @@ impl World {
         let listed = self.peers.iter().filter(|peer| peer.listed);
         let endpoints = listed.map(|peer| Endpoint::new(&peer.address, peer.weight)).collect();
         let mut cluster = Cluster::new("c", self.setup.balance, self.setup.settings.clone(), endpoints);
-        if let Some(last) = self.snapshot.clusters().first() {
+        if let Some(last) = self.snapshot.cluster(0) {
             cluster.inherit(last, self.now);
         }
         let route = Route {
@@ -232,7 +232,7 @@ impl World {
             ..Route::default()
         };
         let listener = Listener { name: "l".into(), routes: RouteTable::new(vec![route]).into() };
-        let last = self.snapshot.clusters().first().and_then(|cluster| cluster.settings.outlier.clone());
+        let last = self.snapshot.cluster(0).and_then(|cluster| cluster.settings.outlier.clone());
         self.snapshot = Arc::new(Snapshot::new(self.snapshot.revision + 1, vec![listener], vec![cluster]));
         self.judge.reloads(last.as_ref(), &self.snapshot, self.now);
         for at in 0..self.workers.len() {
@@ -250,9 +250,13 @@ impl World {
             let mut states = worker.local.endpoints().filter(|(_, state)| state.listed);
             states.find(|(_, state)| *state.address == *address).map(|(slot, _)| slot)
         };
-        let endpoints = snapshot.clusters()[0].endpoints.iter();
+        let endpoints = snapshot.cluster(0).unwrap().endpoints.iter();
         worker.slots = endpoints.filter_map(|e| Some((slot(&e.address)?, e.weight))).collect();
-        assert_eq!(worker.slots.len(), snapshot.clusters()[0].endpoints.len(), "an endpoint has no slot");
+        assert_eq!(
+            worker.slots.len(),
+            snapshot.cluster(0).unwrap().endpoints.len(),
+            "an endpoint has no slot"
+        );
         worker.snapshot = snapshot;
         worker.close_unlisted();
     }
@@ -305,7 +309,7 @@ impl World {
     fn compares(&mut self) {
         self.at(self.now.after(Duration::from_secs(1)), Event::Compare);
         let snapshot = Arc::clone(&self.snapshot);
-        let cluster = &snapshot.clusters()[0];
+        let cluster = snapshot.cluster(0).unwrap();
         let Some(outlier) = &cluster.settings.outlier else { return };
         if cluster.endpoints.len() < 3 || self.now.since(self.compared) < outlier.interval {
             return;

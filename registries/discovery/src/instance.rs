@@ -89,9 +89,9 @@ impl ServiceKey {
     /// Whether an instance of the service is one of those that are wanted.
     pub fn admits(&self, instance: &Instance) -> bool {
         // An empty one means exactly none.
-        let some = |part: &Option<String>| part.clone().filter(|part| !part.is_empty());
-        let wanted =
-            |want: &Option<String>, have: &Option<String>| want.is_none() || some(want) == some(have);
+        let wanted = |want: &Option<String>, have: &Option<String>| {
+            want.as_ref().is_none_or(|want| want == have.as_deref().unwrap_or_default())
+        };
         wanted(&self.group, &instance.group)
             && wanted(&self.version, &instance.version)
             && (instance.protocol.is_none() || wanted(&self.protocol, &instance.protocol))

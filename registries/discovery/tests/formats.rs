@@ -162,7 +162,7 @@ fn an_instance_of_nacos_is_the_same_provider() {
     let mut written = dubbo::params(&demo());
     written.extend(map(&[("category", "providers"), ("path", "Prov$Hello"), ("protocol", "tri")]));
     assert_eq!(written, metadata, "but for three that Nacos alone is told");
-    let read = dubbo::instance("tri", "10.9.9.1:22881", &metadata).expect("a provider");
+    let read = dubbo::instance("tri", "10.9.9.1:22881", metadata).expect("a provider");
     let node = percent::encode(&dubbo::url(&demo()).to_string());
     assert_eq!(Ok(Some(read)), dubbo::provider(&node), "whatever registry it stands in");
 }
@@ -190,7 +190,7 @@ fn a_node_of_sofarpc_is_read_and_written() {
 fn an_instance_of_sofarpc_in_nacos_is_read_and_written() {
     let host = &json(golden!("nacos-sofarpc.json"))["hosts"][0];
     let mut metadata = texts(&host["metadata"]);
-    let read = sofarpc::instance("bolt", "10.9.9.1:22891", &metadata).expect("a provider");
+    let read = sofarpc::instance("bolt", "10.9.9.1:22891", metadata.clone()).expect("a provider");
     assert_eq!((read.version.as_deref(), read.weight), (Some("1.0:u1"), 200));
     let r = Registration {
         app: "sofa-app".into(),

@@ -218,9 +218,9 @@ pub(crate) fn instance(framework: Framework, host: &Host) -> Option<Instance> {
     let protocol = host.metadata.get("protocol").map_or("", String::as_str);
     let instance = match framework {
         // The weight of Dubbo is a parameter; dubbo-go puts it into Nacos' own field as well, where it would count twice.
-        Framework::Dubbo => dubbo::instance(protocol, &address, &host.metadata)?,
+        Framework::Dubbo => dubbo::instance(protocol, &address, host.metadata.clone())?,
         Framework::Sofarpc => {
-            let instance = sofarpc::instance(protocol, &address, &host.metadata)?;
+            let instance = sofarpc::instance(protocol, &address, host.metadata.clone())?;
             Instance { weight: times(host.weight, instance.weight), ..instance }
         }
         Framework::Spring | Framework::Plain => spring(host, &address)?,

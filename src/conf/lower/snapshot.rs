@@ -96,14 +96,13 @@ impl Plan {
         if last.clusters().len() != self.clusters.len() {
             return None;
         }
-        let mut clusters = last.clusters().to_vec();
+        let mut clusters = Vec::with_capacity(changed.len());
         for name in changed {
             let at = last.cluster_named(name)? as usize;
             let planned = self.clusters.get(at).filter(|planned| planned.name == *name)?;
-            let cluster = clusters.get_mut(at)?;
-            *cluster = planned.made(found.get(name), Some(cluster), false, now);
+            clusters.push(planned.made(found.get(name), last.clusters().get(at), false, now));
         }
-        Some(Snapshot::after(last, revision, self.listeners_after(Some(last), false), clusters))
+        Some(Snapshot::patched(last, revision, self.listeners_after(Some(last), false), clusters))
     }
 
     /// The listeners of a snapshot, with the routes of the last one unless the plan is another.
@@ -168,7 +167,8 @@ mod tests {
             let patched =
                 plan.patched(2, &found, &last, &changed, Tick::ZERO).expect("all clusters are there");
             let whole = plan.snapshot(2, &found, Some(&last), false, Tick::ZERO);
-            for ((one, other), before) in patched.clusters().iter().zip(whole.clusters()).zip(last.clusters())
+            for ((one, other), before) in
+                patched.clusters().iter().zip(whole.clusters().iter()).zip(last.clusters().iter())
             {
                 let addresses = |cluster: &Cluster| -> Vec<_> {
                     cluster.endpoints.iter().map(|endpoint| endpoint.address.clone()).collect()

@@ -213,7 +213,7 @@ impl MetadataInfo {
                     None => params.remove(name),
                 };
             }
-            let instance = dubbo::instance(&service.protocol, &join(host, port), &params);
+            let instance = dubbo::instance(&service.protocol, &join(host, port), params);
             found.extend(instance.filter(|instance| key.admits(instance)));
         }
         found

@@ -5,7 +5,7 @@
 //! `AbstractConfigurator`; compared with nodes that 2.7.23, 3.3.1 and 3.3.6 wrote.
 
 use super::{BadEntry, Params, Url, dialled, filled, is_any, is_true, moment, percent, split, weight};
-use crate::{Instance, Level, Registration, WEIGHT_DEFAULT, WEIGHT_MAX};
+use crate::{Instance, Level, Metadata, Registration, WEIGHT_DEFAULT, WEIGHT_MAX};
 
 /// The version of the protocol that every Dubbo since 2.6 states.
 pub(crate) const WIRE_VERSION: &str = "2.0.2";
@@ -31,29 +31,31 @@ const NOT_PROVIDERS: [&str; 8] =
     ["consumer", "override", "absent", "route", "condition", "script", "empty", "admin"];
 
 /// The provider that these parameters are of; `None`: it is not to be called, or cannot be dialled.
-pub fn instance(protocol: &str, address: &str, params: &Params) -> Option<Instance> {
-    let off = filled(params, "category").is_some_and(|category| category != "providers")
-        || filled(params, "side").is_some_and(|side| side != "provider")
-        || filled(params, "enabled").is_some_and(|enabled| !is_true(enabled))
-        || filled(params, "disabled").is_some_and(is_true);
+pub fn instance(protocol: &str, address: &str, params: Params) -> Option<Instance> {
+    let off = filled(&params, "category").is_some_and(|category| category != "providers")
+        || filled(&params, "side").is_some_and(|side| side != "provider")
+        || filled(&params, "enabled").is_some_and(|enabled| !is_true(enabled))
+        || filled(&params, "disabled").is_some_and(is_true);
     if off || protocol.is_empty() || NOT_PROVIDERS.contains(&protocol) {
         return None;
     }
-    let mut metadata = params.clone();
+    let mut instance = Instance {
+        address: dialled(address)?,
+        weight: weight(&params, "weight"),
+        version: version(&params).map(str::to_owned),
+        group: filled(&params, "group").map(str::to_owned),
+        protocol: Some(protocol.to_owned()),
+        started: started(&params),
+        metadata: Metadata::default(),
+    };
+    let mut metadata = params;
     metadata.retain(|name, _| !NOT_METADATA.contains(&name.as_str()));
     // Some registries are told the path even if it says nothing new.
     if metadata.get("path") == metadata.get("interface") {
         metadata.remove("path");
     }
-    Some(Instance {
-        address: dialled(address)?,
-        weight: weight(params, "weight"),
-        version: version(params).map(str::to_owned),
-        group: filled(params, "group").map(str::to_owned),
-        protocol: Some(protocol.to_owned()),
-        started: started(params),
-        metadata: metadata.into(),
-    })
+    instance.metadata = metadata.into();
+    Some(instance)
 }
 
 /// The provider that a node's name is of; `None`: it is not to be called.
@@ -66,7 +68,7 @@ pub fn provider(node: &str) -> Result<Option<Instance>, BadEntry> {
     if !url.path.is_empty() {
         url.params.entry("path".to_owned()).or_insert(url.path);
     }
-    Ok(instance(&url.protocol, &address, &url.params))
+    Ok(instance(&url.protocol, &address, url.params))
 }
 
 fn read(node: &str) -> Result<Url, BadEntry> {
@@ -251,7 +253,7 @@ mod tests {
         for bad in ["dubbo%3A%2F%2", "nonsense", "", "dubbo%3A%2F%2Fhost", "dubbo%3A%2F%2Fh%3A0%2Fa.B"] {
             assert!(provider(bad).is_err(), "{bad}");
         }
-        assert_eq!(instance("dubbo", "a b:1", &Params::new()), None);
+        assert_eq!(instance("dubbo", "a b:1", Params::new()), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! and instances that 5.13 wrote.
 
 use super::{BadEntry, Params, Url, dialled, filled, moment, percent, weight};
-use crate::{Instance, Registration, WEIGHT_MAX};
+use crate::{Instance, Metadata, Registration, WEIGHT_MAX};
 
 /// The version of every service.
 const VERSION: &str = "1.0";
@@ -16,21 +16,23 @@ const RELEASE: &str = "51302";
 const NOT_METADATA: [&str; 6] = ["version", "uniqueId", "weight", "protocol", "startTime", "pid"];
 
 /// The provider that these parameters are of; `None`: it cannot be dialled.
-pub fn instance(protocol: &str, address: &str, params: &Params) -> Option<Instance> {
-    let version = filled(params, "version").unwrap_or(VERSION);
+pub fn instance(protocol: &str, address: &str, params: Params) -> Option<Instance> {
+    let version = filled(&params, "version").unwrap_or(VERSION);
     let version =
-        filled(params, "uniqueId").map_or_else(|| version.to_owned(), |id| format!("{version}:{id}"));
-    let mut metadata = params.clone();
-    metadata.retain(|name, _| !NOT_METADATA.contains(&name.as_str()));
-    Some(Instance {
+        filled(&params, "uniqueId").map_or_else(|| version.to_owned(), |id| format!("{version}:{id}"));
+    let mut instance = Instance {
         address: dialled(address)?,
-        weight: weight(params, "weight"),
+        weight: weight(&params, "weight"),
         version: Some(version),
         group: None,
         protocol: Some(protocol.to_owned()).filter(|protocol| !protocol.is_empty()),
-        started: moment(params, "startTime"),
-        metadata: metadata.into(),
-    })
+        started: moment(&params, "startTime"),
+        metadata: Metadata::default(),
+    };
+    let mut metadata = params;
+    metadata.retain(|name, _| !NOT_METADATA.contains(&name.as_str()));
+    instance.metadata = metadata.into();
+    Some(instance)
 }
 
 /// The provider that a node's name is of; `None`: it is not to be called.
@@ -40,7 +42,7 @@ pub fn provider(node: &str) -> Result<Option<Instance>, BadEntry> {
     if matches!(url.protocol.as_str(), "consumer" | "override") {
         return Ok(None);
     }
-    instance(&url.protocol, &url.address, &url.params)
+    instance(&url.protocol, &url.address, url.params)
         .map(Some)
         .ok_or(BadEntry("the address of the provider cannot be dialled"))
 }
