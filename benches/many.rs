@@ -117,10 +117,11 @@ fn change() -> (f64, f64) {
         let settings = ClusterSettings { outlier: Some(Outlier::default()), ..ClusterSettings::default() };
         Cluster::new(&format!("zk/com.example.Service{at}"), Balance::P2cEwma, settings, endpoints.collect())
     };
-    let listener = || Listener { name: "egress".into(), routes: RouteTable::new(Vec::new()).into() };
-    let mut clusters: Vec<Arc<Cluster>> = (0..SERVICES).map(|at| Arc::new(named(at, 0))).collect();
+    let routes = Arc::new(RouteTable::new(Vec::new()));
+    let listener = || Listener { name: "egress".into(), routes: Arc::clone(&routes) };
+    let clusters: Vec<Arc<Cluster>> = (0..SERVICES).map(|at| Arc::new(named(at, 0))).collect();
     let (mut built, mut taken, mut local) = (Vec::new(), Vec::new(), Local::new(1));
-    let mut last = Snapshot::of(0, vec![listener()], clusters.clone());
+    let mut last = Snapshot::of(0, vec![listener()], clusters);
     local.reconcile(&last);
     for revision in 1..=TURNS * 10 {
         let at = revision * 389 % SERVICES;
@@ -129,8 +130,7 @@ fn change() -> (f64, f64) {
         if let Some(before) = last.cluster(at as u32) {
             changed.inherit(before, Tick(revision as u64));
         }
-        clusters[at] = Arc::new(changed);
-        let snapshot = Snapshot::of(revision as u64, vec![listener()], clusters.clone());
+        let snapshot = Snapshot::patched(&last, revision as u64, vec![listener()], [Arc::new(changed)]);
         built.push(ms(began));
         let began = Instant::now();
         local.reconcile(&snapshot);

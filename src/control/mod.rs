@@ -230,7 +230,7 @@ impl Control {
             say(&line);
         }
         learning.follow(&plan, heard)?;
-        probes.follow(&plan, &snapshot, clock.now());
+        probes.follow(&plan, &snapshot, true, clock.now());
         let mut bridges = bridge::Bridges::default();
         bridges.follow(&plan, &discovery);
         registering.follow(&plan, &learning.registers(&plan), &discovery);
@@ -265,11 +265,8 @@ impl Control {
         let now = self.clock.now();
         let changed = self.discovery.take_changed();
         let (found, last) = (self.discovery.found(), &self.snapshot);
-        let patched = if anew || self.replanned {
-            None
-        } else {
-            self.plan.patched(revision, found, last, &changed, now)
-        };
+        let replanned = anew || self.replanned;
+        let patched = if replanned { None } else { self.plan.patched(revision, found, last, &changed, now) };
         let all = || self.plan.snapshot(revision, found, Some(last), anew, now);
         self.snapshot = Arc::new(patched.unwrap_or_else(all));
         self.replanned = false;
@@ -281,7 +278,7 @@ impl Control {
         }
         self.tell_waiting();
         if !self.draining {
-            self.probes.follow(&self.plan, &self.snapshot, now);
+            self.probes.follow(&self.plan, &self.snapshot, replanned, now);
         }
     }
 

@@ -48,6 +48,8 @@ const SCRATCH: usize = 4 << 10;
 /// All that are checked.
 #[derive(Debug)]
 pub struct Probes {
+    /// Whether the plan has anybody checked.
+    any: bool,
     clusters: BTreeMap<String, Watched>,
     slots: Arc<Semaphore>,
     sender: mpsc::Sender<Told>,
@@ -120,11 +122,18 @@ impl Probes {
     pub fn new() -> (Self, mpsc::Receiver<Told>) {
         let (sender, told) = mpsc::channel(PROBES_MAX);
         let slots = Arc::new(Semaphore::new(PROBES_MAX));
-        (Self { clusters: BTreeMap::new(), slots, sender, next: 0 }, told)
+        (Self { any: false, clusters: BTreeMap::new(), slots, sender, next: 0 }, told)
     }
 
-    /// Checks the endpoints of a snapshot as its plan says, and no others. What is known of those that stay is kept.
-    pub fn follow(&mut self, plan: &Plan, snapshot: &Snapshot, now: Tick) {
+    /// Checks the endpoints of a snapshot as its plan says, and no others. What is known of those that stay is kept. `replanned`: the plan
+    /// may be another than at the last time.
+    pub fn follow(&mut self, plan: &Plan, snapshot: &Snapshot, replanned: bool, now: Tick) {
+        if replanned {
+            self.any = plan.clusters.iter().any(|planned| planned.health.is_some());
+        }
+        if !self.any && self.clusters.is_empty() {
+            return;
+        }
         let mut last = std::mem::take(&mut self.clusters);
         for planned in &plan.clusters {
             // Of thousands of clusters most never had checks: they are not even looked for.

@@ -4,7 +4,9 @@
 //! never tell more of a provider than its application said. After Dubbo's `ServiceConfig`, `UrlUtils.isMatch` and
 //! `AbstractConfigurator`; compared with nodes that 2.7.23, 3.3.1 and 3.3.6 wrote.
 
-use super::{BadEntry, Params, Url, dialled, filled, is_any, is_true, moment, percent, split, weight};
+use std::collections::BTreeMap;
+
+use super::{BadEntry, Params, Text, Url, dialled, filled, is_any, is_true, moment, percent, split, weight};
 use crate::{Instance, Level, Metadata, Registration, WEIGHT_DEFAULT, WEIGHT_MAX};
 
 /// The version of the protocol that every Dubbo since 2.6 states.
@@ -31,7 +33,7 @@ const NOT_PROVIDERS: [&str; 8] =
     ["consumer", "override", "absent", "route", "condition", "script", "empty", "admin"];
 
 /// The provider that these parameters are of; `None`: it is not to be called, or cannot be dialled.
-pub fn instance(protocol: &str, address: &str, params: Params) -> Option<Instance> {
+pub fn instance<T: Text>(protocol: &str, address: &str, params: BTreeMap<T, T>) -> Option<Instance> {
     let off = filled(&params, "category").is_some_and(|category| category != "providers")
         || filled(&params, "side").is_some_and(|side| side != "provider")
         || filled(&params, "enabled").is_some_and(|enabled| !is_true(enabled))
@@ -48,32 +50,36 @@ pub fn instance(protocol: &str, address: &str, params: Params) -> Option<Instanc
         started: started(&params),
         metadata: Metadata::default(),
     };
-    let mut metadata = params;
-    metadata.retain(|name, _| !NOT_METADATA.contains(&name.as_str()));
     // Some registries are told the path even if it says nothing new.
-    if metadata.get("path") == metadata.get("interface") {
-        metadata.remove("path");
-    }
-    instance.metadata = metadata.into();
+    let told_twice = params.get("path") == params.get("interface");
+    let kept = params.into_iter().filter(|(name, _)| {
+        let name = name.borrow();
+        !(NOT_METADATA.contains(&name) || told_twice && name == "path")
+    });
+    instance.metadata = kept.map(|(name, said)| (name.into(), said.into())).collect::<Params>().into();
     Some(instance)
 }
 
 /// The provider that a node's name is of; `None`: it is not to be called.
 pub fn provider(node: &str) -> Result<Option<Instance>, BadEntry> {
-    let mut url = read(node)?;
-    if NOT_PROVIDERS.contains(&url.protocol.as_str()) {
+    let text = decoded(node)?;
+    let mut url: Url<&str> = read(&text)?;
+    if NOT_PROVIDERS.contains(&url.protocol) {
         return Ok(None);
     }
-    let address = dialled(&url.address).ok_or(BadEntry("the address of the provider cannot be dialled"))?;
+    let address = dialled(url.address).ok_or(BadEntry("the address of the provider cannot be dialled"))?;
     if !url.path.is_empty() {
-        url.params.entry("path".to_owned()).or_insert(url.path);
+        url.params.entry("path").or_insert(url.path);
     }
-    Ok(instance(&url.protocol, &address, url.params))
+    Ok(instance(url.protocol, &address, url.params))
 }
 
-fn read(node: &str) -> Result<Url, BadEntry> {
-    let text = percent::decode(node).ok_or(BadEntry("the name of the node is not escaped well"))?;
-    Url::parse(&text).ok_or(BadEntry("the name of the node is no URL"))
+fn decoded(node: &str) -> Result<String, BadEntry> {
+    percent::decode(node).ok_or(BadEntry("the name of the node is not escaped well"))
+}
+
+fn read<'a, T: Text + From<&'a str>>(text: &'a str) -> Result<Url<T>, BadEntry> {
+    Url::parse(text).ok_or(BadEntry("the name of the node is no URL"))
 }
 
 /// How the release of every dubbo-go begins.
@@ -82,18 +88,18 @@ const DUBBO_GO: &str = "dubbo-golang-";
 const SECONDS_MAX: u64 = 100_000_000_000;
 
 /// Whether dubbo-go says this of a provider, and not Java.
-pub(super) fn is_go(params: &Params) -> bool {
+pub(super) fn is_go<T: Text>(params: &BTreeMap<T, T>) -> bool {
     filled(params, "release").is_some_and(|release| release.starts_with(DUBBO_GO))
 }
 
 /// Milliseconds since 1970. Java tells those, dubbo-go tells seconds.
-fn started(params: &Params) -> Option<u64> {
+fn started<T: Text>(params: &BTreeMap<T, T>) -> Option<u64> {
     let told = moment(params, "timestamp")?;
     Some(if is_go(params) && told < SECONDS_MAX { told.saturating_mul(1000) } else { told })
 }
 
 /// Consumers say 0.0.0 where they want a provider without a version.
-fn version(params: &Params) -> Option<&str> {
+fn version<T: Text>(params: &BTreeMap<T, T>) -> Option<&str> {
     filled(params, "version").filter(|version| *version != "0.0.0")
 }
 
@@ -166,14 +172,15 @@ pub struct Override {
 /// One that names an application means consumers of that name, and one that names a host without a port means the consumer at
 /// that host. Nobody here knows what the callers behind the sidecar call themselves, so neither is followed.
 pub fn override_of(node: &str) -> Result<Option<Override>, BadEntry> {
-    let Url { protocol, address, params, .. } = read(node)?;
+    let text = decoded(node)?;
+    let Url::<&str> { protocol, address, params, .. } = read(&text)?;
     let off = filled(&params, "enabled").is_some_and(|enabled| !is_true(enabled))
         || filled(&params, "category").is_some_and(|category| category != "configurators")
         || filled(&params, "application").is_some_and(|app| app != "*");
     if protocol != "override" || off {
         return Ok(None);
     }
-    let (host, port) = split(&address).map_or((address.as_str(), None), |(host, port)| (host, Some(port)));
+    let (host, port) = split(address).map_or((address, None), |(host, port)| (host, Some(port)));
     let host = (!is_any(host)).then(|| host.to_owned());
     let port = port.filter(|port| *port > 0);
     let weight = params.contains_key("weight").then(|| weight(&params, "weight"));

@@ -12,6 +12,7 @@ pub mod sofarpc;
 mod url;
 
 use std::{
+    borrow::Borrow,
     collections::BTreeMap,
     fmt,
     net::{IpAddr, Ipv6Addr},
@@ -23,6 +24,11 @@ use crate::{WEIGHT_DEFAULT, WEIGHT_MAX, check_address};
 
 /// Parameters of an instance, as a framework names them.
 pub type Params = BTreeMap<String, String>;
+
+/// Text of its own, or a part of another: of what a registry says most is not kept.
+pub trait Text: Borrow<str> + Ord + Into<String> {}
+
+impl<T: Borrow<str> + Ord + Into<String>> Text for T {}
 
 /// What is wrong with one entry of a registry: it is skipped and counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,19 +67,19 @@ fn is_any(host: &str) -> bool {
 }
 
 /// What is under the key, unless that is empty: frameworks write an empty value where they have none.
-fn filled<'a>(params: &'a Params, key: &str) -> Option<&'a str> {
-    params.get(key).map(String::as_str).filter(|value| !value.is_empty())
+fn filled<'a, T: Text>(params: &'a BTreeMap<T, T>, key: &str) -> Option<&'a str> {
+    params.get(key).map(Borrow::borrow).filter(|value: &&str| !value.is_empty())
 }
 
 /// The weight under the key; one that is no number is as good as none.
-fn weight(params: &Params, key: &str) -> u32 {
-    let stated = params.get(key).and_then(|text| text.trim().parse::<i64>().ok());
+fn weight<T: Text>(params: &BTreeMap<T, T>, key: &str) -> u32 {
+    let stated = params.get(key).and_then(|text| text.borrow().trim().parse::<i64>().ok());
     stated.map_or(WEIGHT_DEFAULT, |stated| stated.clamp(0, i64::from(WEIGHT_MAX)) as u32)
 }
 
 /// Milliseconds since 1970 under the key.
-fn moment(params: &Params, key: &str) -> Option<u64> {
-    params.get(key)?.parse().ok().filter(|ms| *ms > 0)
+fn moment<T: Text>(params: &BTreeMap<T, T>, key: &str) -> Option<u64> {
+    params.get(key)?.borrow().parse().ok().filter(|ms| *ms > 0)
 }
 
 /// Whether Java would read the value as `true`.

@@ -4,7 +4,9 @@
 //! never differ in a name from what SOFARPC writes. After SOFARPC's `RegistryUtils` and `ProviderHelper`; compared with nodes
 //! and instances that 5.13 wrote.
 
-use super::{BadEntry, Params, Url, dialled, filled, moment, percent, weight};
+use std::collections::BTreeMap;
+
+use super::{BadEntry, Params, Text, Url, dialled, filled, moment, percent, weight};
 use crate::{Instance, Metadata, Registration, WEIGHT_MAX};
 
 /// The version of every service.
@@ -16,7 +18,7 @@ const RELEASE: &str = "51302";
 const NOT_METADATA: [&str; 6] = ["version", "uniqueId", "weight", "protocol", "startTime", "pid"];
 
 /// The provider that these parameters are of; `None`: it cannot be dialled.
-pub fn instance(protocol: &str, address: &str, params: Params) -> Option<Instance> {
+pub fn instance<T: Text>(protocol: &str, address: &str, params: BTreeMap<T, T>) -> Option<Instance> {
     let version = filled(&params, "version").unwrap_or(VERSION);
     let version =
         filled(&params, "uniqueId").map_or_else(|| version.to_owned(), |id| format!("{version}:{id}"));
@@ -29,20 +31,19 @@ pub fn instance(protocol: &str, address: &str, params: Params) -> Option<Instanc
         started: moment(&params, "startTime"),
         metadata: Metadata::default(),
     };
-    let mut metadata = params;
-    metadata.retain(|name, _| !NOT_METADATA.contains(&name.as_str()));
-    instance.metadata = metadata.into();
+    let kept = params.into_iter().filter(|(name, _)| !NOT_METADATA.contains(&name.borrow()));
+    instance.metadata = kept.map(|(name, said)| (name.into(), said.into())).collect::<Params>().into();
     Some(instance)
 }
 
 /// The provider that a node's name is of; `None`: it is not to be called.
 pub fn provider(node: &str) -> Result<Option<Instance>, BadEntry> {
     let text = percent::decode(node).ok_or(BadEntry("the name of the node is not escaped well"))?;
-    let url = Url::parse(&text).ok_or(BadEntry("the name of the node is no URL"))?;
-    if matches!(url.protocol.as_str(), "consumer" | "override") {
+    let url: Url<&str> = Url::parse(&text).ok_or(BadEntry("the name of the node is no URL"))?;
+    if matches!(url.protocol, "consumer" | "override") {
         return Ok(None);
     }
-    instance(&url.protocol, &url.address, url.params)
+    instance(url.protocol, url.address, url.params)
         .map(Some)
         .ok_or(BadEntry("the address of the provider cannot be dialled"))
 }

@@ -3,26 +3,26 @@
 //! Nothing in one is escaped: whoever puts it into a name escapes the whole. It must never be taken for a URL of the web.
 //! After Dubbo's `URLStrParser` and `URL.toFullString`.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
-use super::Params;
+use super::Text;
 
 /// A provider, or a rule about providers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Url {
+pub struct Url<T = String> {
     /// What is spoken there, or what kind of rule it is.
-    pub protocol: String,
+    pub protocol: T,
     /// `host:port`, or a host alone; not checked.
-    pub address: String,
+    pub address: T,
     /// The path without its first slash: mostly the interface.
-    pub path: String,
+    pub path: T,
     /// The parameters. Of two with one name the last counts.
-    pub params: Params,
+    pub params: BTreeMap<T, T>,
 }
 
-impl Url {
+impl<'a, T: Text + From<&'a str>> Url<T> {
     /// Reads one that is not escaped; `None`: it has no protocol or no address.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &'a str) -> Option<Self> {
         let (place, query) = text.split_once('?').unwrap_or((text, ""));
         let (protocol, rest) = place.split_once("://")?;
         let (address, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -32,16 +32,14 @@ impl Url {
             return None;
         }
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
-        let params = pairs.map(|pair| {
-            // Dubbo reads a name alone as its own value.
-            let (name, value) = pair.split_once('=').unwrap_or((pair, pair));
-            (name.to_owned(), value.to_owned())
-        });
+        // Dubbo reads a name alone as its own value.
+        let params = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, pair)));
+        let params = params.filter(|(name, _)| !name.is_empty());
         Some(Self {
-            protocol: protocol.to_owned(),
-            address: address.to_owned(),
-            path: path.to_owned(),
-            params: params.filter(|(name, _)| !name.is_empty()).collect(),
+            protocol: protocol.into(),
+            address: address.into(),
+            path: path.into(),
+            params: params.map(|(name, value)| (name.into(), value.into())).collect(),
         })
     }
 }
@@ -67,11 +65,12 @@ impl fmt::Display for Url {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::formats::Params;
 
     #[test]
     fn every_part_is_read_and_written_back() {
         let text = "dubbo://10.0.0.1:20880/a.B?empty=&filter=x=y&methods=a,b";
-        let url = Url::parse(text).unwrap();
+        let url: Url = Url::parse(text).unwrap();
         assert_eq!(
             (url.protocol.as_str(), url.address.as_str(), url.path.as_str()),
             ("dubbo", "10.0.0.1:20880", "a.B")
@@ -83,11 +82,11 @@ mod tests {
 
     #[test]
     fn odd_ones_are_read_as_dubbo_reads_them() {
-        let url = Url::parse("bolt://user:pass@h:1?alone&&=x&a=1&a=2").unwrap();
+        let url: Url = Url::parse("bolt://user:pass@h:1?alone&&=x&a=1&a=2").unwrap();
         assert_eq!((url.address.as_str(), url.path.as_str()), ("h:1", ""));
         assert_eq!(url.params, Params::from([("alone".into(), "alone".into()), ("a".into(), "2".into())]));
         for bad in ["", "h:1", "://h:1", "dubbo://", "dubbo:///a", "dubbo://?a=1"] {
-            assert_eq!(Url::parse(bad), None, "{bad}");
+            assert_eq!(Url::<&str>::parse(bad), None, "{bad}");
         }
     }
 
