@@ -770,6 +770,55 @@ mod tests {
         assert!(local.endpoints().all(|(_, state)| state.listed) && local.endpoints().count() == 2);
     }
 
+    /// Whatever becomes of many clusters: each endpoint has a slot, the one it had, and nothing else is listed.
+    #[test]
+    fn slots_are_right_after_any_change_of_many_clusters() {
+        let cluster = |at: usize, first: usize| {
+            let endpoints = (first..first + 2).map(|port| Endpoint::new(&format!("a:{port}"), 1)).collect();
+            let settings = ClusterSettings::default();
+            Arc::new(Cluster::new(&format!("c{at}"), Balance::RoundRobin, settings, endpoints))
+        };
+        let (mut local, mut random) = (Local::new(1), Random::new(7));
+        let mut below = |limit: usize| random.below(limit as u64) as usize;
+        let mut last = Snapshot::of(0, Vec::new(), (0..140).map(|at| cluster(at, 1)).collect());
+        let mut had: HashMap<(String, String), EndpointSlot> = HashMap::new();
+        for revision in 1..600 {
+            let mut all: Vec<_> = last.clusters().iter().cloned().collect();
+            let others: Vec<_> = (0..below(4)).map(|_| cluster(below(150), 1 + below(3))).collect();
+            last = match below(5) {
+                0 => {
+                    all.retain(|_| below(20) > 0);
+                    let new = others.into_iter().filter(|new| last.cluster_named(&new.name).is_none());
+                    let mut names = std::collections::HashSet::new();
+                    all.extend(new.filter(|new| names.insert(new.name.clone())));
+                    let turn = below(all.len().max(1));
+                    all.rotate_left(turn);
+                    Snapshot::after(&last, revision, Vec::new(), all)
+                }
+                1 => Snapshot::after(&last, revision, Vec::new(), all),
+                _ => Snapshot::patched(&last, revision, Vec::new(), others),
+            };
+            local.reconcile(&last);
+            let mut has = HashMap::new();
+            for (at, cluster) in last.clusters().iter().enumerate() {
+                assert_eq!(last.cluster_named(&cluster.name), Some(at as u32));
+                for (position, endpoint) in cluster.endpoints.iter().enumerate() {
+                    let slot = local.slot_of(at as u32, position).unwrap();
+                    let state = local.endpoint(slot).unwrap();
+                    assert_eq!(
+                        (&state.cluster, &state.address, state.listed),
+                        (&cluster.name, &endpoint.address, true)
+                    );
+                    let key = (cluster.name.to_string(), endpoint.address.to_string());
+                    assert!(had.get(&key).is_none_or(|had| *had == slot), "{key:?} has another slot");
+                    has.insert(key, slot);
+                }
+            }
+            assert_eq!(local.endpoints().count(), has.len(), "what is gone is given up");
+            had = has;
+        }
+    }
+
     #[test]
     fn a_slow_answer_counts_at_once_and_fades() {
         let mut endpoint = EndpointState::new("c", "a:1", &Arc::default());
