@@ -10,6 +10,8 @@ use std::{
     sync::Arc,
 };
 
+use crate::formats::Text;
+
 /// The weight of an instance that states none.
 pub const WEIGHT_DEFAULT: u32 = 100;
 /// The largest weight an instance may have.
@@ -123,6 +125,20 @@ pub struct Instance {
 pub struct Metadata(Arc<BTreeMap<String, String>>);
 
 impl Metadata {
+    /// What is said, and the same thing as another where that says nothing else: most of what stands in a registry does.
+    pub(crate) fn like<T: Text>(said: BTreeMap<T, T>, other: Option<&Self>) -> Self {
+        let equal = |one: &T, other: &String| *one.borrow() == **other;
+        let same = |other: &&Self| {
+            let mut both = said.iter().zip(other.iter());
+            said.len() == other.len()
+                && both.all(|((name, value), (other, said))| equal(name, other) && equal(value, said))
+        };
+        if let Some(same) = other.filter(same) {
+            return same.clone();
+        }
+        said.into_iter().map(|(name, value)| (name.into(), value.into())).collect::<BTreeMap<_, _>>().into()
+    }
+
     /// Whether it is the same thing as another, and not only equal to it.
     pub fn is_shared_with(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)

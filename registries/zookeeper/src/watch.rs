@@ -134,7 +134,7 @@ impl Looking<'_> {
         drop(permit);
         let mut asked = true;
         loop {
-            let all = self.list(providers, sofarpc::provider, bad).await?;
+            let all = self.list(providers, |node, _| sofarpc::provider(node), bad).await?;
             say(teller, self.admitted(all), &mut asked);
             tokio::select! {
                 changed = eye.changed() => drop(changed?),
@@ -174,7 +174,8 @@ impl Looking<'_> {
         let mut mapping = Eye::on(client, sight, &interface.mapping).await?;
         drop(permit);
         let (mut unread, mut unmapped) = (BTreeSet::new(), BTreeSet::new());
-        let mut overrides = self.list(&interface.configurators, dubbo::override_of, &mut unread).await?;
+        let mut overrides =
+            self.list(&interface.configurators, |node, _| dubbo::override_of(node), &mut unread).await?;
         let mut apps = BTreeMap::new();
         self.map(&mut apps, &interface.mapping, &mut unmapped).await?;
         let mut asked = true;
@@ -195,7 +196,7 @@ impl Looking<'_> {
                 changed = providers.changed() => drop(changed?),
                 changed = configurators.changed() => {
                     changed?;
-                    overrides = self.list(&interface.configurators, dubbo::override_of, &mut unread).await?;
+                    overrides = self.list(&interface.configurators, |node, _| dubbo::override_of(node), &mut unread).await?;
                 }
                 changed = mapping.changed() => {
                     changed?;
@@ -205,7 +206,7 @@ impl Looking<'_> {
                 doubt = teller.doubted() => {
                     doubt?;
                     asked = true;
-                    overrides = self.list(&interface.configurators, dubbo::override_of, &mut unread).await?;
+                    overrides = self.list(&interface.configurators, |node, _| dubbo::override_of(node), &mut unread).await?;
                     self.map(&mut apps, &interface.mapping, &mut unmapped).await?;
                     ask_all(&mut apps);
                 }
@@ -232,7 +233,8 @@ impl Looking<'_> {
         }
         if both || all.is_empty() {
             // Of those that stand at both levels the first counts, as its application says it.
-            let by_interface = self.list(providers, dubbo::provider, bad).await?;
+            let by_interface =
+                self.list(providers, |node, last| dubbo::provider_like(last, node), bad).await?;
             all.extend(self.admitted(by_interface));
         }
         Ok(match unknown {
@@ -276,11 +278,11 @@ impl Looking<'_> {
         Ok(())
     }
 
-    /// The entries of a directory that can be read; the others are counted, each once.
+    /// The entries of a directory that can be read, each read beside the one before; the others are counted, each once.
     async fn list<T>(
         &self,
         directory: &str,
-        parse: impl Fn(&str) -> Result<Option<T>, BadEntry>,
+        parse: impl Fn(&str, Option<&T>) -> Result<Option<T>, BadEntry>,
         bad: &mut BTreeSet<String>,
     ) -> Result<Vec<T>, Error> {
         let permit = ask::permit(&self.shared.pace).await;
@@ -290,7 +292,7 @@ impl Looking<'_> {
         let mut still_bad = BTreeSet::new();
         let mut all = Vec::with_capacity(nodes.len());
         for node in nodes {
-            match parse(&node) {
+            match parse(&node, all.last()) {
                 Ok(one) => all.extend(one),
                 Err(BadEntry(_)) => {
                     if !bad.contains(&node) {

@@ -34,6 +34,15 @@ const NOT_PROVIDERS: [&str; 8] =
 
 /// The provider that these parameters are of; `None`: it is not to be called, or cannot be dialled.
 pub fn instance<T: Text>(protocol: &str, address: &str, params: BTreeMap<T, T>) -> Option<Instance> {
+    instance_like(None, protocol, address, params)
+}
+
+fn instance_like<T: Text>(
+    like: Option<&Instance>,
+    protocol: &str,
+    address: &str,
+    mut params: BTreeMap<T, T>,
+) -> Option<Instance> {
     let off = filled(&params, "category").is_some_and(|category| category != "providers")
         || filled(&params, "side").is_some_and(|side| side != "provider")
         || filled(&params, "enabled").is_some_and(|enabled| !is_true(enabled))
@@ -52,16 +61,21 @@ pub fn instance<T: Text>(protocol: &str, address: &str, params: BTreeMap<T, T>) 
     };
     // Some registries are told the path even if it says nothing new.
     let told_twice = params.get("path") == params.get("interface");
-    let kept = params.into_iter().filter(|(name, _)| {
-        let name = name.borrow();
+    params.retain(|name, _| {
+        let name = (*name).borrow();
         !(NOT_METADATA.contains(&name) || told_twice && name == "path")
     });
-    instance.metadata = kept.map(|(name, said)| (name.into(), said.into())).collect::<Params>().into();
+    instance.metadata = Metadata::like(params, like.map(|like| &like.metadata));
     Some(instance)
 }
 
 /// The provider that a node's name is of; `None`: it is not to be called.
 pub fn provider(node: &str) -> Result<Option<Instance>, BadEntry> {
+    provider_like(None, node)
+}
+
+/// As [`provider`], beside one that perhaps says the same of itself: then that is not stored twice.
+pub fn provider_like(like: Option<&Instance>, node: &str) -> Result<Option<Instance>, BadEntry> {
     let text = decoded(node)?;
     let mut url: Url<&str> = read(&text)?;
     if NOT_PROVIDERS.contains(&url.protocol) {
@@ -71,7 +85,7 @@ pub fn provider(node: &str) -> Result<Option<Instance>, BadEntry> {
     if !url.path.is_empty() {
         url.params.entry("path").or_insert(url.path);
     }
-    Ok(instance(url.protocol, &address, url.params))
+    Ok(instance_like(like, url.protocol, &address, url.params))
 }
 
 fn decoded(node: &str) -> Result<String, BadEntry> {
@@ -285,6 +299,21 @@ mod tests {
             ("release=dubbo-golang-3.2.0&timestamp=soon", None),
         ] {
             assert_eq!(started(query), expected, "{query}");
+        }
+    }
+
+    #[test]
+    fn what_two_providers_say_alike_is_stored_once_and_anything_else_twice() {
+        let said =
+            |more: &str| named(&format!("dubbo://10.0.0.1:1/a.B?interface=a.B&methods=m&zone=a{more}"));
+        let first = provider(&said("&pid=1")).unwrap().unwrap();
+        for (more, shared) in
+            [("&pid=2&weight=3", true), ("&zone=b", false), ("&x=y", false), ("&methods=", false)]
+        {
+            let alone = provider(&said(more)).unwrap().unwrap();
+            let beside = provider_like(Some(&first), &said(more)).unwrap().unwrap();
+            assert_eq!(alone, beside, "{more}");
+            assert_eq!(beside.metadata.is_shared_with(&first.metadata), shared, "{more}");
         }
     }
 
