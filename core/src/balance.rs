@@ -366,21 +366,18 @@ mod tests {
         Snapshot::new(1, Vec::new(), vec![Cluster::new("c", balance, ClusterSettings::default(), endpoints)])
     }
 
+    fn picked(local: &mut Local, snapshot: &Snapshot) -> EndpointSlot {
+        let cluster = snapshot.cluster(0).unwrap();
+        pick(local, cluster, (0, Lot::ALL), None, Tried::default(), Tick(1)).unwrap()
+    }
+
     fn shares(balance: Balance, weights: &[u32], picks: usize) -> Vec<usize> {
         let snapshot = snapshot(balance, weights);
         let mut local = Local::new(42);
         local.reconcile(&snapshot);
         let mut count = vec![0; weights.len()];
         for _ in 0..picks {
-            let slot = pick(
-                &mut local,
-                snapshot.cluster(0).unwrap(),
-                (0, Lot::ALL),
-                None,
-                Tried::default(),
-                Tick(1),
-            )
-            .unwrap();
+            let slot = picked(&mut local, &snapshot);
             let position = (0..weights.len()).find(|at| local.slot_of(0, *at) == Some(slot)).unwrap();
             count[position] += 1;
         }
@@ -404,15 +401,7 @@ mod tests {
         let bad = local.slot_of(0, 0).unwrap();
         let mut first = 0;
         for _ in 0..100 {
-            let slot = pick(
-                &mut local,
-                snapshot.cluster(0).unwrap(),
-                (0, Lot::ALL),
-                None,
-                Tried::default(),
-                Tick(1),
-            )
-            .unwrap();
+            let slot = picked(&mut local, &snapshot);
             if slot == bad {
                 first += 1;
                 assert!(local.elsewhere(&snapshot, bad, (Lot::ALL, Tried::default()), Tick(1)).is_some());

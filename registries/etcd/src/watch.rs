@@ -170,7 +170,7 @@ impl Looking<'_> {
                 let Looks { mirrors, bad, .. } = looks;
                 let before = std::mem::take(bad);
                 let all = mirrors.iter().flat_map(|one| {
-                    self.list(&one.mirror, (&before, bad), |node, value| {
+                    self.list(&one.mirror, (&before, bad), |node, value, _| {
                         values::plain_instance(node, value).map(Some)
                     })
                 });
@@ -209,14 +209,15 @@ impl Looking<'_> {
         let Looks { mirrors, apps, bad } = looks;
         let [providers, configurators, mapping] = &mirrors[..] else { return Ok(Levels::Open) };
         let (before, mut unread) = (std::mem::take(bad), BTreeSet::new());
-        let names = self.list(&mapping.mirror, (&before, &mut unread), |_, value| {
+        let names = self.list(&mapping.mirror, (&before, &mut unread), |_, value, _| {
             let text = std::str::from_utf8(value).map_err(|_| BadEntry("the mapping is no text"))?;
             Ok(Some(text.to_owned()))
         });
         self.map(apps, names.first().map_or("", String::as_str));
         let overrides =
-            self.list(&configurators.mirror, (&before, &mut unread), |node, _| dubbo::override_of(node));
-        let by_interface = self.list(&providers.mirror, (&before, bad), |node, _| dubbo::provider(node));
+            self.list(&configurators.mirror, (&before, &mut unread), |node, _, _| dubbo::override_of(node));
+        let by_interface =
+            self.list(&providers.mirror, (&before, bad), |node, _, last| dubbo::provider_like(last, node));
         bad.append(&mut unread);
         let known = |mut all: Vec<Instance>| {
             dubbo::apply(&overrides, &mut all);
@@ -255,7 +256,7 @@ impl Looking<'_> {
         &self,
         mirror: &Mirror,
         (bad_before, bad): (&BTreeSet<Vec<u8>>, &mut BTreeSet<Vec<u8>>),
-        parse: impl Fn(&str, &[u8]) -> Result<Option<T>, BadEntry>,
+        parse: impl Fn(&str, &[u8], Option<&T>) -> Result<Option<T>, BadEntry>,
     ) -> Vec<T> {
         mirror.look(|state| {
             let mut all = Vec::with_capacity(state.entries.len());
@@ -263,7 +264,7 @@ impl Looking<'_> {
                 // A key without a last part marks the directory.
                 let Some(node) = mirror.range.node(key) else { continue };
                 let read = std::str::from_utf8(node).map_err(|_| BadEntry("the key is no text"));
-                match read.and_then(|node| parse(node, &entry.value)) {
+                match read.and_then(|node| parse(node, &entry.value, all.last())) {
                     Ok(one) => all.extend(one),
                     Err(BadEntry(_)) => {
                         if !bad_before.contains(key) {

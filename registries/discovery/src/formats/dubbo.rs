@@ -77,7 +77,7 @@ pub fn provider(node: &str) -> Result<Option<Instance>, BadEntry> {
 /// As [`provider`], beside one that perhaps says the same of itself: then that is not stored twice.
 pub fn provider_like(like: Option<&Instance>, node: &str) -> Result<Option<Instance>, BadEntry> {
     let text = decoded(node)?;
-    let mut url: Url<&str> = read(&text)?;
+    let mut url = read(&text)?;
     if NOT_PROVIDERS.contains(&url.protocol) {
         return Ok(None);
     }
@@ -92,7 +92,7 @@ fn decoded(node: &str) -> Result<String, BadEntry> {
     percent::decode(node).ok_or(BadEntry("the name of the node is not escaped well"))
 }
 
-fn read<'a, T: Text + From<&'a str>>(text: &'a str) -> Result<Url<T>, BadEntry> {
+fn read(text: &str) -> Result<Url<&str>, BadEntry> {
     Url::parse(text).ok_or(BadEntry("the name of the node is no URL"))
 }
 
@@ -187,7 +187,7 @@ pub struct Override {
 /// that host. Nobody here knows what the callers behind the sidecar call themselves, so neither is followed.
 pub fn override_of(node: &str) -> Result<Option<Override>, BadEntry> {
     let text = decoded(node)?;
-    let Url::<&str> { protocol, address, params, .. } = read(&text)?;
+    let Url { protocol, address, params, .. } = read(&text)?;
     let off = filled(&params, "enabled").is_some_and(|enabled| !is_true(enabled))
         || filled(&params, "category").is_some_and(|category| category != "configurators")
         || filled(&params, "application").is_some_and(|app| app != "*");

@@ -18,7 +18,7 @@ const RELEASE: &str = "51302";
 const NOT_METADATA: [&str; 6] = ["version", "uniqueId", "weight", "protocol", "startTime", "pid"];
 
 /// The provider that these parameters are of; `None`: it cannot be dialled.
-pub fn instance<T: Text>(protocol: &str, address: &str, params: BTreeMap<T, T>) -> Option<Instance> {
+pub fn instance<T: Text>(protocol: &str, address: &str, mut params: BTreeMap<T, T>) -> Option<Instance> {
     let version = filled(&params, "version").unwrap_or(VERSION);
     let version =
         filled(&params, "uniqueId").map_or_else(|| version.to_owned(), |id| format!("{version}:{id}"));
@@ -31,8 +31,8 @@ pub fn instance<T: Text>(protocol: &str, address: &str, params: BTreeMap<T, T>) 
         started: moment(&params, "startTime"),
         metadata: Metadata::default(),
     };
-    let kept = params.into_iter().filter(|(name, _)| !NOT_METADATA.contains(&name.borrow()));
-    instance.metadata = kept.map(|(name, said)| (name.into(), said.into())).collect::<Params>().into();
+    params.retain(|name, _| !NOT_METADATA.contains(&(*name).borrow()));
+    instance.metadata = Metadata::like(params, None);
     Some(instance)
 }
 
