@@ -27,6 +27,7 @@ import urllib.request
 from pathlib import Path
 
 import proxies
+import report
 from proxies import Echo, Load, Reaper, end, free_port
 
 JARS = ("slf4j-api", "slf4j-simple", "netty", "netty-buffer", "netty-codec", "netty-common", "netty-handler",
@@ -50,17 +51,23 @@ class ZooKeeper:
                    "org.apache.zookeeper.server.quorum.QuorumPeerMain", str(conf)]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.xid, self.lock = 0, threading.Lock()
-        self.stream = self.connect()
+        try:
+            self.stream = self.connect()
+        except OSError:
+            end(self.process)
+            raise
 
     def connect(self):
         until = time.monotonic() + 30
         while True:
             try:
                 stream = socket.create_connection(("127.0.0.1", self.port), 10)
-                stream.settimeout(60)
+                # A server that is about to start takes connections that it never answers.
+                stream.settimeout(2)
                 body = struct.pack(">iqiq", 0, 0, 60_000, 0) + struct.pack(">i", 16) + bytes(16) + b"\0"
                 stream.sendall(struct.pack(">i", len(body)) + body)
                 self.reply(stream)
+                stream.settimeout(60)
                 return stream
             except OSError:
                 if time.monotonic() > until:
@@ -258,8 +265,11 @@ def turns(options, zookeeper, reaper, admin, port, out):
     out["errors"] = sum(row.get("errors") or 0 for kind in rows.values() for row in kind)
     for key in ("p50_us", "p99_us"):
         of = {kind: [row[key] for row in some if row.get(key)] for kind, some in rows.items()}
-        out[key] = {kind: round(statistics.median(values), 1) for kind, values in of.items()}
-        out[f"{key}_ratio"] = round(statistics.median(a / b for a, b in zip(of["changing"], of["quiet"])), 3)
+        quartiles = {kind: report.low(values) for kind, values in of.items()}
+        out[key] = {kind: round(value, 1) for kind, value in quartiles.items()}
+        out[f"{key}_ratio"] = round(quartiles["changing"] / quartiles["quiet"], 3)
+        out[f"{key}_ratio_of_pairs"] = round(statistics.median(a / b for a, b in zip(of["changing"], of["quiet"])), 3)
+        out[f"{key}_turns"] = of
 
 
 def main():
@@ -267,8 +277,8 @@ def main():
     parser.add_argument("--services", type=int, default=5_000)
     parser.add_argument("--instances", type=int, default=20)
     parser.add_argument("--changes", type=int, default=100, help="a second")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--rounds", type=int, default=16)
+    parser.add_argument("--seconds", type=float, default=2.5)
     parser.add_argument("--json", metavar="FILE")
     target = proxies.HERE.parent / "target" / "release"
     parser.add_argument("--outrigger", default=str(target / "outrigger"))

@@ -531,6 +531,35 @@ fn a_call_that_names_a_service_for_the_first_time_is_answered_while_it_drains() 
 }
 
 #[test]
+fn calls_go_before_what_is_read_of_registries() {
+    let upstream = Upstream::start();
+    let mut sidecar = straight("auto", &upstream);
+    // `setpriority(2)` is a thread's: the nineteenth field, counted from behind the name, which may have spaces (proc(5)).
+    let nice = |stat: &str| {
+        let fields = stat.rsplit_once(')').expect("a name").1;
+        fields.split_whitespace().nth(16).expect("nineteen fields").parse::<i32>().expect("a number")
+    };
+    let read = |path: String| fs::read_to_string(path).expect("the process lives");
+    let mine = nice(&read("/proc/thread-self/stat".to_owned()));
+    let tasks = format!("/proc/{}/task", sidecar.pid());
+    sidecar.stats(); // It is under way, which it says a moment before.
+    let mut workers = 0;
+    for task in fs::read_dir(&tasks).expect("the process lives") {
+        let path = task.expect("a thread").path();
+        let stat = read(format!("{}/stat", path.display()));
+        if stat.contains("(worker-") {
+            workers += 1;
+            assert_eq!(nice(&stat), mine, "{stat}");
+        } else {
+            assert_eq!(nice(&stat), (mine + 10).min(19), "{stat}");
+        }
+    }
+    assert!(workers > 0, "no worker in {tasks}");
+    sidecar.term();
+    assert_eq!(sidecar.wait(SOON).code(), Some(0));
+}
+
+#[test]
 fn term_without_any_connection_ends_at_once() {
     let upstream = Upstream::start();
     let mut sidecar = straight("auto", &upstream);

@@ -89,6 +89,9 @@ const EXPIRY: Duration = Duration::from_secs(15);
 const WANTED_MAX: usize = 1_024;
 /// How long registries may take to end their connections; the process does not wait longer.
 const CLOSING: Duration = Duration::from_secs(1);
+/// How much nicer than workers the control thread is to others (`setpriority(2)`, of 19): a tenth of a worker's share where both
+/// want the same core, and all of the rest.
+const NICER: i32 = 10;
 
 /// Why a conf file cannot be taken up.
 #[derive(Debug)]
@@ -138,6 +141,7 @@ pub async fn run_in(host: Host, file: PathBuf, plan: Plan, clock: Clock) -> Resu
     let (probes, mut told) = probes::Probes::new();
     let (registering, mut known) = register::Registering::new();
     let mut control = Control::start(host.say, file, plan, clock, asks, (probes, registering))?;
+    calls_first();
     let mut signals =
         Signals::new(host.signals).map_err(|error| format!("error: cannot listen to signals: {error}"))?;
     let mut looks = tokio::time::interval(FILE_EVERY);
@@ -541,6 +545,14 @@ impl Control {
         let _ = tokio::time::timeout(CLOSING, self.discovery.close(&lingering)).await;
         let _ = tokio::time::timeout(CLOSING, self.learning.close()).await;
         Ok(())
+    }
+}
+
+/// Where a core is short, calls go before what is read of registries: a worker that wakes takes the core from this thread at once,
+/// rather than at the end of what this thread was given. Workers have begun, and keep what the process has.
+fn calls_first() {
+    if let Err(error) = rustix::process::nice(NICER) {
+        tracing::debug!(%error, "the control thread goes beside calls, not after them");
     }
 }
 
