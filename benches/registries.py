@@ -277,7 +277,7 @@ def main():
     parser.add_argument("--services", type=int, default=5_000)
     parser.add_argument("--instances", type=int, default=20)
     parser.add_argument("--changes", type=int, default=100, help="a second")
-    parser.add_argument("--rounds", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=24)
     parser.add_argument("--seconds", type=float, default=2.5)
     parser.add_argument("--json", metavar="FILE")
     target = proxies.HERE.parent / "target" / "release"
